@@ -1,0 +1,56 @@
+# Every target does its own set-up in $(VENV). TORCH_INDEX=URL takes torch from that index instead
+# (https://download.pytorch.org/whl/cpu, .../cu130, ...); PYTHON=python3.12 another interpreter.
+VENV ?= .venv
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+DATA ?= sms-spam
+ENCODER ?= minilm
+
+.PHONY: demo test test-slow lint bench clean help
+
+help:
+	@echo "make demo | test | test-slow | lint | bench | clean"
+
+demo: $(VENV)/.ready
+	$(BIN)/python cli.py compare $(DATA) --encoder $(ENCODER)
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-bench
+	$(BIN)/python benchmarks/extract.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	  sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by itself, so that its index serves it alone and everything else comes from the package index
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt torch
+	@touch $@
+
+$(VENV)/.ready: setup.cfg constraints.txt $(VENV)/.torch
+	$(PIP) --constraint constraints.txt --editable '.[offline]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) --constraint constraints.txt --editable '.[offline,dev]'
+	@touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(PIP) --constraint constraints.txt --editable '.[offline,bench,int8]'
+	@touch $@

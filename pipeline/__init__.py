@@ -1,0 +1,81 @@
+"""Probe or Tune: is logistic regression on frozen [CLS] vectors enough, or is it worth fine-tuning the encoder?
+
+`texts → vectors → runs → verdict`: each module of this package is one step of that line, and imports only from
+the steps before it. Names are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+log = logging.getLogger("pipeline")  # one-line notes for the user; the command line prints them on standard error
+
+Row = TypeVar("Row")
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line that says where, what and the next step."""
+
+
+class Progress(Protocol):
+    """What a long call tells its caller: `done` of `total` (None if unknown) units of `stage`."""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
+
+
+def silent(stage: str, done: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a, b, c`, as errors and tables show a list of names."""
+    return ", ".join(map(str, names))
+
+
+def choose(table: Mapping[str, Row], name: str, what: str) -> Row:
+    """The row `name` of `table`.
+
+    Raises UserError, naming every choice, if there is no such row.
+    """
+    if name not in table:
+        raise UserError(f"no {what} '{name}'; choose one of {listed(table)}")
+    return table[name]
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Raises UserError with the command that installs it.
+    """
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise UserError(f"this needs {module}: pip install 'probe-or-tune[{extra}]'")
+    return importlib.import_module(module)
+
+
+PUBLIC = {
+    "SourceOptions": "data",
+    "Dataset": "data",
+    "Split": "data",
+    "read": "data",
+    "EncoderSpec": "encoder",
+    "Effort": "encoder",
+    "Store": "store",
+    "EmbeddingMatrix": "extract",
+    "Run": "run",
+    "load_run": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"pipeline.{PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

@@ -1,0 +1,349 @@
+"""A run: settings, predictions, cost and model of one fitted contender, as one folder without pickle.
+
+`runs/<data set>-<digest>/<kind>-<digest>/` holds `run.json`, `predictions.safetensors` and `model/`. It is written as
+a draft and renamed, so that a folder of that name is always whole; the name is a digest of what was asked for, so that
+the same question is answered by finding the folder, not by fitting again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError
+
+FORMAT = 1
+PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "imbalanced-learn", "openvino", "numpy")
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run says of one split, in the split's own order."""
+
+    split: str
+    row_ids: np.ndarray  # (n,) str
+    truth: np.ndarray  # (n,) int64
+    proba: np.ndarray  # (n, k) float32, rows sum to 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took and what its model takes. None where it was not measured."""
+
+    fit_seconds: float | None = None  # learning, search included
+    extract_seconds: float | None = None  # encoding its rows once, whether or not they came from the cache this time
+    cpu_seconds: float | None = None
+    peak_rss_mb: float | None = None
+    trained_parameters: int | None = None
+    model_mb: float | None = None  # everything prediction needs, the encoder included
+    ms_per_text_batch: float | None = None  # text to probabilities, in large batches
+    ms_per_text_single: float | None = None  # the same, one text at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One fitted contender. `predictions` is keyed by role: 'validation', 'test', 'train' (out of fold)."""
+
+    kind: str
+    settings: dict[str, Any]
+    class_names: tuple[str, ...]
+    predictions: dict[str, Predictions]
+    cost: Cost
+    dataset: str
+    dataset_digest: str
+    checkpoint_digest: str | None = None  # None: needs no encoder
+    seed: int = 0
+    seconds: float = 0.0  # wall clock of the whole call
+    history: list[dict[str, Any]] = field(default_factory=list)  # per epoch, or per point of a search
+    notes: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # role -> scores()
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    folder: Path | None = None  # where it lies; None until saved
+
+    @property
+    def model_folder(self) -> Path:
+        assert self.folder is not None, "a run has a model once it is saved"
+        return self.folder / "model"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints of a run."""
+        return {
+            "run": str(self.folder),
+            "kind": self.kind,
+            "dataset": self.dataset,
+            "class_names": list(self.class_names),
+            "metrics": self.metrics,
+            "settings": self.settings,
+            "seconds": self.seconds,
+            "cost": asdict(self.cost),
+            "notes": list(self.notes),
+            "checkpoint_digest": self.checkpoint_digest,
+        }
+
+
+# ── scores ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts (k, k): row = truth, column = predicted."""
+    flat = np.asarray(truth, np.int64) * classes + np.asarray(predicted, np.int64)
+    return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1, each (k,), of a confusion table (k, k); 0 where nothing was predicted or true."""
+    hit = np.diag(table).astype(float)
+    predicted, true = table.sum(0), table.sum(1)
+    precision = np.divide(hit, predicted, out=np.zeros_like(hit), where=predicted > 0)
+    recall = np.divide(hit, true, out=np.zeros_like(hit), where=true > 0)
+    f1 = np.divide(2 * hit, predicted + true, out=np.zeros_like(hit), where=predicted + true > 0)
+    return precision, recall, f1
+
+
+def reliability(truth: np.ndarray, proba: np.ndarray, bins: int = CALIBRATION_BINS) -> list[dict[str, float]]:
+    """Confidence of the predicted class against how often it is right, in the non-empty of `bins` of equal width."""
+    confidence, right = proba.max(1), proba.argmax(1) == truth
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        {
+            "rows": int((place == b).sum()),
+            "confidence": float(confidence[place == b].mean()),
+            "accuracy": float(right[place == b].mean()),
+        }
+        for b in range(bins)
+        if (place == b).any()
+    ]
+
+
+def scores(truth: np.ndarray, proba: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Every metric of the contract for truth (n,) and probabilities (n, k).
+
+    `precision` and `recall` are macro means; macro means go over the classes that occur in truth or prediction, as
+    scikit-learn's do. `balanced_accuracy` is the mean recall over the classes in truth. `brier` is the sum of squared
+    differences over all classes (0 to 2), halved for two classes so that it is the usual binary score (0 to 1).
+    `ece` is the expected calibration error of the predicted class in 15 bins of equal width (Guo et al. 2017).
+
+    Raises UserError if there are no rows, or if a probability is not a finite number.
+    """
+    truth, proba = np.asarray(truth, np.int64), np.asarray(proba, np.float64)
+    n, k = proba.shape
+    if n == 0:
+        raise UserError("no labelled rows to score; check the split")
+    if not np.isfinite(proba).all():
+        raise UserError("a model gave probabilities that are not finite numbers; the run cannot be scored")
+    table = confusion(truth, proba.argmax(1), k)
+    precision, recall, f1 = per_class(table)
+    true = table.sum(1)
+    seen, present = (true + table.sum(0)) > 0, true > 0
+    onehot = np.eye(k)[truth]
+    return {
+        "rows": n,
+        "accuracy": float(np.trace(table) / n),
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[seen].mean()),
+        "weighted_f1": float((f1 * true).sum() / n),
+        "precision": float(precision[seen].mean()),
+        "recall": float(recall[seen].mean()),
+        "log_loss": float(-np.log(np.clip(proba[np.arange(n), truth], 1e-15, None)).mean()),
+        "brier": float(((proba - onehot) ** 2).sum(1).mean() / (2 if k == 2 else 1)),
+        "ece": float(
+            sum(abs(b["confidence"] - b["accuracy"]) * b["rows"] for b in reliability(truth, proba)) / n,
+        ),
+        "per_class": {
+            name: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "rows": int(true[i]),
+            }
+            for i, name in enumerate(class_names)
+        },
+    }
+
+
+# ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def digest(value: Any) -> str:
+    """Hexadecimal digest of a JSON value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def slug(name: str) -> str:
+    """A file name that says what `name` says."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "unnamed"
+
+
+def run_folder(
+    runs: Path,
+    dataset: str,
+    dataset_digest: str,
+    kind: str,
+    settings: dict[str, Any],
+    checkpoint_digest: str | None,
+    seed: int,
+) -> Path:
+    """Where the run that answers exactly this question lies, fitted or not."""
+    asked = digest([FORMAT, kind, settings, checkpoint_digest, seed])
+    return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / f"{slug(kind)}-{asked}"
+
+
+def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
+    """Write `run` to `folder` in one rename; `write_model` fills the empty `model/` folder that it is given.
+
+    If another process published the same folder meanwhile, that one is kept and returned.
+
+    Raises UserError if the folder cannot be written.
+    """
+    folder = Path(folder)
+    draft = folder.parent / f".draft-{secrets.token_hex(8)}"
+    try:
+        (draft / "model").mkdir(parents=True)
+        write_model(draft / "model")
+        whole = replace(
+            run,
+            metrics={
+                role: scores(p.truth, p.proba, run.class_names)
+                for role, p in run.predictions.items()
+                if len(p.truth) and (p.truth >= 0).all()
+            },
+            versions=run.versions or versions(),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            cost=run.cost if run.cost.model_mb is not None else replace(run.cost, model_mb=folder_mb(draft / "model")),
+        )
+        _write_predictions(draft / "predictions.safetensors", run.predictions)
+        record = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name not in ("predictions", "folder")}
+        record |= {
+            "format": FORMAT,
+            "cost": asdict(whole.cost),
+            "splits": {r: p.split for r, p in run.predictions.items()},
+        }
+        (draft / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain), "utf-8")
+        for file in draft.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        try:
+            os.rename(draft, folder)
+        except OSError:
+            if not (folder / "run.json").exists():
+                raise
+            return load_run(folder)
+        return replace(whole, folder=folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the run ({error.strerror or error}); choose another --runs") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def find(folder: Path) -> Run | None:
+    """The run at `folder`, or None if it has not been fitted."""
+    return load_run(folder) if (Path(folder) / "run.json").exists() else None
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run's record and predictions; its model is opened by the module that made it.
+
+    Raises UserError if `folder` is not a run, is of a newer format, or has been damaged. Nothing in the folder is
+    executed, whatever it holds.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "run.json").read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder}: no run here (no run.json); pass a folder that fit-lr or fine-tune printed"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'run.json'}: damaged ({error}); delete the folder and fit again") from error
+    try:
+        if record["format"] != FORMAT:
+            raise UserError(f"{folder}: a run of format {record['format']}, this version reads {FORMAT}; fit it again")
+        splits = record.pop("splits")
+        del record["format"]
+        classes = tuple(str(name) for name in record.pop("class_names"))
+        predictions = _read_predictions(folder / "predictions.safetensors", splits, len(classes))
+        return Run(
+            **{f.name: record[f.name] for f in fields(Run) if f.name in record and f.name not in ("cost", "notes")},
+            class_names=classes,
+            cost=Cost(**record["cost"]),
+            notes=tuple(record["notes"]),
+            predictions=predictions,
+            folder=folder,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's file can be wrong in any way
+        raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); delete it and fit again") from error
+
+
+def runs_of(runs: Path, dataset: str, dataset_digest: str) -> list[Run]:
+    """Every run fitted on exactly these rows, labels and splits, oldest first."""
+    home = Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}"
+    return sorted((load_run(f.parent) for f in home.glob("[!.]*/run.json")), key=lambda run: run.created)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on, without importing any of it."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def folder_mb(folder: Path) -> float:
+    """Megabytes (10⁶ bytes) of the files below `folder`."""
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 1e6
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars, arrays and paths as JSON knows them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def _write_predictions(path: Path, predictions: dict[str, Predictions]) -> None:
+    from safetensors.numpy import save_file
+
+    arrays = {}
+    for role, p in predictions.items():
+        assert len(p.row_ids) == len(p.truth) == len(p.proba), "a prediction a row"
+        ids = "\n".join(map(str, p.row_ids)).encode("utf-8")
+        arrays[f"{role}.row_ids"] = np.frombuffer(ids, np.uint8)  # safetensors knows no strings
+        arrays[f"{role}.truth"] = np.ascontiguousarray(p.truth, np.int64)
+        arrays[f"{role}.proba"] = np.ascontiguousarray(p.proba, np.float32)
+    save_file(arrays, path)
+
+
+def _read_predictions(path: Path, splits: dict[str, str], classes: int) -> dict[str, Predictions]:
+    from safetensors.numpy import load_file
+
+    arrays, found = load_file(path), {}
+    for role, split in splits.items():
+        raw = arrays[f"{role}.row_ids"].tobytes().decode("utf-8")
+        ids = np.array(raw.split("\n") if raw else [], dtype=str)
+        truth, proba = arrays[f"{role}.truth"], arrays[f"{role}.proba"]
+        if not (len(ids) == len(truth) == len(proba)) or proba.shape[1:] != (classes,) or truth.dtype != np.int64:
+            raise UserError(f"{path}: predictions of '{role}' do not fit together; delete the run and fit it again")
+        found[role] = Predictions(split, ids, truth, proba)
+    return found

@@ -1,0 +1,150 @@
+"""Scores equal scikit-learn's; a run's folder appears whole, is found again, and executes nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from pipeline import UserError
+from pipeline.run import Cost, Predictions, Run, find, load_run, reliability, run_folder, runs_of, save, scores
+
+NAMES = ("ham", "spam", "other")
+
+
+def guesses(n=200, k=3, seed=0):
+    random = np.random.default_rng(seed)
+    return random.integers(0, k, n), random.dirichlet(np.ones(k), n).astype(np.float32)
+
+
+def a_run(**changes):
+    truth, proba = guesses()
+    ids = np.array([f"test:{i}" for i in range(len(truth))])
+    facts = {
+        "kind": "lr",
+        "settings": {"C": 1.0, "pooling": "cls"},
+        "class_names": NAMES,
+        "predictions": {"test": Predictions("test", ids, truth, proba)},
+        "cost": Cost(fit_seconds=1.5),
+        "dataset": "mails",
+        "dataset_digest": "d" * 32,
+    }
+    return Run(**(facts | changes))
+
+
+def test_scores_equal_scikit_learns():
+    truth, proba = guesses()
+    predicted, ours = proba.argmax(1), scores(truth, proba, NAMES)
+    assert ours["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert ours["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
+    assert ours["macro_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="macro"))
+    assert ours["weighted_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="weighted"))
+    assert ours["precision"] == pytest.approx(metrics.precision_score(truth, predicted, average="macro"))
+    assert ours["recall"] == pytest.approx(metrics.recall_score(truth, predicted, average="macro"))
+    assert ours["log_loss"] == pytest.approx(metrics.log_loss(truth, proba), rel=1e-6)
+    assert ours["brier"] == pytest.approx(metrics.brier_score_loss(truth, proba), rel=1e-5)
+    assert ours["per_class"]["spam"]["rows"] == int((truth == 1).sum())
+
+
+def test_binary_brier_is_the_usual_one():
+    truth, proba = guesses(k=2)
+    assert scores(truth, proba, NAMES[:2])["brier"] == pytest.approx(
+        metrics.brier_score_loss(truth, proba[:, 1]), rel=1e-5
+    )
+
+
+def test_a_class_that_nobody_sees_does_not_lower_macro_f1():
+    truth, proba = np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]])
+    assert scores(truth, proba, NAMES)["macro_f1"] == 1.0
+    assert scores(truth, proba, NAMES)["per_class"]["other"]["rows"] == 0
+
+
+def test_calibration_error_by_hand():
+    # confidences 0.9 (right) and 0.7 (wrong): |0.9 − 1| / 2 + |0.7 − 0| / 2
+    truth, proba = np.array([0, 1]), np.array([[0.9, 0.1], [0.7, 0.3]])
+    assert scores(truth, proba, NAMES[:2])["ece"] == pytest.approx(0.05 + 0.35)
+    assert [b["rows"] for b in reliability(truth, proba)] == [1, 1]
+
+
+def test_nothing_and_nonsense_are_not_scored():
+    with pytest.raises(UserError, match="no labelled rows"):
+        scores(np.array([], int), np.zeros((0, 2)), NAMES[:2])
+    with pytest.raises(UserError, match="not finite"):
+        scores(np.array([0]), np.array([[np.nan, 1.0]]), NAMES[:2])
+
+
+def test_a_run_comes_back_as_it_was(tmp_path):
+    run = a_run()
+    folder = run_folder(tmp_path, run.dataset, run.dataset_digest, run.kind, run.settings, None, 42)
+    assert find(folder) is None
+    saved = save(run, folder, lambda model: (model / "w.json").write_text("[1]"))
+    back = load_run(folder)
+    assert back.to_json() == find(folder).to_json() == saved.to_json()
+    assert back.settings == run.settings
+    assert back.class_names == NAMES
+    assert back.cost.fit_seconds == 1.5
+    assert back.cost.model_mb == pytest.approx(3e-6)
+    assert back.metrics["test"]["accuracy"] == saved.metrics["test"]["accuracy"]
+    np.testing.assert_array_equal(back.predictions["test"].proba, run.predictions["test"].proba)
+    assert back.predictions["test"].row_ids[199] == "test:199"
+    assert [r.folder for r in runs_of(tmp_path, run.dataset, run.dataset_digest)] == [folder]
+    assert not list(folder.parent.glob(".draft-*"))
+
+
+def test_settings_name_the_folder_and_their_order_does_not():
+    def place(settings, seed=1, checkpoint=None):
+        return run_folder("runs", "a/b c", "d" * 32, "lr", settings, checkpoint, seed)
+
+    assert place({"C": 1, "k": 2}) == place({"k": 2, "C": 1})
+    assert len({place({"C": 1}), place({"C": 2}), place({"C": 1}, seed=2), place({"C": 1}, checkpoint="e")}) == 4
+    assert place({}).parent.name == "a-b-c-" + "d" * 16
+
+
+def test_a_failed_model_leaves_no_folder(tmp_path):
+    def explode(model):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        save(a_run(), tmp_path / "set" / "lr-1", explode)
+    assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_the_second_writer_keeps_the_first_ones_run(tmp_path):
+    first = save(a_run(), tmp_path / "lr-1", lambda model: (model / "w").write_text("first"))
+    second = save(a_run(seconds=9.0), tmp_path / "lr-1", lambda model: (model / "w").write_text("second"))
+    assert (tmp_path / "lr-1" / "model" / "w").read_text() == "first"
+    assert second.seconds == first.seconds == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", b"{", "damaged"),
+        ("run.json", b"\xff\xfe", "damaged"),
+        ("run.json", b"[]", "damaged"),
+        ("run.json", b'{"format": 99}', "format 99"),
+        ("predictions.safetensors", b"", "damaged"),
+        ("predictions.safetensors", b"\xff" * 64, "damaged"),
+        ("predictions.safetensors", b"\x80\x04cos\nsystem\n", "damaged"),
+    ],
+)
+def test_a_strangers_run_is_refused_in_one_line(tmp_path, name, content, message):
+    save(a_run(), tmp_path / "lr-1", lambda model: None)
+    (tmp_path / "lr-1" / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        load_run(tmp_path / "lr-1")
+    assert "\n" not in str(caught.value)
+
+
+def test_predictions_that_do_not_fit_the_classes_are_refused(tmp_path):
+    save(a_run(), tmp_path / "lr-1", lambda model: None)
+    record = json.loads((tmp_path / "lr-1" / "run.json").read_text())
+    record["class_names"] = ["ham", "spam"]
+    (tmp_path / "lr-1" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="do not fit together"):
+        load_run(tmp_path / "lr-1")
+
+
+def test_no_run_here(tmp_path):
+    with pytest.raises(UserError, match=r"no run here"):
+        load_run(tmp_path)
