@@ -1,0 +1,84 @@
+"""A source of any size, some rows at a time: for extracting and predicting."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, listed, log
+from pipeline.data import files, sources, splits
+from pipeline.data.dataset import SourceOptions, is_empty
+from pipeline.data.labels import Where, tidy
+from pipeline.data.rows import BLOCK_ROWS, blocks_of, choose_columns, class_names, texts_of
+from pipeline.data.sources import Source
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one split of a source of any size."""
+
+    split: str
+    texts: list[tuple[str, ...]]  # n tuples of 1 or 2 strings
+    labels: np.ndarray | None  # (n,) str class names, "" where missing; None without a label column
+    row_ids: np.ndarray  # (n,) str
+
+
+def read_chunks(options: SourceOptions, split: str | None = None, rows: int = BLOCK_ROWS) -> Iterator[Chunk]:
+    """The rows of a source of any size, `rows` at a time: of `split`, or of all its splits one after another.
+
+    Labels are optional here and come as names; those that make no sense are left out unless --label asks for them.
+    --rows is honoured; roles and --split have no meaning.
+    Raises UserError for what cannot be read, and for --limit, which would need the whole.
+    """
+    if options.limit:
+        raise UserError(
+            f"--limit {options.limit}: a stratified sample needs labels in memory; pass --rows first:N here"
+        )
+    source = sources.locate(options.source)
+    if split is not None and split not in source.splits:
+        raise UserError(f"{source.home}: no split '{split}' among {listed(source.splits)}; pass one of them")
+    for name, paths in source.splits.items():
+        if split in (None, name):
+            yield from _chunks(source, name, paths, options, rows)
+
+
+def _chunks(source: Source, name: str, paths: Sequence[Path], options: SourceOptions, rows: int) -> Iterator[Chunk]:
+    columns = replace(choose_columns(paths[0], options, need_label=False), others=())
+    names = class_names(source, columns, {}) if columns.label else None
+    left = sys.maxsize
+    if options.rows:
+        left = splits.rows_of(splits.first_of(options.rows), "--rows first:", sum(map(files.count_rows, paths)))
+    typed = files.format_of(paths[0]).typed
+    first = 0
+    for block, where in blocks_of(paths, columns, rows):
+        texts = texts_of(block, columns.texts, where)
+        words = None
+        if columns.label:
+            try:
+                words = _names(block.columns[columns.label], names, typed, where)
+            except UserError as error:  # whoever did not ask for labels can do without
+                if options.label:
+                    raise
+                log.info("%s; the labels are not read", str(error).partition(";")[0])
+                columns = replace(columns, label=None)
+        ids = np.array([f"{name}:{first + i}" for i in range(len(texts))], dtype=str)
+        keep = [i for i in range(min(left, len(texts))) if not (options.drop_empty and is_empty(texts[i]))]
+        yield Chunk(name, [texts[i] for i in keep], None if words is None else words[keep], ids[keep])
+        first += len(texts)
+        left -= len(texts)
+        if left <= 0:
+            return
+
+
+def _names(values: list[Any], names: dict[int, str] | None, typed: bool, where: Where) -> np.ndarray:
+    """Labels (n,) as the names of their classes; "" where one is missing."""
+    named = names or {}
+    found = tidy(values, typed, names is not None, where)
+    missing = [label is None or (label == -1 and -1 not in named) for label in found]
+    words = [named.get(label, str(label)) if isinstance(label, int) else str(label) for label in found]
+    return np.array(["" if lacks else word for lacks, word in zip(missing, words, strict=True)], dtype=str)

@@ -1,0 +1,177 @@
+"""Which split plays which role, what is cut from train where one is wanting, and what cannot be learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline import UserError, listed
+from pipeline.data import naming, splits
+from pipeline.data.dataset import ROLES, SourceOptions, Split, subset
+from pipeline.data.labels import Where
+
+
+def train_name(home: str, names: Sequence[str], options: SourceOptions) -> str:
+    """The split to learn from. Raises UserError if no split is called so and there is more than one."""
+    for asked in (options.train, options.validation, options.test):
+        if asked is not None and asked not in names:
+            raise UserError(f"{home}: no split '{asked}' among {listed(names)}; pass one of them")
+    found = [options.train] if options.train else naming.candidates(names, "train")
+    if not found and len(names) == 1:
+        found = [names[0]]
+    if not found:
+        raise UserError(f"{home}: which of the splits {listed(names)} is for training? pass --train NAME")
+    return str(found[0])
+
+
+def assign(
+    home: str, kept: dict[str, Split], options: SourceOptions, notes: list[str]
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """Splits and roles: the source's own, those asked for, and parts of train where one is wanting."""
+    train = train_name(home, list(kept), options)
+    if not kept[train].labelled:
+        raise UserError(f"{home}: split '{train}' has no labels to learn from; pass --label or another --train")
+    if options.split:
+        return _by_ratios(home, kept, train, options, notes)
+    free = [name for name in kept if name != train and kept[name].labelled]
+    roles = {"train": train}
+    for role in ("validation", "test"):
+        asked = getattr(options, role)
+        if asked is not None and asked in roles.values():
+            raise UserError(f"{home}: split '{asked}' cannot play two roles; pass another --{role}")
+        if asked is not None and not kept[asked].labelled:
+            raise UserError(f"{home}: split '{asked}' has no labels to score; pass another --{role}")
+        if asked is not None:
+            roles[role] = asked
+    free = [name for name in free if name not in roles.values()]
+    _fill_roles(roles, free, kept, notes)
+    return _carve(kept, roles, options, notes)
+
+
+def _fill_roles(roles: dict[str, str], free: list[str], kept: dict[str, Split], notes: list[str]) -> None:
+    """Give the roles that nobody asked for to the splits whose names say so."""
+    tests, validations = naming.candidates(free, "test"), naming.candidates(free, "validation")
+    if "test" not in roles and tests:
+        roles["test"] = tests[0]
+    elif "test" not in roles and validations:
+        roles["test"] = validations[0]
+        validations = []  # what is judged stays apart: validation comes from train, even where there is a second one
+        unlabelled = [name for name in naming.candidates(list(kept), "test") if not kept[name].labelled]
+        why = f"the split '{unlabelled[0]}' has no labels" if unlabelled else "no test split"
+        notes.append(f"{why}: judged on '{roles['test']}'")
+    if "validation" not in roles and validations:
+        roles["validation"] = validations[0]
+
+
+def _carve(
+    kept: dict[str, Split], roles: dict[str, str], options: SourceOptions, notes: list[str]
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """Cut the roles that are still open from train: 10 % each, equal texts on one side."""
+    wanted = [role in roles for role in ROLES]
+    if all(wanted):
+        return kept, roles
+    train = roles["train"]
+    ratios = [80.0 if len(roles) == 1 else 90.0, *(0.0 if there else 10.0 for there in wanted[1:])]
+    if len(roles) == 1:
+        notes.append(f"no validation and no test split: '{train}' cut 80/10/10 into train, validation and test")
+    else:
+        notes.append(f"no {ROLES[wanted.index(False)]} split: 10 % of '{train}' taken for it")
+    return _parts(kept, train, ratios, roles, options)
+
+
+def _by_ratios(
+    home: str, kept: dict[str, Split], train: str, options: SourceOptions, notes: list[str]
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """--split: the split to learn from is cut, whatever else there is."""
+    if options.validation or options.test:
+        raise UserError(f"{home}: --split cuts '{train}' itself; pass either it or --validation and --test")
+    notes.append(f"'{train}' cut {options.split} into train, validation and test")
+    if len(kept) > 1:
+        notes.append(f"not used: {listed(name for name in kept if name != train)}")
+    return _parts({train: kept[train]}, train, splits.ratios_of(options.split or ""), {}, options)
+
+
+def _parts(
+    kept: dict[str, Split], source: str, ratios: Sequence[float], roles: dict[str, str], options: SourceOptions
+) -> tuple[dict[str, Split], dict[str, str]]:
+    """`kept` with split `source` cut by `ratios` (train, validation, test); a ratio of 0 leaves a role as it is."""
+    whole = kept[source]
+    rng = np.random.default_rng(options.seed)
+    try:
+        pieces = splits.cut(whole.labels, splits.groups_of(whole.texts), ratios, rng)
+    except UserError as error:
+        raise UserError(f"split '{source}': {error}") from error
+    others = {name: split for name, split in kept.items() if name != source}
+    made, named = {}, dict(roles)
+    for role, ratio, rows in zip(ROLES, ratios, pieces, strict=True):
+        if ratio > 0:
+            name = role if role not in others else f"{role}_of_{source}"
+            made[name] = subset(whole, rows, name)
+            named[role] = name
+    return made | others, named
+
+
+# ── what cannot be learnt from ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_train(home: str, train: Split, classes: tuple[str, ...], options: SourceOptions, in_order: bool) -> None:
+    """Raises UserError if train has a single class. `in_order`: the source is sorted by label."""
+    present = np.unique(train.labels)
+    if len(present) > 1:
+        return
+    what = f"{home}: split '{train.name}' has one class, '{classes[present[0]]}' ({len(train)} rows)"
+    if options.rows:
+        order = "is sorted by label" if in_order else "may be sorted by label"
+        raise UserError(f"{what}: --rows takes the first rows and the source {order}; pass --limit {options.rows[6:]}")
+    raise UserError(f"{what}; a classifier needs two: check --label, or add rows of another class")
+
+
+def seen_classes(
+    divided: dict[str, Split],
+    roles: dict[str, str],
+    classes: tuple[str, ...],
+    where: Mapping[str, Where],
+    notes: list[str],
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Renumber the labels so that exactly the classes with a row in train are left.
+
+    Raises UserError, naming the row, if validation or test has a class that train lacks.
+    """
+    present = np.unique(divided[roles["train"]].labels)
+    if len(present) == 1:
+        present = np.arange(len(classes))  # the caller allowed it; all named classes stay
+    renumber = np.full(len(classes) + 1, -1, np.int64)  # the last place serves -1
+    renumber[present] = np.arange(len(present))
+    made = {}
+    for name, split in divided.items():
+        numbers = renumber[split.labels]
+        unseen = np.flatnonzero((numbers < 0) & (split.labels >= 0))
+        if len(unseen) and name in roles.values():
+            row = split.row_ids[unseen[0]]
+            origin, _, number = str(row).rpartition(":")
+            label = classes[split.labels[unseen[0]]]
+            raise UserError(
+                f"{where[origin](int(number))}: label '{label}' of split '{name}' has no row in '{roles['train']}' "
+                f"(rows like it: {len(unseen)}); add some to train, raise --limit, or drop them"
+            )
+        if len(unseen):
+            notes.append(f"split '{name}' has labels that train lacks: treated as unlabelled")
+            numbers = np.full(len(split), -1, np.int64)
+        made[name] = replace(split, labels=numbers)
+    if len(present) < len(classes):
+        absent = [name for i, name in enumerate(classes) if i not in set(present.tolist())]
+        notes.append(f"{len(absent)} of {len(classes)} named classes have no row in train: {listed(absent[:5])}")
+    return made, tuple(classes[i] for i in present)
+
+
+def note_rare(divided: dict[str, Split], roles: dict[str, str], classes: tuple[str, ...], notes: list[str]) -> None:
+    """Say which classes have one row to learn from, and which the test split cannot judge."""
+    counts = np.bincount(divided[roles["train"]].labels, minlength=len(classes))
+    if rare := [classes[i] for i in np.flatnonzero(counts == 1)]:
+        notes.append(f"one row in train: {listed(rare[:5])}{', ...' if len(rare) > 5 else ''}")
+    judged = divided[roles["test"]] if "test" in roles else None
+    if judged is not None and len(unjudged := np.setdiff1d(np.arange(len(classes)), judged.labels)):
+        shown = listed(classes[i] for i in unjudged[:5])
+        notes.append(f"{len(unjudged)} of {len(classes)} classes have no row in '{judged.name}': {shown}")

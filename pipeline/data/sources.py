@@ -1,0 +1,99 @@
+"""A SOURCE as the user writes it → the files of each split, and what names its classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import UserError, listed, log
+from pipeline.data import files
+from pipeline.data.labels import read_names
+from pipeline.data.naming import role_of
+
+LONGEST_NAME = 150  # owner, name and configuration of a Hub data set
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of each split lie."""
+
+    name: str
+    home: str  # what messages call it
+    splits: dict[str, tuple[Path, ...]]  # split name → its files, in order
+    names: dict[int, str] | None  # class id → name, if something beside the rows says it
+    by_column: dict[str, dict[int, str]]  # label column → class id → name, from a data set card
+
+
+def samples() -> list[str]:
+    """Names of the bundled data sets."""
+    return sorted(folder.name for folder in SAMPLES.iterdir() if folder.is_dir()) if SAMPLES.is_dir() else []
+
+
+def locate(source: str) -> Source:
+    """The files behind `source`: a path that exists, else a bundled sample, else a Hub data set.
+
+    Raises UserError if there is nothing of that name, or nothing in it to read.
+    """
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):
+        if source in samples():
+            log.info("%s: the folder here is read, not the bundled sample of that name", source)
+        with files.guarded(path):
+            return _folder(path, source)
+    if os.path.exists(path):  # unlike Path.exists, it has no quarrel with a name that is too long
+        return _file(path, source)
+    if source in samples():
+        return _folder(SAMPLES / source, source)
+    if looks_like_a_path(source):
+        short = source if len(source) <= LONGEST_NAME else source[:60] + "..."
+        raise UserError(f"{short}: no such file or folder; check the path, or try the bundled {listed(samples())}")
+    from pipeline.data.hub import fetch
+
+    name, splits, by_column, folder = fetch(source)
+    return Source(name, source, splits, _names_beside(folder), by_column)
+
+
+def looks_like_a_path(source: str) -> bool:
+    """Whether `source` can only be meant as a path: it has a suffix, starts as paths do, or is no Hub name."""
+    return (
+        len(source) > LONGEST_NAME
+        or source.startswith((".", "/", "~", "\\"))
+        or bool(re.search(r"\.[A-Za-z]{2,}[0-9]?$", source.partition(":")[0]))
+        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", source)
+    )
+
+
+def _names_beside(folder: Path) -> dict[int, str] | None:
+    path = folder / "labels.json"
+    return read_names(path) if path.exists() else None
+
+
+def _file(path: Path, source: str) -> Source:
+    files.format_of(path)
+    stem = files.stem(path)
+    name = path.resolve().parent.name if role_of(stem) or stem in ("all", "data") else stem
+    return Source(name or stem, source, {stem: (path,)}, _names_beside(path.parent), {})
+
+
+def _folder(folder: Path, source: str) -> Source:
+    rows = _data_files(folder) or _data_files(folder / "data")
+    if not rows and any(folder.rglob("*.arrow")):
+        raise UserError(f"{source}: written by save_to_disk; write each split with to_parquet('train.parquet') instead")
+    if not rows:
+        inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _data_files(path)]
+        if inside:
+            raise UserError(f"{source}: no data files here, but in its folders {listed(inside[:10])}; pass one of them")
+        raise UserError(
+            f"{source}: no data files here; a folder holds train.csv and test.csv (or {listed(files.FORMATS)})"
+        )
+    names = _names_beside(folder)
+    return Source(folder.resolve().name, source, files.by_split(rows, folder), names, {})
+
+
+def _data_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and files.holds_rows(path)]

@@ -1,0 +1,165 @@
+"""Profile → findings: what a data set will cost its models, in sentences, dearest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.explore import Profile
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing worth knowing. `cost`: the share of the score, 0 to 1, that it may move, roughly; for sorting."""
+
+    kind: str
+    cost: float
+    sentence: str
+
+
+def find(profile: Profile, roles: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Everything worth saying of `profile`; `roles`: role → split name."""
+    found = [finding for look in LOOKS for finding in look(profile, roles)]
+    return tuple(sorted(found, key=lambda finding: -finding.cost))
+
+
+def _leak_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    """A leaked row is scored as remembered, not as understood."""
+    found = []
+    for table, how in ((made.leaks, ""), (made.near_leaks, " but for white space")):
+        for pair, count in table.items():
+            first, second = pair.split("/")
+            if count and first in roles.values() and second in roles.values():
+                share = count / made.splits[second].rows
+                sentence = (
+                    f"{_rows(count)} of {second} ({share:.1%}) {'stands' if count == 1 else 'stand'} in {first}{how}: "
+                    f"scores on {second} flatter whoever remembers {first}."
+                )
+                found.append(Finding("leak", share, sentence))
+    return found
+
+
+def _conflict_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            "conflict",
+            split.outvoted / split.rows,
+            f"{split.conflicting} text{'s' if split.conflicting > 1 else ''} of {name} "
+            f"{'have' if split.conflicting > 1 else 'has'} more than one label: at best "
+            f"{1 - split.outvoted / split.rows:.1%} of its rows can be got right.",
+        )
+        for name, split in made.splits.items()
+        if split.conflicting
+    ]
+
+
+def _truncation_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    if not made.truncated_share:
+        return []
+    sentence = (
+        f"{made.truncated_share:.1%} of the texts are longer than max_length {made.effective_max_length} and are cut "
+        f"there; the longest has {made.tokens['max']:.0f} tokens, the encoder reads {made.limit}."
+    )
+    return [Finding("truncated", made.truncated_share / 2, sentence)]
+
+
+def _balance_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    """What accuracy hides: the score of always answering the largest class, above that of guessing evenly."""
+    counts = {name: rows for name, rows in made.splits[roles["train"]].classes.items() if rows}
+    largest, smallest = max(counts, key=lambda c: counts[c]), min(counts, key=lambda c: counts[c])
+    if counts[largest] < 1.5 * counts[smallest]:
+        return []
+    share = counts[largest] / sum(counts.values())
+    sentence = (
+        f"Classes are uneven: {_rows(counts[largest])} of '{largest}', {counts[smallest]} of '{smallest}' in train; "
+        f"always answering '{largest}' is right for {share:.1%} of them, so read macro F1 beside accuracy."
+    )
+    return [Finding("imbalance", max(0.0, share - 1 / len(counts)), sentence)]
+
+
+def _repeat_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            "duplicates",
+            split.duplicates / split.rows / 2,
+            f"{_rows(split.duplicates)} of {name} ({split.duplicates / split.rows:.1%}) "
+            f"{'repeats' if split.duplicates == 1 else 'repeat'} an earlier text.",
+        )
+        for name, split in made.splits.items()
+        if split.duplicates
+    ]
+
+
+def _empty_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    total = sum(split.rows for split in made.splits.values())
+    if not made.empty:
+        return []
+    verb = "has" if made.empty == 1 else "have"
+    sentence = f"{_rows(made.empty)} ({made.empty / total:.1%}) {verb} an empty text; --drop-empty leaves them out."
+    return [Finding("empty", made.empty / total, sentence)]
+
+
+def _order_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    """Costs nothing as long as nobody takes the first rows."""
+    names = [name for name, split in made.splits.items() if split.sorted_by_label]
+    if not names:
+        return []
+    what = f"Sorted by label: {', '.join(names)}; the first rows are all of one class, so take samples with --limit."
+    return [Finding("sorted", 0.001, what)]
+
+
+def _name_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    shares = made.named_in_text
+    if not shares or max(shares.values()) < 0.05:
+        return []
+    name = max(shares, key=lambda c: shares[c])
+    sentence = f"The label stands in the text: '{name}' in {shares[name]:.1%} of its rows; check that it is no leak."
+    return [Finding("label in text", shares[name] / 4, sentence)]
+
+
+def _unknown_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    shares = made.unknown_by_class or {}
+    if not shares or max(shares.values()) < 0.01:
+        return []
+    name = max(shares, key=lambda c: shares[c])
+    sentence = (
+        f"The tokenizer does not know {shares[name]:.1%} of the tokens of '{name}'; try an encoder of that language."
+    )
+    return [Finding("unknown tokens", shares[name], sentence)]
+
+
+def _rare_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    """Classes that the test split judges on a handful of rows, or not at all."""
+    role = next((role for role in ("test", "validation") if role in roles), None)
+    if role is None:
+        return []
+    counts = made.splits[roles[role]].classes
+    thin = [name for name, rows in counts.items() if rows < 10]
+    if not thin:
+        return []
+    verb = "class has" if len(thin) == 1 else "classes have"
+    sentence = (
+        f"{len(thin)} {verb} fewer than 10 rows in {roles[role]} ({', '.join(thin[:3])}): "
+        "their scores are little more than chance."
+    )
+    return [Finding("rare classes", len(thin) / len(counts) / 10, sentence)]
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row" + ("" if count == 1 else "s")
+
+
+LOOKS = (
+    _leak_findings,
+    _conflict_findings,
+    _truncation_findings,
+    _balance_findings,
+    _repeat_findings,
+    _empty_findings,
+    _order_findings,
+    _name_findings,
+    _unknown_findings,
+    _rare_findings,
+)
