@@ -1,0 +1,245 @@
+"""Who can take part: each contender is a row that says how it is fitted and about how long that takes.
+
+A contender is found if it has been fitted on exactly these rows with exactly these settings, and fitted otherwise.
+To add one, write a function `Task → list[Run]` and give it a row in `CONTENDERS`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, choose, silent
+from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
+from pipeline.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.data import Dataset, SourceOptions, read
+from pipeline.encoder import Effort
+from pipeline.explore import Profile
+from pipeline.explore import profile as look_at
+from pipeline.extract import Embedded, embed, missing_rows
+from pipeline.finetune import FineTuneSettings, fine_tune
+from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
+from pipeline.run import Run
+from pipeline.tokens import tokenizer
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a contender is fitted with; several encoders or linear settings mean several runs."""
+
+    dataset: Dataset
+    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
+    effort: Effort = field(default_factory=Effort)
+    linear: tuple[LinearSettings, ...] = (LinearSettings(),)
+    tuning: FineTuneSettings = field(default_factory=FineTuneSettings)
+    cache: Path = Path("cache")
+    runs: Path = Path("runs")
+    seed: int = 42
+    progress: Progress = silent
+
+
+def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path) -> Profile:
+    """What there is to know of a source before anything is fitted.
+
+    Raises UserError if the source or the encoder cannot be read.
+    """
+    return profile_of(read(source, allow_one_class=True), encoder, cache)
+
+
+def profile_of(dataset: Dataset, encoder: EncoderSpec, cache: Path) -> Profile:
+    """The same for a data set in memory."""
+    checkpoint = locate(encoder)
+    return look_at(dataset, tokenizer(checkpoint, cache), checkpoint.limit, checkpoint.max_length)
+
+
+# ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def linear_runs(task: Task) -> list[Run]:
+    """Logistic regression for each encoder, pooling and linear setting, extracting what is missing."""
+    runs = []
+    for spec in task.encoders:
+        done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.effort, task.cache, task.progress)
+        for pooling in spec.pooling:
+            runs += [linear_run(task, done, spec, pooling, settings) for settings in task.linear]
+    return runs
+
+
+def linear_run(task: Task, done: Embedded, spec: EncoderSpec, pooling: str, settings: LinearSettings) -> Run:
+    """One logistic regression on vectors that are there; pooling 'auto' is chosen inside the folds."""
+    several = {name: done.matrices(name) for name in (AUTO_POOLINGS if pooling == "auto" else (pooling,))}
+    roles = list(task.dataset.roles)
+    vectors: dict[str, Any] = {role: {name: m[role].vectors for name, m in several.items()} for role in roles}
+    if pooling != "auto":
+        vectors = {role: several[pooling][role].vectors for role in roles}
+    batch, single = done.ms_per_text()
+    shelf = done.extracted.shelf
+    told = {
+        "encoder": spec.name,
+        "revision": spec.revision,
+        "pooling": pooling,
+        "max_length": done.checkpoint.max_length,
+        "engine": shelf.choice.engine,
+        "precision": shelf.choice.precision,
+        "text_parts": len(task.dataset.text_columns),
+    }
+    return fit_lr(
+        vectors,
+        task.dataset,
+        done.checkpoint.checkpoint_digest,
+        told,
+        replace(settings, seed=task.seed),
+        task.runs,
+        EncodingFacts(done.seconds(), done.encoder_mb(), batch, single),
+        task.progress,
+    )
+
+
+AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
+
+
+def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
+    """What has to be extracted for the poolings asked for, 'auto' among them."""
+    return parts(tuple(name for given in spec.pooling for name in (AUTO_POOLINGS if given == "auto" else (given,))))
+
+
+def tuned_runs(task: Task) -> list[Run]:
+    """The whole encoder, fine-tuned, for each encoder."""
+    settings = replace(task.tuning, seed=task.seed)
+    return [
+        fine_tune(task.dataset, locate(spec), settings, task.effort, task.runs, task.progress) for spec in task.encoders
+    ]
+
+
+def majority_runs(task: Task) -> list[Run]:
+    """The class shares of train: what a score is worth is seen against it."""
+    return [fit_majority(task.dataset, task.runs, task.seed)]
+
+
+def tfidf_runs(task: Task) -> list[Run]:
+    """Word 1-2-grams and logistic regression: what an encoder has to beat."""
+    settings = TfidfSettings(C=task.linear[0].C, folds=task.linear[0].folds, seed=task.seed)
+    return [fit_tfidf(task.dataset, settings, task.runs, task.progress)]
+
+
+def resampled(imbalance: str) -> Callable[[Task], list[Run]]:
+    """Logistic regression under one treatment of class imbalance."""
+
+    def fit(task: Task) -> list[Run]:
+        return linear_runs(replace(task, linear=(replace(task.linear[0], imbalance=imbalance),)))
+
+    return fit
+
+
+# ── how long it takes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+TRAIN_PASSES = 3  # forward, and about twice that backward
+SEARCH_ROWS = 3_000  # what a short run of the learning-rate search sees, three of them
+ENCODE_EFFICIENCY, TRAIN_EFFICIENCY = 1.4, 0.8  # of the float32 matrix-product rate; bfloat16 lifts the first above 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an estimate goes by."""
+
+    task: Task
+    checkpoint: Checkpoint
+    rows: int  # of train
+    tokens: float  # a text, on average, as fed
+    rate: float  # float32 multiply-adds a second of this machine, measured
+
+    @property
+    def token_cost(self) -> float:
+        """Multiply-adds of one token through the encoder's layers."""
+        c = self.checkpoint.config
+        layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
+        inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * self.checkpoint.dim
+        return layers * (4 * self.checkpoint.dim**2 + 2 * self.checkpoint.dim * inner)
+
+
+def job(task: Task) -> Job:
+    """Measure what the estimates need: 256 texts' lengths and the machine's matrix-product rate. Takes under 1 s."""
+    checkpoint = locate(task.encoders[0])
+    train = task.dataset.train
+    some = [train.texts[i] for i in np.linspace(0, len(train.texts) - 1, 256).astype(int)]
+    lengths = np.minimum(tokenizer(checkpoint, task.cache).lengths(some), checkpoint.max_length)
+    return Job(task, checkpoint, len(train.texts), float(lengths.mean()), multiply_rate())
+
+
+def multiply_rate(size: int = 768) -> float:
+    """Float32 multiply-adds a second that a matrix product of the encoder's size reaches here."""
+    a = np.ones((size, size), np.float32)
+    best = np.inf
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return size**3 / best
+
+
+def _extraction_seconds(job: Job) -> float:
+    task = job.task
+    tokens = job.tokens * sum(missing_rows(task.dataset, spec, task.effort, task.cache) for spec in task.encoders)
+    return tokens * job.token_cost / (job.rate * ENCODE_EFFICIENCY) + (1.5 if tokens else 0)
+
+
+def _linear_seconds(job: Job) -> float:
+    classes = len(job.task.dataset.class_names)
+    return 1 + 4e-9 * job.rows * job.checkpoint.dim * classes * 35 * 4
+
+
+def _resampled_seconds(job: Job) -> float:
+    return 1 + 6 * _linear_seconds(job)
+
+
+def _tuning_seconds(job: Job) -> float:
+    passes = job.rows * job.task.tuning.epochs
+    if job.task.tuning.learning_rate is None:
+        passes += 3 * min(job.rows, SEARCH_ROWS)
+    return passes * job.tokens * TRAIN_PASSES * job.token_cost / (job.rate * TRAIN_EFFICIENCY) + 10
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table."""
+
+    fit: Callable[[Task], list[Run]]
+    seconds: Callable[[Job], float]  # without extraction, which several contenders share
+    needs_vectors: bool = False
+    says: str = ""
+
+
+CONTENDERS: dict[str, Contender] = {
+    "majority": Contender(majority_runs, lambda job: 0.1, says="always the most frequent class"),
+    "tfidf": Contender(tfidf_runs, lambda job: 2 + 1e-3 * job.rows, says="word 1-2-grams + logistic regression"),
+    "lr": Contender(resampled("none"), _linear_seconds, True, "logistic regression on frozen vectors"),
+    **{
+        f"lr+{kind}": Contender(resampled(kind), _resampled_seconds, True, f"the same, imbalance: {kind}")
+        for kind in ("balanced", "smote", "smote-minority", "over", "auto")
+    },
+    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned"),
+}
+
+
+def chosen(names: tuple[str, ...]) -> dict[str, Contender]:
+    """The contenders of that name, in that order.
+
+    Raises UserError for an unknown or no name.
+    """
+    if not names:
+        raise UserError("no contenders; pass --contenders lr,fine-tune")
+    return {name: choose(CONTENDERS, name, "contender") for name in names}
+
+
+def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
+    """About how many seconds each contender takes if nothing of it is there yet, `extract` first if one needs it."""
+    table, work = chosen(names), job(task)
+    found: dict[str, Any] = {}
+    if any(row.needs_vectors for row in table.values()):
+        found["extract"] = _extraction_seconds(work)
+    return found | {name: row.seconds(work) for name, row in table.items()}

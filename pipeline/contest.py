@@ -1,0 +1,105 @@
+"""One command, one answer: say what will be fitted, fit what is missing, judge, write the page."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import UserError, listed, log
+from pipeline.compare import Comparison, compare
+from pipeline.contenders import CONTENDERS, Task, chosen, estimates, profile_of
+from pipeline.hardware import cpu_name, hardware
+from pipeline.report import write_report
+from pipeline.run import Run, runs_of
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is compared, and by which measure."""
+
+    contenders: tuple[str, ...] = ("majority", "tfidf", "lr", "lr+smote", "fine-tune")
+    only_existing: bool = False
+    metric: str = "accuracy"  # named before anything is seen
+    margin: float = 0.01  # a difference below it does not matter
+    page: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A comparison and the page that shows it."""
+
+    comparison: Comparison
+    report: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `compare --json` prints."""
+        return self.comparison.to_json() | {"report": str(self.report) if self.report else None}
+
+
+def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
+    """Compare the contenders on the same test rows, fitting those that are missing, each once.
+
+    Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, or if a fit fails.
+    """
+    chosen(rules.contenders)
+    runs = existing(task, rules) if rules.only_existing else fitted(task, rules)
+    profile = profile_of(task.dataset, task.encoders[0], task.cache)
+    judged = profile.splits[task.dataset.roles["test"]]
+    comparison = compare(runs, metric=rules.metric, margin=rules.margin, truncated_share=judged.truncated_share)
+    page = rules.page or Path(runs[0].folder or task.runs).parent / "report.html"
+    write_report(page, comparison, runs, profile, task.dataset, command=command, machine=machine())
+    return Outcome(comparison, page)
+
+
+def machine() -> dict[str, Any]:
+    """The machine that the costs were measured on, for people."""
+    here = hardware()
+    return {"processor": cpu_name(), "processors": here.processors, "system": platform.platform(terse=True)}
+
+
+def existing(task: Task, rules: Rules) -> list[Run]:
+    """The runs that are there for exactly these rows, of the kinds that take part.
+
+    Raises UserError if there are fewer than two.
+    """
+    kinds = set(rules.contenders)
+    runs = [run for run in runs_of(task.runs, task.dataset.name, task.dataset.digest) if run.kind in kinds]
+    if len(runs) < 2:
+        there = listed(run.kind for run in runs) or "none"
+        raise UserError(
+            f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
+            "leave out --only-existing to fit the rest"
+        )
+    return runs
+
+
+def fitted(task: Task, rules: Rules) -> list[Run]:
+    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes."""
+    for line in announcement(task, rules):
+        log.info(line)
+    runs: list[Run] = []
+    for row in chosen(rules.contenders).values():
+        task.progress("contenders", len(runs), None)
+        runs += row.fit(task)
+    return runs
+
+
+def announcement(task: Task, rules: Rules) -> list[str]:
+    """What will be fitted and about how long it takes, one line each."""
+    there = {run.kind for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)}
+    times = estimates(task, rules.contenders)
+    lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(rules.contenders)}"]
+    for name, seconds in times.items():
+        state = "used if its settings are these, else " if name in there else ""
+        says = CONTENDERS[name].says if name in CONTENDERS else "texts → vectors, those that are not in the cache"
+        lines.append(f"  {name:<10} {state}about {spoken(seconds)}: {says}")
+    return [*lines, f"  together about {spoken(sum(times.values()))} at most"]
+
+
+def spoken(seconds: float) -> str:
+    """`4 s`, `3 min`, `1.5 h`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

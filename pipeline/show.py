@@ -1,0 +1,270 @@
+"""What a person sees: results as tables on standard output, progress on standard error.
+
+A result is shown by the row of `SHOWN` that is named after its type; `--json` prints its `to_json()` instead.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+import pipeline
+
+METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
+LINE_SECONDS = 15.0  # how often progress speaks where nobody watches a bar
+
+
+def result(value: Any, as_json: bool) -> None:
+    """Print one result."""
+    results([value], as_json)
+
+
+def results(values: Sequence[Any], as_json: bool) -> None:
+    """Print results of one kind; as JSON the first one's object, with all of them under `runs` if there are several."""
+    if as_json:
+        objects = [value.to_json() for value in values]
+        print(json.dumps(objects[0] | ({"runs": objects} if len(objects) > 1 else {}), ensure_ascii=False, indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=False)
+    for part in SHOWN[type(values[0]).__name__](values):
+        console.print(part)
+
+
+def lines(values: Iterable[Any]) -> None:
+    """Print one JSON object a line, each as soon as it is there."""
+    for value in values:
+        print(json.dumps(value.to_json(), ensure_ascii=False), flush=True)
+
+
+def listing(values: Sequence[Any], as_json: bool) -> None:
+    """Print dataclasses of one kind as a table, a column a field, or as a JSON list."""
+    if as_json:
+        print(json.dumps([asdict(value) for value in values], ensure_ascii=False, indent=2, default=str))
+        return
+    table = Table(box=None, pad_edge=False)
+    names = [field.name for field in fields(values[0])] if values else []
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for value in values:
+        table.add_row(*(Text(_cell(name, getattr(value, name))) for name in names))
+    Console(highlight=False).print(table if values else "nothing there yet")
+
+
+def _cell(name: str, value: Any) -> str:
+    """A field as a person reads it."""
+    if value is None or value == () or value == {}:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{value[key]}" for key in ("encoder", "pooling", "engine", "precision") if key in value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    if name == "last_used":
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    if name == "bytes" or name == "freed":
+        return f"{value / 1e6:,.1f} MB"
+    return (
+        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(getattr(value, "name", value))
+    )
+
+
+@contextmanager
+def progress(stream: Any = None) -> Iterator[pipeline.Progress]:
+    """Progress on standard error: bars on a terminal, a line now and then anywhere else."""
+    console = Console(stderr=True, file=stream)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+class Lines:
+    """A line when a stage has run for a while, and each time that much more has passed."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.spoke: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self.spoke.setdefault(stage, now) >= LINE_SECONDS:
+            self.spoke[stage] = now
+            share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
+            self.console.print(f"{stage}: {share}", highlight=False, markup=False)
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def _extraction(values: Sequence[Any]) -> Iterator[Any]:
+    for done in values:
+        facts = done.to_json()
+        yield _facts(
+            f"{done.encoder}: {facts['rows']:,} rows",
+            [
+                ("vectors", f"{facts['dim']} wide, pooling {facts['pooling']}"),
+                (
+                    "encoded",
+                    f"{facts['encoded']:,} of {facts['unique']:,} different texts; {facts['from_cache']:,} from cache",
+                ),
+                ("speed", f"{facts['texts_per_second']:,.0f} texts/s, {facts['tokens_per_second']:,.0f} tokens/s"),
+                ("time", f"{facts['setup_seconds']:.1f} s to set up, {facts['seconds']:.1f} s to extract"),
+                ("how", f"{facts['engine']}, {facts['precision']}, {facts['device']}"),
+                ("cut", f"{facts['truncated_rows']:,} texts longer than {facts['max_length']} tokens"),
+                ("padding", f"{facts['padding_share']:.1%}"),
+                ("memory", f"{facts['peak_rss_mb']:,.0f} MB at most"),
+                ("kept in", ", ".join(str(folder) for folder in facts["folders"])),
+            ],
+        )
+
+
+def _runs(values: Sequence[Any]) -> Iterator[Any]:
+    table = Table(title="runs", title_justify="left", box=None, pad_edge=False)
+    table.add_column("run")
+    table.add_column("split")
+    for metric in METRICS:
+        table.add_column(metric.replace("_", " "), justify="right")
+    for run in values:
+        for role in ("validation", "test"):
+            if role in run.metrics:
+                cells = [f"{run.metrics[role][metric]:.3f}" for metric in METRICS]
+                table.add_row(Text(run.kind), Text(run.predictions[role].split), *cells)
+    yield table
+    for run in values:
+        yield Text(f"{run.kind}: {run.folder}", style="dim")
+        for note in run.notes:
+            yield Text(f"  {note}", style="dim")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2g} s" if value < 1 else f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _interval(interval: Any) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _comparison(values: Sequence[Any]) -> Iterator[Any]:
+    for outcome in values:
+        comparison = outcome.comparison
+        table = Table(
+            title=f"{comparison.dataset}: {comparison.rows:,} rows of '{comparison.split}', 95 % intervals",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for name in ("contender", "accuracy", "macro F1"):
+            table.add_column(name)
+        for name in ("fit", "extract", "ms/text", "ms single", "model"):
+            table.add_column(name, justify="right")
+        for c in comparison.contenders:
+            table.add_row(
+                Text(c.name, style="bold" if c.chosen else ""),
+                _interval(c.metrics["accuracy"]),
+                _interval(c.metrics["macro_f1"]),
+                _seconds(c.cost.fit_seconds),
+                _seconds(c.cost.extract_seconds),
+                _number(c.cost.ms_per_text_batch, ".2f"),
+                _number(c.cost.ms_per_text_single, ".1f"),
+                f"{_number(c.cost.model_mb, '.1f')} MB",
+            )
+        yield table
+        yield Text()
+        pairs = Table(title=f"differences in {comparison.metric}", title_justify="left", box=None, pad_edge=False)
+        for name in ("pair", "difference", "p (Holm)", "verdict"):
+            pairs.add_column(name)
+        for p in comparison.pairs:
+            pairs.add_row(
+                Text(f"{p.a} − {p.b}"),
+                f"{p.difference:+.3f} [{p.low:+.3f}, {p.high:+.3f}]",
+                f"{p.p_adjusted:.2g}",
+                p.verdict,
+            )
+        yield pairs
+        yield Text()
+        yield Text(comparison.recommendation, style="bold")
+        if comparison.truncated_share:
+            yield Text(f"{comparison.truncated_share:.1%} of the texts were cut at the encoder's limit.", style="dim")
+        for line in comparison.left_out:
+            yield Text(f"left out: {line}", style="dim")
+        if outcome.report:
+            yield Text(f"page: {outcome.report}")
+
+
+def _profile(values: Sequence[Any]) -> Iterator[Any]:
+    facts = values[0].to_json()
+    table = Table(title="classes", title_justify="left", box=None, pad_edge=False)
+    table.add_column("class")
+    for name, split in facts["splits"].items():
+        table.add_column(f"{name} ({split['rows']:,})", justify="right")
+    names = {name: None for split in facts["splits"].values() for name in split["classes"]}
+    for name in names:
+        cells = []
+        for split in facts["splits"].values():
+            count = split["classes"].get(name, 0)
+            cells.append(f"{count:,} ({count / max(split['rows'], 1):.0%})")
+        table.add_row(Text(name), *cells)
+    yield table
+    yield Text()
+    tokens = facts["tokens"]
+    leaks = ", ".join(f"{pair} {count:,}" for pair, count in facts["leaks"].items() if count) or "none"
+    yield _facts(
+        "texts",
+        [
+            ("tokens a text", ", ".join(f"{key} {value:,.0f}" for key, value in tokens.items())),
+            ("proposed --max-length", f"{facts['max_length']} (99 % of the texts fit)"),
+            ("cut at the limit in use", f"{facts['truncated_share']:.1%}"),
+            ("empty", f"{facts['empty']:,}"),
+            ("repeated", f"{facts['duplicates']:,}, {facts['conflicting']:,} with more than one label"),
+            ("leaks", leaks),
+            ("sorted by label", "yes" if facts["sorted_by_label"] else "no"),
+        ],
+    )
+    for finding in facts.get("findings", []):
+        yield Text(f"• {finding}")
+
+
+SHOWN = {
+    "Profile": _profile,
+    "Extraction": _extraction,
+    "Run": _runs,
+    "Outcome": _comparison,
+}

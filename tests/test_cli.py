@@ -1,0 +1,236 @@
+"""The command line as a user meets it: contracts of --json, exit codes, one-line errors, and README's promises."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import cli
+from pipeline.run import load_run
+
+ROOT = Path(__file__).parent.parent
+GOOD = ["happy", "love", "great", "win", "joy"]
+BAD = ["boring", "hate", "sad", "angry", "fear"]
+
+
+def sentences(count, seed=0):
+    """Rows of (text, label) whose label can be read off one word."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        words = random.choice(["the", "film", "people", "call", "now", "day", "story"], random.integers(2, 12)).tolist()
+        words.insert(int(random.integers(len(words))), str(random.choice(GOOD if i % 3 else BAD)))
+        rows.append((" ".join(words) + f" {i}", "good" if i % 3 else "bad"))
+    return rows
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A CSV of 300 rows with columns body and verdict."""
+    file = tmp_path / "reviews.csv"
+    file.write_text("body,verdict\n" + "".join(f"{text},{label}\n" for text, label in sentences(300)))
+    return file
+
+
+@pytest.fixture
+def run(capsys, tmp_path, tiny_distilbert):
+    """Call a command with the tiny encoder; returns exit code, standard output, standard error."""
+
+    def call(*arguments, encoder=True):
+        words = [str(a) for a in arguments]
+        if encoder:
+            words += ["--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
+            words += ["--engine", "torch", "--precision", "fp32"]
+        code = cli.main(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def names(reviews):
+    return [reviews, "--text", "body", "--label", "verdict"]
+
+
+def test_extract_then_fit_then_predict(run, reviews, tmp_path, tiny_distilbert):
+    code, out, _ = run("extract", *names(reviews), "--json")
+    extracted = json.loads(out)
+    assert code == 0
+    assert (extracted["rows"], extracted["encoded"]) == (300, 300)
+
+    code, out, _ = run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--json")
+    fitted = json.loads(out)
+    assert code == 0
+    assert fitted["kind"] == "lr"
+    assert fitted["class_names"] == ["bad", "good"]
+    assert set(fitted["metrics"]) == {"train", "validation", "test"}
+    assert fitted["metrics"]["test"]["rows"] == 30
+    kept = load_run(fitted["run"]).predictions["test"]
+    assert fitted["metrics"]["test"]["accuracy"] == pytest.approx((kept.proba.argmax(1) == kept.truth).mean())
+    assert fitted["cost"]["ms_per_text_single"] > 0
+
+    again = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--json")[1])
+    assert again == fitted  # found, not fitted
+
+    rest = ["--cache", tmp_path / "cache", "--device", "cpu"]
+    code, out, _ = run("predict", fitted["run"], "love the film", "hate the film", *rest, encoder=False)
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [answer["text"] for answer in answers] == ["love the film", "hate the film"]
+    assert set(answers[0]["proba"]) == {"bad", "good"}
+    assert sum(answers[0]["proba"].values()) == pytest.approx(1, abs=1e-5)
+
+    code, _, _ = run(
+        "predict",
+        fitted["run"],
+        "--file",
+        reviews,
+        "--text",
+        "body",
+        "--out",
+        tmp_path / "o.jsonl",
+        *rest,
+        encoder=False,
+    )
+    answers = {a["text"]: a["proba"]["good"] for a in map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())}
+    told = load_run(fitted["run"]).predictions["test"]
+    texts = [text for text, _ in sentences(300)]
+    of_test = [answers[texts[int(row.rpartition(":")[2])]] for row in told.row_ids]
+    np.testing.assert_allclose(of_test, told.proba[:, 1], atol=2e-3)
+
+
+def test_smote_is_imbalance_smote(run, reviews, tmp_path):
+    one = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--smote", "--json")[1])
+    other = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--imbalance", "smote", "--json")[1])
+    assert one["run"] == other["run"]
+    assert one["kind"] == "lr+smote"
+
+
+def test_a_list_means_several_runs(run, reviews, tmp_path):
+    out = run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--imbalance", "none,balanced", "--json")[1]
+    found = json.loads(out)
+    assert [one["kind"] for one in found["runs"]] == ["lr", "lr+balanced"]
+    assert found["run"] == found["runs"][0]["run"]
+
+
+def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--contenders", "majority,tfidf,lr,fine-tune", "--epochs", "1"]
+    code, out, err = run("compare", *names(reviews), *rest, "--learning-rate", "1e-3", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert "about" in err  # said beforehand
+    assert {c["name"] for c in found["contenders"]} == {"majority", "tfidf", "lr", "fine-tune"}
+    assert len(found["pairs"]) == 6
+    assert found["metric"] == "accuracy"
+    page = Path(found["report"]).read_text("utf-8")
+    assert found["contenders"][0]["name"] in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+    code, out, _ = run("compare", *names(reviews), "--runs", tmp_path / "runs", "--only-existing")
+    assert code == 0
+    assert "differences in accuracy" in out
+
+
+def test_explore_keeps_its_contract(run, reviews):
+    code, out, _ = run("explore", *names(reviews), "--json", encoder=False)
+    assert code == 1  # distilbert-base-uncased is out of reach here, and nothing else is taken for it
+
+
+def test_explore_tells_what_is_in_the_data(tmp_path, reviews, tiny_distilbert, capsys):
+    words = ["explore", *map(str, names(reviews)), "--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "c")]
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(split["rows"] for split in told["splits"].values()) == 300
+    assert {"mean", "p50", "p90", "p95", "p99", "max"} <= set(told["tokens"])
+    assert told["max_length"] % 8 == 0
+    assert cli.main(words) == 0
+    assert "proposed --max-length" in capsys.readouterr().out
+
+
+# ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explore", "./nowhere.csv"], "no such file"),
+        (["fit-lr", "{reviews}", "--text", "nonsense", "--label", "verdict"], "nonsense"),
+        (["fit-lr", "{reviews}", "--text", "body", "--label", "verdict", "--imbalance", "magic"], "magic"),
+        (["predict", "./nowhere", "text"], "no run here"),
+        (["compare", "{reviews}", "--text", "body", "--label", "verdict", "--contenders", "magic"], "magic"),
+        (["compare", "{reviews}", "--text", "body", "--label", "verdict", "--only-existing"], "--only-existing"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(arguments, says, reviews, tmp_path, capsys, tiny_distilbert):
+    words = [word.replace("{reviews}", str(reviews)) for word in arguments]
+    if words[0] != "predict":
+        words += ["--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
+    if words[0] in ("fit-lr", "compare"):
+        words += ["--runs", str(tmp_path / "runs")]
+    assert cli.main(words) == 1
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert out == ""
+    assert last.startswith("error: ")
+    assert says in last
+
+
+def test_wrong_usage_is_exit_code_2(capsys):
+    assert cli.main(["fit-lr", "sms-spam", "--smote", "--imbalance", "over"]) == 2
+    assert cli.main(["fit-lr", "sms-spam", "--max-length", "none"]) == 2
+    assert cli.main(["nonsense"]) == 2
+
+
+def test_an_interrupt_is_exit_code_130(monkeypatch, capsys, reviews):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.contenders.profile", interrupt)
+    assert cli.main(["explore", str(reviews)]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+# ── documentation that breaks the build when it lies ────────────────────────────────────────────────────────────────
+
+
+def commands():
+    for name, command in cli.cli.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {sub}", inner) for sub, inner in command.commands.items())
+        else:
+            yield name, command
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: str(value)[:20])
+def test_every_command_and_option_is_explained(name, command):
+    assert command.help
+    assert command.epilog.startswith("Example:  ")
+    assert f"probe-or-tune {name}" in command.epilog or f"{name} " in command.epilog
+    for option in command.params:
+        assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
+
+
+def test_readme_names_every_command():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in cli.cli.commands:
+        assert f"`{name}" in readme or f"probe-or-tune {name}" in readme, name
+
+
+def test_readme_commands_parse():
+    """Every probe-or-tune line of the README is a command with options that exist."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    lines = re.findall(r"^probe-or-tune (.+?)(?:\s{2,}#.*)?$", readme, re.M)
+    assert len(lines) >= 5
+    for line in lines:
+        name, *words = line.split()
+        cli.cli.commands[name].make_context(name, words)
+
+
+def test_python_cli_py_is_the_same_door():
+    done = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "Usage: probe-or-tune" in done.stdout

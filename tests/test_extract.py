@@ -1,0 +1,191 @@
+"""Stage one end to end: tiny encoders, real store, real threads."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import UserError, silent
+from pipeline.data import SourceOptions, read
+from pipeline.encoder import Effort, EncoderSpec, locate
+from pipeline.extract import Extractor, embed, extract_source
+from pipeline.store import keys
+
+ROOT = Path(__file__).parent.parent
+FAST = Effort(shard_rows=64)
+
+
+def texts(count, seed=0):
+    random = np.random.default_rng(seed)
+    words = ["the", "film", "was", "boring", "happy", "call", "now", "free", "prize", "people", "want"]
+    return [(" ".join(random.choice(words, random.integers(1, 30))) + f" {i}",) for i in range(count)]
+
+
+def vectors(tiny, rows, cache, **spec):
+    """Vectors of rows in their own order, and what it took."""
+    wish = EncoderSpec(str(tiny), **({"precision": "fp32"} | spec))
+    extractor = Extractor(locate(wish), wish, FAST, cache, silent, keys(rows))
+    done = extractor.run([rows], len(rows))
+    return extractor.shelf.serve(keys(rows), wish.pooling[0]).vectors, done
+
+
+def test_vectors_come_in_the_callers_order_whatever_the_engine(tiny_distilbert, tmp_path):
+    rows = texts(300)
+    fast, _ = vectors(tiny_distilbert, rows, tmp_path, engine="openvino")
+    reference, _ = vectors(tiny_distilbert, rows, tmp_path, engine="torch")
+    assert fast.shape == (300, 32)
+    np.testing.assert_allclose(fast, reference, atol=1e-5)
+    assert len(np.unique(reference.round(4), axis=0)) == 300
+
+
+def test_the_same_text_is_encoded_once_and_counted_twice(tiny_distilbert, tmp_path):
+    rows = [*texts(50), *texts(50), ("",), ("",)]
+    matrix, done = vectors(tiny_distilbert, rows, tmp_path, engine="torch")
+    assert (done.rows, done.unique, done.encoded) == (102, 51, 51)
+    np.testing.assert_array_equal(matrix[:50], matrix[50:100])
+    np.testing.assert_array_equal(matrix[100], matrix[101])
+
+
+def test_a_second_run_encodes_only_what_is_new(tiny_distilbert, tmp_path):
+    before, _ = vectors(tiny_distilbert, texts(100), tmp_path, engine="torch")
+    after, done = vectors(tiny_distilbert, [*texts(100), ("something new",)], tmp_path, engine="torch")
+    assert (done.encoded, done.unique - done.encoded) == (1, 100)
+    np.testing.assert_array_equal(after[:100], before)
+
+
+def test_a_longer_limit_encodes_only_what_the_shorter_one_cut(tiny_distilbert, tmp_path):
+    rows = texts(100)
+    _, short = vectors(tiny_distilbert, rows, tmp_path / "both", engine="torch", max_length=16)
+    longer, done = vectors(tiny_distilbert, rows, tmp_path / "both", engine="torch", max_length=128)
+    fresh, _ = vectors(tiny_distilbert, rows, tmp_path / "fresh", engine="torch", max_length=128)
+    assert 0 < short.truncated_rows < 100
+    assert done.encoded == short.truncated_rows
+    np.testing.assert_allclose(longer, fresh, atol=1e-5)
+
+
+def test_several_poolings_come_from_one_pass_and_concatenate(tiny_bert, tmp_path):
+    rows = texts(40)
+    both, done = vectors(tiny_bert, rows, tmp_path, engine="torch", pooling=("cls+mean", "max"))
+    assert both.shape == (40, 64)
+    assert done.encoded == 40
+    mean, again = vectors(tiny_bert, rows, tmp_path, engine="torch", pooling=("mean",))
+    assert again.encoded == 0
+    np.testing.assert_array_equal(both[:, 32:], mean)
+
+
+def test_pairs_are_fed_with_their_token_types(tiny_bert, tmp_path):
+    rows = [("the film", "was boring"), ("the", "film was boring"), ("the film was boring",)]
+    matrix, done = vectors(tiny_bert, rows, tmp_path, engine="torch")
+    assert done.unique == 3
+    assert np.abs(matrix[0] - matrix[1]).max() > 1e-3
+
+
+def test_auto_takes_the_folder_that_holds_everything(tiny_distilbert, tmp_path):
+    rows = texts(30)
+    exact, _ = vectors(tiny_distilbert, rows, tmp_path, engine="torch", precision="fp32")
+    found, done = vectors(tiny_distilbert, rows, tmp_path, precision="auto")
+    assert done.encoded == 0
+    np.testing.assert_array_equal(found, exact)
+
+
+def test_padding_is_small_and_windows_do_not_change_vectors(tiny_distilbert, tmp_path, monkeypatch):
+    rows = texts(500)
+    whole, done = vectors(tiny_distilbert, rows, tmp_path / "a", engine="torch")
+    monkeypatch.setattr("pipeline.extract.extractor.WINDOW", 64)
+    parts, small = vectors(tiny_distilbert, rows, tmp_path / "b", engine="torch")
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+    assert done.padding_share < 0.05
+    assert small.encoded == 500
+
+
+def test_an_interrupted_extraction_keeps_what_it_encoded(tiny_distilbert, tmp_path):
+    rows = texts(400)
+    wish = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
+    checkpoint = locate(wish)
+
+    class Impatient(Extractor):
+        def _keep(self, batch, found, seconds):
+            super()._keep(batch, found, seconds)
+            if self.done.encoded > 100:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    extractor = Impatient(checkpoint, wish, FAST, tmp_path, silent, keys(rows))
+    with pytest.raises(KeyboardInterrupt):
+        extractor.run([rows])
+    kept = extractor.done.encoded
+    _, done = vectors(tiny_distilbert, rows, tmp_path, engine="torch")
+    assert kept > 100
+    assert done.encoded == 400 - kept
+
+
+SLOW_EXTRACTION = """
+import sys
+from pathlib import Path
+from pipeline import silent
+from pipeline.encoder import Effort, EncoderSpec, locate
+from pipeline.extract import Extractor
+from pipeline.store import keys
+sys.path.insert(0, "tests")
+from test_extract import texts
+wish = EncoderSpec(sys.argv[1], engine="torch", precision="fp32")
+rows = texts(20_000)
+print("ready", flush=True)
+Extractor(locate(wish), wish, Effort(shard_rows=256, threads=1), Path(sys.argv[2]), silent, keys(rows)).run([rows])
+"""
+
+
+def test_a_killed_extraction_goes_on_and_ends_with_the_same_vectors(tiny_distilbert, tmp_path):
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", SLOW_EXTRACTION, str(tiny_distilbert), str(cache)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    deadline = time.monotonic() + 60
+    while len(list(cache.glob("*/*.safetensors"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    rows = texts(20_000)[:3000]
+    resumed, done = vectors(tiny_distilbert, rows, cache, engine="torch")
+    fresh, _ = vectors(tiny_distilbert, rows, tmp_path / "fresh", engine="torch")
+    assert len(list(cache.glob("*/*.safetensors"))) >= 3
+    assert done.encoded < 3000 or not done.encoded
+    np.testing.assert_allclose(resumed, fresh, atol=1e-5)
+
+
+def test_a_data_set_is_embedded_by_role(tiny_distilbert, tmp_path):
+    (tmp_path / "mails.csv").write_text("text,label\n" + "".join(f"mail {i} now,{'ab'[i % 2]}\n" for i in range(100)))
+    dataset = read(SourceOptions(str(tmp_path / "mails.csv")))
+    spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
+    done = embed(dataset, spec, FAST, tmp_path / "cache", silent)
+    matrices = done.matrices("cls")
+    assert {role: m.vectors.shape for role, m in matrices.items()} == {
+        "train": (80, 32),
+        "validation": (10, 32),
+        "test": (10, 32),
+    }
+    assert matrices["test"].row_ids.tolist() == dataset.test.row_ids.tolist()
+    assert done.seconds() > 0
+    assert done.ms_per_text()[1] > 0
+
+
+def test_what_extract_tells(tiny_distilbert, tmp_path):
+    (tmp_path / "mails.txt").write_text("one mail\nanother mail\none mail\n")
+    spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
+    told = extract_source(SourceOptions(str(tmp_path / "mails.txt")), spec, FAST, tmp_path / "cache", silent).to_json()
+    assert (told["rows"], told["unique"], told["encoded"], told["from_cache"]) == (3, 2, 2, 0)
+    assert (told["dim"], told["pooling"], told["engine"], told["precision"]) == (32, "cls", "torch", "fp32")
+    assert told["tokens"] == 3 * 4 + 2 * len("er")  # [CLS] one mail [SEP]; 'another' is spelled out
+    assert told["vectors_digest"] in told["folders"][0]
+
+
+def test_no_rows_is_an_error(tiny_distilbert, tmp_path):
+    (tmp_path / "mails.csv").write_text("text,label\n")
+    with pytest.raises(UserError):
+        extract_source(
+            SourceOptions(str(tmp_path / "mails.csv")), EncoderSpec(str(tiny_distilbert)), FAST, tmp_path, silent
+        )
