@@ -2,11 +2,13 @@
 
 `read` holds a source in memory, for learning; `read_chunks` streams it, for extracting and predicting. Each module
 imports only from those before it: `files` (formats), `labels` (ids and names), `splits` (which rows go where),
-`naming` (what names of splits and columns say), `hub` (names on the Hub), `sources` (what a SOURCE means), `dataset`
-(the types), `rows`, `roles`, `chunks`.
+`naming` (what names of splits and columns say), `hub` (data sets of the Hub), `sources` (what a SOURCE means),
+`dataset` (the types), `rows`, `roles`, `chunks`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
@@ -68,30 +70,30 @@ def _read_all(source: Source, options: SourceOptions, notes: list[str]) -> tuple
     train = train_name(source.home, list(source.splits), options)
     first = source.splits[train][0]
     columns = choose_columns(first, options)
-    if files.kind(first) == ".txt":
+    if files.kind(Path(first.name)) == ".txt":
         raise UserError(
             f"{first}: a .txt file has no labels to learn from; predict reads it, or write a CSV with a label"
         )
     if columns.label is None:
-        there = files.column_names(first)
+        there = first.column_names()
         guess = next((name for name in there if name not in columns.texts), "COLUMN")
         raise UserError(f"{first}: no 'label' among {naming.shown(there)}; pass --label {naming.quoted(guess)}")
     count = None
     if options.rows and not (amount := splits.first_of(options.rows)).endswith("%"):
         count = int(amount)
     raws = {}
-    for name, paths in source.splits.items():
-        there = files.column_names(paths[0])
+    for name, parts in source.splits.items():
+        there = parts[0].column_names()
         missing = [text for text in columns.texts if text not in there]
         has_role = name in (options.train, options.validation, options.test) or naming.role_of(name)
         if missing and not has_role:
             notes.append(f"split '{name}' is left out: it has no column '{missing[0]}'")
             continue
         if missing:
-            raise UserError(f"{paths[0]}: no '{missing[0]}' among {naming.shown(there)}; {first.name} has that column")
+            raise UserError(f"{parts[0]}: no '{missing[0]}' among {naming.shown(there)}; {first.name} has that column")
         label = columns.label if columns.label in there else None
         own = Columns(columns.texts, label, tuple(other for other in columns.others if other in there))
-        raws[name] = read_split(name, paths, own, count)
+        raws[name] = read_split(name, parts, own, count)
     return raws, columns
 
 

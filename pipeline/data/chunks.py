@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import UserError, listed, log
-from pipeline.data import files, sources, splits
+from pipeline.data import sources, splits
 from pipeline.data.dataset import SourceOptions, is_empty
 from pipeline.data.labels import Where, tidy
 from pipeline.data.rows import BLOCK_ROWS, blocks_of, choose_columns, class_names, texts_of
-from pipeline.data.sources import Source
+from pipeline.data.sources import Part, Source
 
 
 @dataclass(frozen=True)
@@ -42,20 +41,20 @@ def read_chunks(options: SourceOptions, split: str | None = None, rows: int = BL
     source = sources.locate(options.source)
     if split is not None and split not in source.splits:
         raise UserError(f"{source.home}: no split '{split}' among {listed(source.splits)}; pass one of them")
-    for name, paths in source.splits.items():
+    for name, parts in source.splits.items():
         if split in (None, name):
-            yield from _chunks(source, name, paths, options, rows)
+            yield from _chunks(source, name, parts, options, rows)
 
 
-def _chunks(source: Source, name: str, paths: Sequence[Path], options: SourceOptions, rows: int) -> Iterator[Chunk]:
-    columns = replace(choose_columns(paths[0], options, need_label=False), others=())
+def _chunks(source: Source, name: str, parts: Sequence[Part], options: SourceOptions, rows: int) -> Iterator[Chunk]:
+    columns = replace(choose_columns(parts[0], options, need_label=False), others=())
     names = class_names(source, columns, {}) if columns.label else None
     left = sys.maxsize
     if options.rows:
-        left = splits.rows_of(splits.first_of(options.rows), "--rows first:", sum(map(files.count_rows, paths)))
-    typed = files.format_of(paths[0]).typed
+        left = splits.rows_of(splits.first_of(options.rows), "--rows first:", sum(part.count_rows() for part in parts))
+    typed = parts[0].typed
     first = 0
-    for block, where in blocks_of(paths, columns, rows):
+    for block, where in blocks_of(parts, columns, rows):
         texts = texts_of(block, columns.texts, where)
         words = None
         if columns.label:

@@ -1,42 +1,151 @@
-"""A data set's name on the Hugging Face Hub → files on this disk: asked once, for 3 seconds, then local only.
+"""A data set's name on the Hugging Face Hub → its rows: asked once, for 3 seconds, then local only.
 
-What the Hub's cache already holds is used when the Hub does not answer. No code of a data set is ever run.
+Which snapshot, and where it lies, is settled here; what is in it, `datasets` says: configurations, splits, files,
+types, class names, rows. It sees nothing but files of the snapshot. What the Hub's cache already holds is used when the
+Hub does not answer. No code of a data set is ever run.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import logging
+import os
 import re
+import shutil
 import sys
-from collections.abc import Sequence
-from functools import lru_cache
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, hub, listed, log
 from pipeline.data import files
-from pipeline.data.naming import role_of
 
 CARD = "README.md"
+INFOS = "dataset_infos.json"  # what older data sets have instead of a card that speaks of columns
+BESIDE = (CARD, INFOS, "labels.json")
+FORMATS = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")  # of those that `datasets` reads
+ELSEWHERE = re.compile(r"://|::|^[/\\~]|(^|[/\\])\.\.([/\\]|$)")  # a path out of the snapshot
 
-Names = dict[str, dict[int, str]]  # label column → class id → name
+
+@dataclass(frozen=True)
+class HubSplit:
+    """All rows of one split, streamed by `datasets`: never the whole at once, and no copy on disk."""
+
+    home: str  # the data set, as messages call it
+    name: str
+    rows: Any  # datasets.IterableDataset
+    features: Mapping[str, Any]  # column → its type, where something says it
+    typed: bool  # whether a column has one type throughout; of a CSV file each piece is looked at afresh
+
+    def __str__(self) -> str:
+        return f"{self.home} {self.name}"
+
+    @cached_property
+    def _columns(self) -> list[str]:
+        with self._guarded():
+            names = self.rows.column_names or list(next(iter(self.rows), {}))
+        if not names:
+            raise UserError(f"{self}: no rows; pass another data set or configuration")
+        return names
+
+    def column_names(self) -> list[str]:
+        """Its columns, in their order. Raises UserError if it has no rows to tell them by."""
+        return self._columns
+
+    def class_names(self, column: str) -> dict[int, str] | None:
+        """Class id → name, if `column` is a ClassLabel."""
+        from datasets import ClassLabel
+
+        feature = self.features.get(column)
+        return dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None
+
+    def blocks(self, wanted: Sequence[str], size: int) -> Iterator[files.Block]:
+        """The `wanted` columns, `size` rows at a time. Raises UserError for what `datasets` cannot read."""
+        with self._guarded():
+            with _without_torch():
+                rows = self.rows.select_columns(list(wanted))
+                rows = rows.with_format("arrow") if self.typed else rows
+            for batch in rows.iter(batch_size=size):  # a table (n, columns), or a list for each column
+                yield files.Block({name: _plain(batch[name]) for name in wanted}, None)
+
+    def count_rows(self) -> int:
+        """Rows, without keeping any."""
+        first = self.column_names()[:1]
+        return sum(len(block.columns[first[0]]) for block in self.blocks(first, 65536))
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # pandas, Arrow and `datasets` each raise their own
+            repo = self.home.partition(":")[0]
+            raise UserError(f"{self}: cannot be read ({_reason(error)}); {_parquet_branch(repo)}") from error
 
 
-def fetch(source: str) -> tuple[str, dict[str, tuple[Path, ...]], Names, Path]:
-    """Name, files of each split, class names by column and snapshot folder of `owner/name` or `owner/name:config`.
+def _plain(column: Any) -> list[Any]:
+    """The values of a column as Python has them; JSON of mixed types, which Arrow keeps as strings, decoded."""
+    import pyarrow as pa
 
-    Raises UserError if there is no such data set, if it cannot be reached and is not cached, or if it holds no files
-    that can be read here.
+    if isinstance(column, list):
+        return column
+    values = column.to_pylist()
+    if isinstance(column.type, pa.JsonType):
+        return [None if value is None else json.loads(value) for value in values]
+    return values
+
+
+def fetch(source: str) -> tuple[str, dict[str, HubSplit], Path]:
+    """Name, splits and snapshot folder of `owner/name` or `owner/name:config`.
+
+    Raises UserError if there is no such data set or configuration, if it cannot be reached and is not cached, or if it
+    holds nothing that can be read here.
     """
     repo, _, config = source.partition(":")
     folder, listing = _snapshot(repo)
-    card = _card(folder)
-    chosen, patterns = _config(source, card, config)
+    there = listing if listing is not None else _inside(folder)
+    builder, splits = _plan(source, folder, there, listing is None)
     if listing is not None:
-        folder = _download(repo, folder.name, _needed(listing, patterns, config))
-    splits = _files_of(source, folder, patterns, config)
+        folder = _download(repo, folder.name, [name for names in splits.values() for name in names])
+    for names in splits.values():
+        files.check_shards([Path(name) for name in names], Path(source))
+    builder.config.data_files = {split: [str(folder / name) for name in names] for split, names in splits.items()}
     short = repo.rpartition("/")[2]
-    return f"{short}-{config}" if config else short, splits, _features(card, chosen), folder
+    return f"{short}-{config}" if config else short, _streams(source, builder), folder
+
+
+def _streams(source: str, builder: Any) -> dict[str, HubSplit]:
+    declared, typed = builder.info.features, builder.name != "csv"
+    if not typed:  # cells stay what they are, as in a local file: `NA` is a text, and no column has to fit a type
+        builder.info.features, builder.config.keep_default_na = None, False
+    try:
+        with _without_torch():
+            streams = builder.as_streaming_dataset()
+    except Exception as error:  # the first rows are looked at here
+        raise _unreadable(source, _reason(error), False) from error
+    return {
+        str(name): HubSplit(source, str(name), rows, declared or rows.features or {}, typed)
+        for name, rows in streams.items()
+    }
+
+
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """Keep `datasets` from importing torch, seconds of work, only to make a stream a subclass of torch's."""
+    from datasets import config
+
+    known = config.TORCH_AVAILABLE
+    config.TORCH_AVAILABLE = False
+    try:
+        yield
+    finally:
+        config.TORCH_AVAILABLE = known
 
 
 # ── one request, or the cache ───────────────────────────────────────────────────────────────────────────────────────
@@ -59,7 +168,7 @@ def _snapshot_in(repo: str, cache: Path, offline: bool, server: str) -> tuple[Pa
         log.info("%s: the Hub cannot be reached (%s), the cached copy %s is read", repo, error, folder.name[:8])
         return folder, None
     hub.remember(_home(repo) / "refs" / "main", answer.commit)
-    return _download(repo, answer.commit, [name for name in answer.files if name == CARD]), list(answer.files)
+    return _download(repo, answer.commit, [name for name in answer.files if name in BESIDE]), list(answer.files)
 
 
 def _ask(repo: str) -> hub.Answer:
@@ -120,136 +229,136 @@ def _download(repo: str, commit: str, names: Sequence[str]) -> Path:
             cache_dir=hub.cache_folder(), endpoint=hub.endpoint(),
         )  # fmt: skip
     except Exception as error:  # the same: network, disk and server each raise their own
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(f"{repo}: the download broke off ({reason}); run it again, what came is kept") from error
+        why = _reason(error)
+        raise UserError(f"{repo}: the download broke off ({why}); run it again, what came is kept") from error
     return Path(place)
 
 
-# ── the data set's card ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── which configuration, which files ────────────────────────────────────────────────────────────────────────────────
+
+
+def _plan(source: str, folder: Path, names: Sequence[str], cached: bool) -> tuple[Any, dict[str, list[str]]]:
+    """`datasets`' builder of the configuration that `source` means, and the names of the files of each split.
+
+    The builder is shown an outline: empty files under their names, and a card that speaks of one configuration. So it
+    says which files are wanted before any is fetched, and what is cached of one configuration needs no other.
+    """
+    repo, _, asked = source.partition(":")
+    if (script := f"{repo.rpartition('/')[2]}.py") in names:
+        raise UserError(f"{source}: made by a script ({script}), and none is ever run; {_parquet_branch(repo)}")
+    datasets = _quiet()
+    try:
+        card = _card(folder)
+        rows = [name for name in names if _holds_rows(name)]
+        card, config, rows = _choose(source, card, rows, asked)
+        with tempfile.TemporaryDirectory() as place:
+            outline = Path(place).resolve() / "outline"
+            _draw(outline, rows, card, folder / INFOS)
+            builder = datasets.load_dataset_builder(str(outline), name=config, cache_dir=place)
+            splits = {
+                str(split): [Path(path).relative_to(outline).as_posix() for path in paths]
+                for split, paths in builder.config.data_files.items()
+            }
+    except UserError:
+        raise
+    except Exception as error:  # of its card, its files, their names
+        raise _unreadable(source, _reason(error), cached) from error
+    return builder, splits
+
+
+def _quiet() -> Any:
+    """`datasets`, silent: what it would log as an error comes as one line of ours, bars are for terminals."""
+    import datasets
+
+    if "DATASETS_VERBOSITY" not in os.environ:
+        datasets.logging.set_verbosity(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    return datasets
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    """The YAML head of the card, {} without one."""
-    import yaml
+    """The head of the data set's card, {} without one."""
+    from huggingface_hub import metadata_load
 
-    path = folder / CARD
-    text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
-    match = re.match(r"\s*---\r?\n(.*?)\r?\n---", text, re.S)
-    try:
-        head = yaml.safe_load(match[1]) if match else {}
-    except yaml.YAMLError:
-        head = {}
-    return head if isinstance(head, dict) else {}
+    return (metadata_load(folder / CARD) or {}) if (folder / CARD).is_file() else {}
 
 
-def _config(source: str, card: dict[str, Any], asked: str) -> tuple[str, dict[str, list[str]]]:
-    """The chosen configuration and the file patterns of its splits ({}: the card has none).
+def _choose(
+    source: str, card: dict[str, Any], rows: list[str], asked: str
+) -> tuple[dict[str, Any], str | None, list[str]]:
+    """The card with one configuration left, the name of that, and the files among which its rows are.
 
-    Raises UserError, listing them, if it is not clear which of several is meant.
+    Without configurations, a name that was asked for is that of a folder. Raises UserError, listing them, if it is not
+    clear which of several is meant, and if its files do not lie in the data set.
     """
-    configs = {
-        str(item["config_name"]): item
-        for item in card.get("configs") or []
-        if isinstance(item, dict) and "config_name" in item and "data_files" in item
-    }
+    repo = source.partition(":")[0]
+    configs = {str(item["config_name"]): item for item in card.get("configs") or []}
     if not configs:
-        return asked or "default", {}
-    standard = [name for name, item in configs.items() if item.get("default") or name == "default"]
-    chosen = asked or (standard or list(configs))[0]
-    if chosen not in configs or (not asked and not standard and len(configs) > 1):
+        inside = [name for name in rows if not asked or asked in name.split("/")[:-1]]
+        if rows and not inside:
+            raise UserError(f"{source}: no configuration '{asked}', and no folder of that name; pass {repo}")
+        return card, None, inside
+    standard = [n for n, item in configs.items() if len(configs) == 1 or n == "default" or item.get("default")]
+    chosen = asked or next(iter(standard), "")
+    if chosen not in configs:
         problem = f"no configuration '{asked}'" if asked else "it has several configurations"
-        raise UserError(f"{source}: {problem}; pass {source.partition(':')[0]}:NAME, one of {listed(configs)}")
-    return chosen, _patterns(configs[chosen]["data_files"])
+        raise UserError(f"{source}: {problem}; pass {repo}:NAME, one of {listed(configs)}")
+    item = configs[chosen]
+    for path in _strings([item.get("data_files"), item.get("data_dir")]):
+        if ELSEWHERE.search(path):
+            raise UserError(f"{source}: its rows lie elsewhere ({path}); fetch them from there, and pass their folder")
+    return card | {"configs": [item]}, chosen, rows
 
 
-def _patterns(data_files: Any) -> dict[str, list[str]]:
-    """Split → patterns, from any of the forms a card may write."""
-
-    def as_list(paths: Any) -> list[str]:
-        return [paths] if isinstance(paths, str) else [str(path) for path in paths]
-
-    if isinstance(data_files, dict):
-        return {str(split): as_list(paths) for split, paths in data_files.items()}
-    if isinstance(data_files, list) and all(isinstance(item, dict) for item in data_files):
-        return {str(item["split"]): as_list(item["path"]) for item in data_files}
-    return {"train": as_list(data_files)}
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
-def _features(card: dict[str, Any], config: str) -> Names:
-    """Names of the classes of every ClassLabel column that the card describes."""
-    infos = card.get("dataset_info") or []
-    infos = infos if isinstance(infos, list) else [infos]
-    found: Names = {}
-    for info in infos:
-        if not isinstance(info, dict) or info.get("config_name", config) != config:
-            continue
-        for feature in info.get("features") or []:
-            dtype = feature.get("dtype") if isinstance(feature, dict) else None
-            names = (dtype.get("class_label") or {}).get("names") if isinstance(dtype, dict) else None
-            if isinstance(names, dict):
-                found[str(feature["name"])] = {int(i): str(name) for i, name in sorted(names.items(), key=_number)}
-            elif isinstance(names, list):
-                found[str(feature["name"])] = dict(enumerate(map(str, names)))
-    return found
+def _draw(outline: Path, names: Sequence[str], card: dict[str, Any], infos: Path) -> None:
+    """Empty files `names` in folder `outline`, with the `card`."""
+    from huggingface_hub import metadata_save
 
-
-def _number(item: tuple[Any, Any]) -> int:
-    return int(item[0])
-
-
-# ── which files ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether a file of the data set matches a pattern of its card; `*` stays inside a folder, `**` does not."""
-    parts = re.split(r"(\*\*/?|\*|\?|\[[^]]*\])", pattern.removeprefix("./"))
-    table = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    regex = "".join(table.get(p, p if re.fullmatch(r"\[[^]]*\]", p) else re.escape(p)) for p in parts)
-    return re.fullmatch(regex, name) is not None
-
-
-def _needed(listing: Sequence[str], patterns: dict[str, list[str]], config: str) -> list[str]:
-    """The files to fetch: those of the chosen configuration, the card, the class names."""
-    flat = [pattern for paths in patterns.values() for pattern in paths]
-    if flat:
-        rows = [name for name in listing if any(_matches(name, pattern) for pattern in flat)]
-    else:
-        rows = [
-            name for name in listing if files.holds_rows(Path(name)) and (not config or config in name.split("/")[:-1])
-        ]
-    return [*rows, *(name for name in listing if name in (CARD, "labels.json"))]
-
-
-def _files_of(source: str, folder: Path, patterns: dict[str, list[str]], config: str) -> dict[str, tuple[Path, ...]]:
-    there = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    if patterns:
-        splits = {s: [n for n in there if any(_matches(n, p) for p in paths)] for s, paths in patterns.items()}
-        if lacking := [split for split, names in splits.items() if not names]:
-            raise UserError(
-                f"{source}: the cached copy lacks split '{lacking[0]}'; run again where the Hub can be reached"
-            )
-    else:
-        splits = _by_convention([n for n in _needed(there, {}, config) if n not in (CARD, "labels.json")])
-    made = {split: tuple(folder / name for name in names) for split, names in splits.items()}
-    if not made:
-        raise UserError(
-            f"{source}: no files in a format read here ({listed(files.FORMATS)}); fetch its Parquet branch "
-            f"(hf download {source.partition(':')[0]} --repo-type dataset --revision refs/convert/parquet) "
-            "and pass the folder"
-        )
-    for paths in made.values():
-        files.check_shards(paths, folder)
-        for path in paths:
-            files.format_of(path)
-    return made
-
-
-def _by_convention(names: Sequence[str]) -> dict[str, list[str]]:
-    """Split → files of a data set without configurations: by the last word in the path that names a split."""
-    splits: dict[str, list[str]] = {}
     for name in names:
-        path = Path(name)
-        words = [match[1] if (match := files.SHARD.match(files.stem(path))) else files.stem(path), *path.parts[-2::-1]]
-        split = next((word for word in words if role_of(word)), "train")
-        splits.setdefault(split, []).append(name)
-    return splits
+        (outline / name).parent.mkdir(parents=True, exist_ok=True)
+        (outline / name).touch()
+    outline.mkdir(exist_ok=True)
+    if card:
+        metadata_save(outline / CARD, card)
+    if infos.is_file():
+        shutil.copyfile(infos, outline / INFOS)
+
+
+def _inside(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _holds_rows(name: str) -> bool:
+    """Whether a file of a data set can be one of rows: of a known format, and not one that describes others."""
+    path = Path(name)
+    known = any(suffix.lower() in FORMATS for suffix in path.suffixes)
+    return known and path.name not in files.NOT_ROWS and not ELSEWHERE.search(name)
+
+
+def _unreadable(source: str, why: str, cached: bool) -> UserError:
+    repo = source.partition(":")[0]
+    if cached:
+        return UserError(f"{source}: not whole in the cache ({why}); run again where the Hub can be reached")
+    return UserError(f"{source}: cannot be read ({why}); {_parquet_branch(repo)}")
+
+
+def _parquet_branch(repo: str) -> str:
+    """The next step for whatever cannot be read: the Hub keeps most data sets as Parquet, too."""
+    return (
+        f"fetch its Parquet branch (hf download {repo} --repo-type dataset --revision refs/convert/parquet "
+        "--local-dir FOLDER), name the files train.parquet and test.parquet, and pass their folder"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()[:160]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipeline import UserError
 from pipeline.data import files, naming
 from pipeline.data.dataset import SourceOptions
 from pipeline.data.labels import Where
-from pipeline.data.sources import Source
+from pipeline.data.sources import Part, Source
 
 BLOCK_ROWS = 65536
 SMALL_COLUMN = 1000  # a column with more different values, or with more than a fifth of the rows, groups nothing
@@ -47,27 +46,27 @@ class Columns:
         return list(dict.fromkeys([*self.texts, *([self.label] if self.label else []), *self.others]))
 
 
-def choose_columns(path: Path, options: SourceOptions, need_label: bool = True) -> Columns:
-    """What to read from files like `path`. Raises UserError if it is not clear; a label must be so if it is needed."""
-    names = files.column_names(path)
-    texts = naming.text_columns(names, options.text, str(path))
+def choose_columns(part: Part, options: SourceOptions, need_label: bool = True) -> Columns:
+    """What to read from parts like `part`. Raises UserError if it is not clear; a label must be so if it is needed."""
+    names = part.column_names()
+    texts = naming.text_columns(names, options.text, str(part))
     try:
-        label = naming.label_column(names, options.label, texts, str(path))
+        label = naming.label_column(names, options.label, texts, str(part))
     except UserError:
         if need_label or options.label:
             raise
         label = None
     if label in texts:
-        raise UserError(f"{path}: '{label}' is asked for as text and as label; pass another --label")
+        raise UserError(f"{part}: '{label}' is asked for as text and as label; pass another --label")
     return Columns(texts, label, tuple(name for name in names if name not in texts and name != label))
 
 
-def read_split(name: str, paths: Sequence[Path], columns: Columns, limit: int | None) -> Raw:
+def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | None) -> Raw:
     """All rows of one split, or the first `limit`. Raises UserError if there are none."""
     texts: list[tuple[str, ...]] = []
     values: dict[str, list[Any]] = {column: [] for column in columns.wanted if column not in columns.texts}
     places: list[Place] = []
-    for block, where in blocks_of(paths, columns, BLOCK_ROWS if limit is None else min(limit, BLOCK_ROWS)):
+    for block, where in blocks_of(parts, columns, BLOCK_ROWS if limit is None else min(limit, BLOCK_ROWS)):
         room = None if limit is None else limit - len(texts)
         places.append((len(texts), where))
         texts += texts_of(block, columns.texts, where)[:room]
@@ -78,27 +77,27 @@ def read_split(name: str, paths: Sequence[Path], columns: Columns, limit: int | 
         if limit is not None and len(texts) >= limit:
             break
     if not texts:
-        raise UserError(f"{paths[0]}: no rows; give a file with at least one row")
+        raise UserError(f"{parts[0]}: no rows; give a file with at least one row")
     label = values.pop(columns.label) if columns.label else None
     most = min(SMALL_COLUMN, max(20, len(texts) // 5))
     small = {column: held for column, held in values.items() if _is_small(held, most)}
-    return Raw(name, texts, label, small, partial(_find, places), files.format_of(paths[0]).typed)
+    return Raw(name, texts, label, small, partial(_find, places), parts[0].typed)
 
 
-def blocks_of(paths: Sequence[Path], columns: Columns, size: int) -> Iterator[tuple[files.Block, Where]]:
-    """The rows of the files of one split, with where each row of a block stands."""
-    for path in paths:
-        there = files.column_names(path)
+def blocks_of(parts: Sequence[Part], columns: Columns, size: int) -> Iterator[tuple[files.Block, Where]]:
+    """The rows of the parts of one split, with where each row of a block stands."""
+    for part in parts:
+        there = part.column_names()
         if missing := [column for column in columns.wanted if column not in there]:
-            raise UserError(f"{path}: no '{missing[0]}' among {naming.shown(there)}; {paths[0].name} has that column")
+            raise UserError(f"{part}: no '{missing[0]}' among {naming.shown(there)}; {parts[0].name} has that column")
         rows = 0
-        for block in files.blocks(path, columns.wanted, size):
-            yield block, partial(_place, path, block.lines, rows)
+        for block in part.blocks(columns.wanted, size):
+            yield block, partial(_place, part, block.lines, rows)
             rows += len(block.columns[columns.texts[0]])
 
 
-def _place(path: Path, lines: list[int] | None, first: int, row: int) -> str:
-    return f"{path}:{lines[row]}" if lines else f"{path} row {first + row}"
+def _place(part: Part, lines: list[int] | None, first: int, row: int) -> str:
+    return f"{part}:{lines[row]}" if lines else f"{part} row {first + row}"
 
 
 def _find(places: list[Place], row: int) -> str:
@@ -133,13 +132,12 @@ def _is_small(values: list[Any], most: int) -> bool:
 
 
 def class_names(source: Source, columns: Columns, raws: dict[str, Raw]) -> dict[int, str] | None:
-    """Class id → name: from labels.json, the data set card, a file's own metadata, or a column `label_text` beside."""
+    """Class id → name: from labels.json, what the rows themselves declare, or a column `label_text` beside."""
     assert columns.label is not None, "checked when the columns were chosen"
-    for known in (source.names, source.by_column.get(columns.label)):
-        if known:
-            return known
-    for paths in source.splits.values():
-        if known := files.class_names(paths[0], columns.label):
+    if source.names:
+        return source.names
+    for parts in source.splits.values():
+        if known := parts[0].class_names(columns.label):
             return known
     pairs = {
         (value, raw.columns[other][i])

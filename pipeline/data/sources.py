@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import UserError, listed, log
-from pipeline.data import files
+from pipeline.data import files, hub
 from pipeline.data.labels import read_names
 from pipeline.data.naming import role_of
 
@@ -17,14 +18,46 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
 
 @dataclass(frozen=True)
+class File:
+    """A local file of rows."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def typed(self) -> bool:
+        return files.format_of(self.path).typed
+
+    def column_names(self) -> list[str]:
+        return files.column_names(self.path)
+
+    def class_names(self, column: str) -> dict[int, str] | None:
+        return files.class_names(self.path, column)
+
+    def blocks(self, wanted: Sequence[str], size: int) -> Iterator[files.Block]:
+        return files.blocks(self.path, wanted, size)
+
+    def count_rows(self) -> int:
+        return files.count_rows(self.path)
+
+
+Part = File | hub.HubSplit  # rows that lie together, under one name for messages
+
+
+@dataclass(frozen=True)
 class Source:
     """Where the rows of each split lie."""
 
     name: str
     home: str  # what messages call it
-    splits: dict[str, tuple[Path, ...]]  # split name → its files, in order
+    splits: dict[str, tuple[Part, ...]]  # split name → its parts, in order
     names: dict[int, str] | None  # class id → name, if something beside the rows says it
-    by_column: dict[str, dict[int, str]]  # label column → class id → name, from a data set card
 
 
 def samples() -> list[str]:
@@ -33,7 +66,7 @@ def samples() -> list[str]:
 
 
 def locate(source: str) -> Source:
-    """The files behind `source`: a path that exists, else a bundled sample, else a Hub data set.
+    """The rows behind `source`: a path that exists, else a bundled sample, else a Hub data set.
 
     Raises UserError if there is nothing of that name, or nothing in it to read.
     """
@@ -50,10 +83,8 @@ def locate(source: str) -> Source:
     if looks_like_a_path(source):
         short = source if len(source) <= LONGEST_NAME else source[:60] + "..."
         raise UserError(f"{short}: no such file or folder; check the path, or try the bundled {listed(samples())}")
-    from pipeline.data.hub import fetch
-
-    name, splits, by_column, folder = fetch(source)
-    return Source(name, source, splits, _names_beside(folder), by_column)
+    name, splits, folder = hub.fetch(source)
+    return Source(name, source, {split: (rows,) for split, rows in splits.items()}, _names_beside(folder))
 
 
 def looks_like_a_path(source: str) -> bool:
@@ -75,7 +106,7 @@ def _file(path: Path, source: str) -> Source:
     files.format_of(path)
     stem = files.stem(path)
     name = path.resolve().parent.name if role_of(stem) or stem in ("all", "data") else stem
-    return Source(name or stem, source, {stem: (path,)}, _names_beside(path.parent), {})
+    return Source(name or stem, source, {stem: (File(path),)}, _names_beside(path.parent))
 
 
 def _folder(folder: Path, source: str) -> Source:
@@ -89,8 +120,10 @@ def _folder(folder: Path, source: str) -> Source:
         raise UserError(
             f"{source}: no data files here; a folder holds train.csv and test.csv (or {listed(files.FORMATS)})"
         )
-    names = _names_beside(folder)
-    return Source(folder.resolve().name, source, files.by_split(rows, folder), names, {})
+    splits: dict[str, tuple[Part, ...]] = {
+        split: tuple(map(File, paths)) for split, paths in files.by_split(rows, folder).items()
+    }
+    return Source(folder.resolve().name, source, splits, _names_beside(folder))
 
 
 def _data_files(folder: Path) -> list[Path]:

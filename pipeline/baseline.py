@@ -1,0 +1,337 @@
+"""What no encoder is needed for: the majority class, and TF-IDF with logistic regression.
+
+Both are cheap, both are contenders like any other, and the second is often the one to beat.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, silent
+from pipeline.calibrate import log_softmax
+from pipeline.folds import equal, split
+from pipeline.linear import peak_rss_mb, timed
+from pipeline.probe import FORMAT, read_arrays, read_record, softmax
+from pipeline.run import Cost, Predictions, Run, find, run_folder, save
+from pipeline.search import full, search, shared_block
+from pipeline.solver import own_axes, solve
+
+WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
+GRID = (3.0, 10.0, 30.0, 100.0)
+MOST = 100_000  # words and pairs that a vocabulary keeps, the most frequent
+LARGE = 10_000_000  # weights of all folds (100 bytes each) from which on they are fitted one after the other
+ENOUGH = 1e-7  # how far above its minimum the final mean loss may stay
+
+
+@dataclass(frozen=True)
+class TfidfSettings:
+    """What the TF-IDF contender depends on; hashed."""
+
+    C: tuple[float, ...] | None = None
+    folds: int = 5
+    min_df: int = 2  # texts that must hold a word or pair of words; 1 where that leaves nothing
+    seed: int = 42
+
+
+# ── majority ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class MajorityModel:
+    """The class shares of train, whatever the text."""
+
+    prior: np.ndarray  # (k,) float32, sums to 1
+    class_names: tuple[str, ...]
+
+    def proba(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Probabilities (n, k) float32, n times the same."""
+        return np.tile(self.prior, (len(texts), 1))
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` into `folder`."""
+        record = {
+            "format": FORMAT,
+            "kind": "majority",
+            "class_names": list(self.class_names),
+            "prior": self.prior.astype(float).tolist(),
+        }
+        (Path(folder) / "model.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> MajorityModel:
+        """Read a model.
+
+        Raises UserError if it is missing or damaged.
+        """
+        path = Path(folder) / "model.json"
+        record = read_record(path, "majority")
+        try:
+            names, prior = _names(record), np.array(record["prior"], np.float32)
+            if prior.shape != (len(names),) or not np.isfinite(prior).all() or (prior < 0).any():
+                raise ValueError("prior does not fit class_names")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(f"{path}: damaged model ({error}); fit it again") from error
+        return cls(prior, names)
+
+
+def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
+    """The run that knows only how often each class occurs in train.
+
+    Raises UserError if train has one class only.
+    """
+    started = time.perf_counter()
+    folder = run_folder(runs, dataset.name, dataset.digest, "majority", {}, None, seed)
+    if (old := find(folder)) is not None:
+        return old
+    labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
+    folds = split(labels, equal(dataset.train.texts), tuple(dataset.class_names), 5, seed)
+    shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
+    shares = shares / shares.sum(1, keepdims=True)
+    model = MajorityModel((np.bincount(labels, minlength=k) / len(labels)).astype(np.float32), dataset.class_names)
+    fit_seconds = time.perf_counter() - started
+    run = Run(
+        kind="majority",
+        settings={},
+        class_names=tuple(dataset.class_names),
+        predictions=_predictions(model, dataset, shares[folds.place].astype(np.float32)),
+        cost=Cost(fit_seconds, None, fit_seconds, peak_rss_mb(), k, None, 0.0, 0.0),
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        seed=seed,
+        seconds=time.perf_counter() - started,
+        notes=folds.notes,
+    )
+    return save(run, folder, model.save)
+
+
+# ── TF-IDF ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def words(texts: tuple[str, ...]) -> list[str]:
+    """Words and pairs of neighbouring words of one row, in lower case; of a pair of texts each side has its own."""
+    found = []
+    for side, text in enumerate(texts):
+        mark = f"{side}:" if len(texts) > 1 else ""
+        single = WORD.findall(text.lower())
+        found += [mark + word for word in single]
+        found += [f"{mark}{a} {b}" for a, b in pairwise(single)]
+    return found
+
+
+@dataclass(frozen=True)
+class TfidfModel:
+    """softmax(tfidf(texts) Wᵀ + b): sublinear counts, smooth idf, rows of length 1, as scikit-learn has them."""
+
+    vocabulary: tuple[str, ...]  # q words and pairs of words, in column order
+    idf: np.ndarray  # (q,) float32
+    W: np.ndarray  # (k, q) float32
+    b: np.ndarray  # (k,) float32
+    class_names: tuple[str, ...]
+
+    def rows(self, texts: Sequence[tuple[str, ...]]) -> Any:
+        """The texts as a CSR matrix (n, q) float32; words that train did not have are left out."""
+        return weigh(count(texts, self.places), self.idf)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Column of each word."""
+        return {word: place for place, word in enumerate(self.vocabulary)}
+
+    def proba(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Probabilities (n, k) float32."""
+        return softmax(np.asarray(self.rows(texts) @ self.W.T, np.float32).reshape(len(texts), -1) + self.b)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` (with the vocabulary) and `model.safetensors` into `folder`."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in ("idf", "W", "b")}
+        save_file(arrays, Path(folder) / "model.safetensors")
+        record = {
+            "format": FORMAT,
+            "kind": "tfidf",
+            "class_names": list(self.class_names),
+            "vocabulary": list(self.vocabulary),
+        }
+        (Path(folder) / "model.json").write_text(json.dumps(record, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TfidfModel:
+        """Read a model.
+
+        Raises UserError if a file is missing or damaged. Nothing in it is executed.
+        """
+        folder = Path(folder)
+        record = read_record(folder / "model.json", "tfidf")
+        arrays = read_arrays(folder / "model.safetensors", dict.fromkeys(("idf", "W", "b"), ("F32",)))
+        try:
+            names, vocabulary = _names(record), record["vocabulary"]
+            if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+                raise ValueError("vocabulary is not a list of strings")
+            k, q = len(names), len(vocabulary)
+            if arrays["W"].shape != (k, q) or arrays["b"].shape != (k,) or arrays["idf"].shape != (q,):
+                raise ValueError("shapes do not fit together")
+            if not all(np.isfinite(array).all() for array in arrays.values()):
+                raise ValueError("numbers that are not finite")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder}: damaged model ({error}); fit it again") from error
+        return cls(tuple(vocabulary), class_names=names, **arrays)
+
+
+def count(texts: Sequence[tuple[str, ...]], vocabulary: dict[str, int]) -> Any:
+    """How often each word of `vocabulary` occurs in each text, a CSR matrix (n, q) float32 with sorted columns."""
+    from scipy import sparse
+
+    columns, ends = [], [0]
+    for row in texts:
+        columns += [place for word in words(row) if (place := vocabulary.get(word)) is not None]
+        ends.append(len(columns))
+    shape = len(texts), len(vocabulary)
+    counted = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), shape)
+    counted.sum_duplicates()
+    return counted
+
+
+def weigh(counted: Any, idf: np.ndarray) -> Any:
+    """(1 + log count) · idf, each row divided by its length; rows without a known word stay empty."""
+    out = counted.copy()
+    out.data = (1 + np.log(out.data)) * idf[out.indices]
+    lengths = np.sqrt(np.asarray(out.multiply(out).sum(1)).ravel())
+    out.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(out.indptr)).astype(np.float32)
+    return out
+
+
+def vocabulary_of(texts: Sequence[tuple[str, ...]], min_df: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Words and pairs of words in at least `min_df` of the texts, in alphabetical order, and their smooth idf (q,)."""
+    seen: dict[str, int] = {}
+    for row in texts:
+        for word in set(words(row)):
+            seen[word] = seen.get(word, 0) + 1
+    frequent = sorted((-times, word) for word, times in seen.items() if times >= min_df)[:MOST]
+    kept = sorted(word for _, word in frequent)
+    times = np.array([seen[word] for word in kept], np.float64)
+    return tuple(kept), (np.log((1 + len(texts)) / (1 + times)) + 1).astype(np.float32)
+
+
+def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Run:
+    """The run of logistic regression on TF-IDF: found if it has been fitted, else fitted.
+
+    Folds and the choice of C are those of the vectors' logistic regression. The vocabulary and its idf (which see no
+    label) are taken from train once, so that the folds share one matrix.
+
+    Raises UserError if train has one class only.
+    """
+    started, worked = time.perf_counter(), time.process_time()
+    asked = asdict(settings)
+    folder = run_folder(runs, dataset.name, dataset.digest, "tfidf", asked, None, settings.seed)
+    if (old := find(folder)) is not None:
+        return old
+    model, proba, history, notes = fit(
+        dataset.train.texts, np.asarray(dataset.train.labels, np.int64), dataset.class_names, settings, progress
+    )
+    fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
+    sample = dataset.train.texts[:1024]
+    k = len(dataset.class_names)
+    cost = Cost(
+        fit_seconds=fit_seconds,
+        cpu_seconds=cpu_seconds,
+        peak_rss_mb=peak_rss_mb(),
+        trained_parameters=(1 if k == 2 else k) * (len(model.vocabulary) + 1),
+        ms_per_text_batch=timed(lambda: model.proba(sample)) / len(sample),
+        ms_per_text_single=timed(lambda: model.proba(sample[:1])),
+    )
+    run = Run(
+        kind="tfidf",
+        settings=asked,
+        class_names=tuple(dataset.class_names),
+        predictions=_predictions(model, dataset, proba),
+        cost=cost,
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        seed=settings.seed,
+        seconds=time.perf_counter() - started,
+        history=history,
+        notes=notes,
+    )
+    return save(run, folder, model.save)
+
+
+def fit(
+    texts: Sequence[tuple[str, ...]],
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    settings: TfidfSettings,
+    progress: Progress = silent,
+) -> tuple[TfidfModel, np.ndarray, list[dict[str, Any]], tuple[str, ...]]:
+    """Model, out-of-fold probabilities (n, k), history and notes of TF-IDF on `texts` with `labels` (n,)."""
+    k = len(class_names)
+    present, truth = np.unique(labels, return_inverse=True)
+    folds = split(labels, equal(texts), tuple(class_names), settings.folds, settings.seed)
+    vocabulary, idf = vocabulary_of(texts, settings.min_df)
+    if not vocabulary:
+        vocabulary, idf = vocabulary_of(texts, 1)
+    notes = [*folds.notes, "the folds share one vocabulary and idf, taken from train without its labels"]
+    if not vocabulary:
+        notes.append("no text of train has a word of two letters or more: TF-IDF is the majority class here")
+    axes = own_axes(weigh(count(texts, {word: place for place, word in enumerate(vocabulary)}), idf))
+    large = folds.count * len(present) * len(vocabulary) > LARGE
+    block = shared_block(axes, truth, folds, folds.weights())
+    found = search(
+        block.apart() if large else [block],
+        truth,
+        folds,
+        len(present),
+        settings.C,
+        GRID,
+        tick=lambda done, total: progress("fit tfidf", done, total),
+    )
+    began = time.perf_counter()
+    everything, start = np.ones((1, len(truth)), np.float32), np.concatenate(found.stacked).mean(0, keepdims=True)
+    final = solve(axes, truth, everything, found.C, len(present), start, ENOUGH)
+    if not final.converged[0]:
+        notes.append(f"the final fit did not converge in {final.iterations[0]} iterations")
+    record = {
+        "what": "final",
+        "C": found.C,
+        "iterations": int(final.iterations[0]),
+        "converged": bool(final.converged[0]),
+        "gap": float(final.gap[0]),
+        "seconds": time.perf_counter() - began,
+    }
+    weights = full(final.stacked[0].T).T  # (classes, q + 1)
+    W, b = np.zeros((k, len(vocabulary)), np.float32), np.full(k, -1e4, np.float32)
+    W[present], b[present] = weights[:, :-1], weights[:, -1]
+    proba = np.zeros((len(truth), k), np.float32)
+    proba[:, present] = np.exp(log_softmax(found.logits))
+    model = TfidfModel(vocabulary, idf, W, b, tuple(class_names))
+    return model, proba, [*found.points, record], (*notes, *found.notes)
+
+
+def _names(record: dict[str, Any]) -> tuple[str, ...]:
+    """The class names of a model's record; ValueError if they are not at least two strings."""
+    names = record["class_names"]
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names is not a list of strings")
+    return tuple(names)
+
+
+def _predictions(model: MajorityModel | TfidfModel, dataset: Any, out_of_fold: np.ndarray) -> dict[str, Predictions]:
+    """Predictions of every labelled role; of train those of the folds."""
+    found = {}
+    for role in dataset.roles:
+        part = getattr(dataset, role)
+        truth = np.asarray(part.labels, np.int64)
+        if len(truth) and truth.min() >= 0:
+            proba = out_of_fold if role == "train" else model.proba(part.texts)
+            found[role] = Predictions(part.name, np.asarray(part.row_ids), truth, proba)
+    return found

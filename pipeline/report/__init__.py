@@ -1,0 +1,62 @@
+"""Comparison, runs, profile → one self-contained HTML page.
+
+`facts` joins what is known, `sections` says what each section shows, `charts` draws, `page` writes it as HTML that
+asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import UserError
+from pipeline.report.facts import collect
+from pipeline.report.page import render
+from pipeline.run import Run
+
+if TYPE_CHECKING:
+    from pipeline.compare import Comparison
+    from pipeline.data import Dataset
+    from pipeline.explore import Profile
+
+__all__ = ["write_report"]
+
+
+def write_report(
+    path: Path,
+    comparison: Comparison,
+    runs: Sequence[Run],
+    profile: Profile | None = None,
+    dataset: Dataset | None = None,
+    vectors: Mapping[str, np.ndarray] | np.ndarray | None = None,
+    curve: Any = None,
+    audit: Any = None,
+    command: str = "",
+    machine: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the page to `path` in one rename.
+
+    `runs` are those of the comparison, others are ignored; `dataset` gives the texts of the judged split; `vectors`,
+    (n, d) or several of them by pooling, are that split's rows in its own order.
+
+    Raises UserError if the file cannot be written.
+    """
+    path = Path(path)
+    facts = collect(comparison, runs, profile, dataset, vectors, curve, audit, command, machine)
+    page = render(facts)
+    draft = path.parent / f".draft-{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(page)
+        os.replace(draft, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise UserError(f"{path}: cannot write the page ({error.strerror or error}); choose another place") from error
+    return path

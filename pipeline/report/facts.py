@@ -1,0 +1,147 @@
+"""What the page is told, joined: contenders with their runs, predictions in one order of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.run import Predictions, Run
+from pipeline.verdict import LABELS, names_of
+
+if TYPE_CHECKING:
+    from pipeline.compare import Comparison
+    from pipeline.data import Dataset
+    from pipeline.explore import Profile
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a section may show. `judged` holds the predictions of the judged split, by contender."""
+
+    comparison: Comparison
+    runs: dict[str, Run]
+    judged: dict[str, Predictions]
+    profile: Profile | None = None
+    dataset: Dataset | None = None
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # pooling -> (n, d), rows as in `judged`
+    curve: Any = None
+    audit: Any = None
+    command: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The contenders that have predictions, in the order of the comparison."""
+        return [c.name for c in self.comparison.contenders if c.name in self.judged]
+
+    @property
+    def classes(self) -> list[str]:
+        return list(map(str, self.comparison.class_names))
+
+    @property
+    def row_ids(self) -> np.ndarray:
+        """(n,) str"""
+        return self.judged[self.names[0]].row_ids
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(n,)"""
+        return self.judged[self.names[0]].truth
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that was measured: the one named beforehand, accuracy, macro F1, then the others."""
+        c = self.comparison
+        known = dict.fromkeys(metric for x in c.contenders for metric in x.metrics)
+        return [m for m in dict.fromkeys([c.metric, "accuracy", "macro_f1", *known]) if m in known]
+
+    def texts(self) -> dict[str, tuple[str, ...]]:
+        """Texts of the judged split by row id; empty without a data set."""
+        if self.dataset is None:
+            return {}
+        name = self.comparison.split
+        split = self.dataset.splits.get(name) or self.dataset.splits.get(self.dataset.roles.get(name, ""))
+        return dict(zip(map(str, split.row_ids), split.texts, strict=True)) if split else {}
+
+    def said(self) -> np.ndarray:
+        """(n, c): what each contender predicts."""
+        return (
+            np.stack([self.judged[name].proba.argmax(1) for name in self.names], axis=1)
+            if self.judged
+            else np.empty((0, 0))
+        )
+
+
+def collect(
+    comparison: Comparison,
+    runs: Sequence[Run],
+    profile: Profile | None = None,
+    dataset: Dataset | None = None,
+    vectors: Mapping[str, np.ndarray] | np.ndarray | None = None,
+    curve: Any = None,
+    audit: Any = None,
+    command: str = "",
+    machine: Mapping[str, Any] | None = None,
+) -> Facts:
+    """Join contenders with their runs, and put the judged split's predictions into one order of rows."""
+    by_folder = {str(run.folder): run for run in runs if run.folder}
+    by_name = dict(zip(names_of(runs), runs, strict=True))
+    own = {c.name: by_folder.get(c.run) or by_name.get(c.name) for c in comparison.contenders}
+    joined = {name: run for name, run in own.items() if run is not None}
+    judged: dict[str, Predictions] = {}
+    for name, run in joined.items():
+        first = next(iter(judged.values()), None)
+        found = next((p for p in run.predictions.values() if p.split == comparison.split), None)
+        if found is not None and (found := _in_order(found, first)) is not None:
+            judged[name] = found
+    named = {"vectors": vectors} if isinstance(vectors, np.ndarray) else dict(vectors or {})
+    rows = len(next(iter(judged.values())).truth) if judged else -1
+    fitting = {name: v for name, v in named.items() if len(v) == rows}
+    return Facts(comparison, joined, judged, profile, dataset, fitting, curve, audit, command, machine or {})
+
+
+def _in_order(mine: Predictions, first: Predictions | None) -> Predictions | None:
+    """`mine` in the row order of `first`; None if it is about other rows."""
+    if first is None or np.array_equal(first.row_ids, mine.row_ids):
+        return mine
+    place = {row: i for i, row in enumerate(mine.row_ids)}
+    order = [place.get(row, -1) for row in first.row_ids]
+    if len(place) != len(order) or -1 in order:
+        return None
+    return Predictions(mine.split, mine.row_ids[order], mine.truth[order], mine.proba[order])
+
+
+# ── words and numbers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of `text`."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def words(name: str) -> str:
+    return str(name).replace("_", " ")
+
+
+def metric_name(metric: str) -> str:
+    """`macro F1`."""
+    return LABELS.get(metric, words(metric))
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: NumPy and dataclasses unfolded, what is not finite as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

@@ -1,0 +1,152 @@
+"""Facts → the page's bytes.
+
+One block `pipeline/templates/<name>.html.j2` shows each section. What people wrote (texts, names of classes, paths)
+goes through Jinja's escaping, or through JSON into `textContent`, never into markup; a content security policy allows
+this page's own script and style by their digests, and no request at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.report.facts import Facts, metric_name, plain, words
+from pipeline.report.sections import SECTIONS, Section
+from pipeline.verdict import LOWER_IS_BETTER, change, duration, p_words, unit
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+
+
+def render(facts: Facts) -> bytes:
+    """The page, as UTF-8."""
+    sections = {name: section for name, make in SECTIONS.items() if (section := make(facts)) is not None}
+    style, script = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            c=facts.comparison,
+            sections=sections,
+            style=style,
+            scripts=[bundle(), script],
+            given=embedded(given(sections)),
+            policy=policy([style], [bundle(), script]),
+        )
+    )
+    return page.encode("utf-8", "replace")  # a lone surrogate has no bytes
+
+
+def environment() -> Any:
+    """Jinja with everything escaped, and numbers written as the verdict writes them."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "amount": amount,
+        "change": signed,
+        "figure": figure,
+        "heading": heading,
+        "margin": margin,
+        "metric": metric_name,
+        "p": p_words,
+        "score": score,
+        "seconds": duration,
+        "unit": lambda metric: f",{unit(metric)}" if unit(metric) else "",
+        "words": words,
+    }
+    return made
+
+
+def given(sections: Mapping[str, Section]) -> dict[str, Any]:
+    """What the page's script works with: every chart by its place, and what sections hand to it."""
+    drawn = {place: spec for section in sections.values() for place, spec in section.charts.items()}
+    return {"charts": drawn} | {name: s.given for name, s in sections.items() if s.given is not None}
+
+
+@lru_cache(maxsize=1)
+def bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, from the package that carries them; takes seconds."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").strip()
+    assert "</script" not in script.lower(), "it would end its own element"
+    return script
+
+
+def policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Content security policy that allows exactly these inline parts, and no request."""
+    parts = {"style-src": styles, "script-src": scripts}
+    allowed = [f"{kind} {' '.join(map(source, texts))}" for kind, texts in parts.items()]
+    return "; ".join(["default-src 'none'", *allowed, "img-src data:", "base-uri 'none'", "form-action 'none'"])
+
+
+def source(text: str) -> str:
+    """How a policy names an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def embedded(value: Any) -> str:
+    """JSON that neither ends a script element nor opens one."""
+    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def heading(metric: str) -> str:
+    """The name over a column of `score`s."""
+    return metric_name(metric) + ("" if metric in LOWER_IS_BETTER else ", %")
+
+
+def score(value: float | None, metric: str) -> str:
+    """`93.3`, in per cent, or `0.214` for a loss."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference with its sign: `+5.3`."""
+    return change(metric, value, True)
+
+
+def margin(value: float, metric: str) -> str:
+    """`1.0 points`, or `0.010` for a loss."""
+    return change(metric, value) + unit(metric)
+
+
+def figure(value: Any) -> str:
+    """A number of a training history."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "–" if value is None else str(value)
+
+
+def amount(value: float | None) -> str:
+    """A cost with about three figures: 0.42, 1.34, 56.1, 1,234, 66.4 M."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value >= 1e6:
+        return f"{value / 1e6:,.1f} M"
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 0.1:
+        return f"{value:.{1 if value >= 10 else 2}f}"
+    return f"{value:.2g}"

@@ -1,0 +1,160 @@
+"""A comparison as `compare` makes it, over 500 made-up rows and six classes: what the tests of the page show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.compare import Comparison, compare
+from pipeline.data import Dataset, Split
+from pipeline.explore import Profile
+from pipeline.explore import profile as look_at
+from pipeline.run import Cost, Predictions, Run
+
+CLASSES = ("sadness", "joy", "love", "anger", "fear", "surprise")
+SHARES = [0.29, 0.335, 0.08, 0.135, 0.12, 0.04]
+WORDS = "i feel so very strange today and cannot quite say whether this is happy or sad news for us all".split()
+HOSTILE = (
+    "<script>alert('text')</script>",
+    "</script><script>alert('closed')</script>",
+    "<!-- <script> <![CDATA[ ]]> --><img src=x onerror=\"alert('img')\">",
+    "\"'><svg onload=alert(1)>&lt;b&gt; &amp; &#x3c;",
+    "\u202eright to left\u202c and \u2066isolates\u2069 \u05e9\u05dc\u05d5\u05dd",
+    "{{ 7 * 7 }} {% raw %} ${alert(1)} `${alert(2)}`",
+    'datum.x; signal(\'x\'); {"signal": "alert(1)"} [a].b\\.c',
+    "Donaudampfschifffahrts" * 40,
+    "👩‍👩‍👧‍👦 👍🏽 \u0000\u0007 \ud800 \u2028 \u2029 e\u0301",
+    '=HYPERLINK("https://example.org","x")',
+    "javascript:alert(1) https://example.org/a.png //example.org",
+    "",
+)
+HOSTILE_CLASSES = (
+    "<script>document.title='taken'</script>",
+    "</script><b>bold</b>",
+    "__proto__",
+    "a.b[0]['c']\"d\"",
+    "\u202eevitisop",
+    "constructor",
+)
+
+
+def proba(truth: np.ndarray, skill: float, sharpness: float, rng: np.random.Generator, k: int) -> np.ndarray:
+    """(n, k): the larger `skill`, the more often the truth is likeliest; the larger `sharpness`, the surer."""
+    logits = rng.normal(size=(len(truth), k))
+    logits[np.arange(len(truth)), truth] += skill
+    logits[:, 1] += 0.4
+    scaled = np.exp(sharpness * logits)
+    return (scaled / scaled.sum(1, keepdims=True)).astype(np.float32)
+
+
+def run_of(kind: str, p: np.ndarray, truth: np.ndarray, ids: np.ndarray, classes: tuple[str, ...], **more: Any) -> Run:
+    return Run(
+        kind=kind,
+        class_names=classes,
+        predictions={"test": Predictions("test", ids, truth, p)},
+        dataset="emotion",
+        dataset_digest="d" * 32,
+        folder=Path(f"runs/emotion-dddddddddddddddd/{kind}-0123456789abcdef"),
+        created="2026-11-22T05:00:00Z",
+        versions={"python": "3.11.7", "torch": "2.13.0", "scikit-learn": "1.9.1"},
+        **{"settings": {"C": [0.1, 1, 10], "encoder": "minilm"}, "seed": 42, "seconds": 12.5} | more,
+    )
+
+
+HISTORY: list[dict[str, Any]] = [
+    {"search": "learning_rate", "learning_rate": 1e-4, "steps": 60, "log_loss": 0.91, "chosen": True},
+    {"epoch": 0, "validation": {"accuracy": 0.21, "macro_f1": 0.08, "log_loss": 1.79}},
+    {"epoch": 1, "validation": {"accuracy": 0.905, "macro_f1": 0.862, "log_loss": 0.31}, "loss": 0.82},
+    {"epoch": 2, "validation": {"accuracy": 0.924, "macro_f1": 0.889, "log_loss": 0.22}, "loss": 0.24},
+    {"epoch": 3, "validation": {"accuracy": 0.931, "macro_f1": 0.898, "log_loss": 0.21}, "loss": 0.15},
+]
+
+
+def runs(n: int = 500, classes: tuple[str, ...] = CLASSES, shares: list[float] | None = None) -> list[Run]:
+    """Five contenders over the same rows: majority, tfidf, lr, lr+smote, fine-tune."""
+    rng, k = np.random.default_rng(7), len(classes)
+    weights = np.array(shares or (SHARES if k == 6 else [1 / k] * k))
+    truth = rng.choice(k, size=n, p=weights / weights.sum()).astype(np.int64)
+    ids = np.array([f"test:{i}" for i in range(n)])
+    constant = np.tile((weights / weights.sum()).astype(np.float32), (n, 1))
+    costs = {
+        "majority": Cost(0.002, None, 0.002, 400.0, None, 0.001, 0.0004, 0.002),
+        "tfidf": Cost(9.1, None, 17.0, 720.0, 120_000, 2.4, 0.021, 0.31),
+        "lr": Cost(3.4, 31.0, 62.0, 890.0, 2310, 91.2, 1.93, 9.4),
+        "lr+smote": Cost(11.8, 31.0, 70.0, 950.0, 2310, 91.2, 1.93, 9.5),
+        "fine-tune": Cost(1130.0, None, 2210.0, 2900.0, 22_713_216, 91.3, 1.98, 9.8),
+    }
+    told = {
+        "majority": constant,
+        "tfidf": proba(truth, 2.75, 1.2, rng, k),
+        "lr": proba(truth, 1.55, 0.9, rng, k),
+        "lr+smote": proba(truth, 1.35, 1.1, rng, k),
+        "fine-tune": proba(truth, 3.05, 2.2, rng, k),
+    }
+    notes = ("the learning rate 1e-4 was chosen among 2e-5, 5e-5 and 1e-4",)
+    return [
+        run_of(kind, p, truth, ids, classes, cost=costs[kind])
+        if kind != "fine-tune"
+        else run_of(kind, p, truth, ids, classes, cost=costs[kind], history=HISTORY, notes=notes)
+        for kind, p in told.items()
+    ]
+
+
+def hostile_runs() -> list[Run]:
+    """The same with names of contenders and classes that are meant to break out of the page."""
+    names = ("majority", "<script>alert('kind')</script>", "__proto__", '" onfocus="alert(1)', "fine-tune")
+    return [
+        replace(run, kind=name, notes=HOSTILE[:2], dataset="<b>set</b>", versions={HOSTILE[1]: HOSTILE[2]})
+        for run, name in zip(runs(500, HOSTILE_CLASSES), names, strict=True)
+    ]
+
+
+def comparison(of: list[Run]) -> Comparison:
+    found = compare(of, draws=400, row_draws=100, truncated_share=0.004)
+    return replace(
+        found,
+        recommended="fine-tune",
+        recommendation="Fine-tune: it is 6.2 points more accurate than the best cheaper contender, tfidf, at 120 times "
+        "its training time.",
+        reasons=(
+            "fine-tune is better than tfidf: accuracy +6.2 points (95 % interval 3.4 to 9.0, adjusted p < 0.001).",
+            "Logistic regression on frozen vectors falls behind tfidf, which needs no encoder.",
+        ),
+    )
+
+
+def dataset(run: Run, hostile: bool = False) -> Dataset:
+    """The texts of the judged rows and of a train split; hostile ones are meant to break out of the page."""
+    rng, p, k = np.random.default_rng(3), run.predictions["test"], len(run.class_names)
+    texts = [(" ".join(rng.choice(WORDS, size=rng.integers(5, 40))),) for _ in range(len(p.row_ids) + 300)]
+    if hostile:
+        texts = [(HOSTILE[i % len(HOSTILE)], f"pair {i}") for i in range(len(texts))]
+    labels = np.arange(300) % k
+    splits = {
+        "train": Split("train", texts[-300:], labels, np.array([f"train:{i}" for i in range(300)])),
+        "test": Split("test", texts[:-300], p.truth, p.row_ids),
+    }
+    roles = {name: name for name in splits}
+    return Dataset(run.dataset, splits, roles, run.class_names, ("text",), "label", run.dataset_digest)
+
+
+def vectors(run: Run, d: int = 32) -> np.ndarray:
+    """(n, d), a little apart by class."""
+    rng, truth = np.random.default_rng(5), run.predictions["test"].truth
+    centres = rng.normal(size=(len(run.class_names), d))
+    return (centres[truth] + 1.2 * rng.normal(size=(len(truth), d))).astype(np.float32)
+
+
+class Words:
+    """A tokenizer that counts words and two special tokens."""
+
+    def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        return np.array([2 + sum(len(part.split()) for part in text) for text in texts])
+
+
+def profile(of: Dataset) -> Profile:
+    return look_at(of, Words(), limit=512, max_length=40)

@@ -1,0 +1,342 @@
+"""A fine-tuned encoder learns what can be learnt, is found when it has been fitted, and survives being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import UserError
+from pipeline.checkpoint import EncoderSpec, locate
+from pipeline.data import Dataset, Split
+from pipeline.encoder import Effort
+from pipeline.finetune import FineTuneSettings, fine_tune, fine_tune_seeds, folder_of, kind_of, load_finetuned
+from pipeline.probe import LinearModel
+from pipeline.run import Cost, Run, load_run, save
+
+GOOD, BAD, FILLER = ("happy", "good", "love"), ("sad", "bad", "hate"), ("it", "was", "the", "of")
+FAST = FineTuneSettings(epochs=4, batch_size=16, learning_rate=1e-2, precision="fp32")
+
+
+def split(name: str, rows: int, seed: int, pairs: bool = False) -> Split:
+    """Every text says its class in one word, at its start."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(rows) % 2
+    texts = []
+    for label in labels:
+        word = str(random.choice(GOOD if label == 0 else BAD))
+        rest = " ".join(random.choice(FILLER, int(random.integers(0, 4))))
+        texts.append((rest, word) if pairs else (f"{word} {rest}".strip(),))
+    return Split(name, texts, labels.astype(np.int64), np.array([f"{name}:{i}" for i in range(rows)]))
+
+
+def dataset(pairs: bool = False, train: int = 160) -> Dataset:
+    sizes = {"train": train, "validation": 60, "test": 60}
+    splits = {name: split(name, rows, seed, pairs) for seed, (name, rows) in enumerate(sizes.items())}
+    columns = ("premise", "hypothesis") if pairs else ("text",)
+    return Dataset("toy", splits, {name: name for name in splits}, ("good", "bad"), columns, "label", "ab" * 16, ())
+
+
+def epochs(run):
+    return [record for record in run.history if "epoch" in record]
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_distilbert, tmp_path_factory):
+    """One whole run, read by several tests."""
+    runs = tmp_path_factory.mktemp("runs")
+    return fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), FAST, Effort(), runs), runs
+
+
+def test_it_learns_what_the_texts_say(fitted):
+    run, _ = fitted
+    assert run.kind == "fine-tune"
+    assert run.metrics["test"]["accuracy"] == 1.0
+    assert run.metrics["validation"]["accuracy"] == 1.0
+    assert run.predictions["test"].row_ids[:2].tolist() == ["test:0", "test:1"]
+    assert run.settings["chosen"]["learning_rate"] == 1e-2
+    assert run.settings["text_parts"] == 1
+
+
+def test_history_tells_every_epoch_before_and_after(fitted):
+    run, _ = fitted
+    assert [record["epoch"] for record in epochs(run)] == [0, 1, 2, 3, 4]
+    assert epochs(run)[0]["validation"]["accuracy"] < 0.7  # before training
+    assert "loss" not in epochs(run)[0]
+    losses = [record["loss"] for record in epochs(run)[1:]]
+    assert losses[-1] < losses[0]
+
+
+def test_the_best_epoch_by_validation_macro_f1_is_kept(fitted):
+    run, _ = fitted
+    found = [record["validation"]["macro_f1"] for record in epochs(run)[1:]]
+    assert run.settings["chosen"]["epoch"] == 1 + int(np.argmax(found))  # the first of equals
+    assert run.metrics["validation"]["macro_f1"] == max(found)
+
+
+def test_a_saved_run_opens_and_says_the_same(fitted):
+    run, _ = fitted
+    proba = load_finetuned(run).proba(dataset().test.texts)
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
+
+
+def test_the_saved_model_is_a_stock_checkpoint(fitted):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run, _ = fitted
+    model = AutoModelForSequenceClassification.from_pretrained(run.model_folder, local_files_only=True)
+    assert model.config.id2label == {0: "good", 1: "bad"}
+    assert model.config.label2id == {"good": 0, "bad": 1}
+    texts = [text[0] for text in dataset().test.texts]
+    batch = AutoTokenizer.from_pretrained(run.model_folder)(texts, padding=True, return_tensors="pt")
+    proba = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.softmax(-1)
+    np.testing.assert_allclose(proba.detach().numpy(), run.predictions["test"].proba, atol=1e-5)
+
+
+def test_fitted_twice_it_is_found_and_nothing_is_left_behind(fitted, tiny_distilbert):
+    run, runs = fitted
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    again = fine_tune(dataset(), checkpoint, replace(FAST, report_to=("none",)), Effort(), runs)
+    assert again.created == run.created
+    assert again.folder == folder_of(FAST, dataset(), checkpoint, runs)
+    assert [p.name for p in run.folder.parent.iterdir()] == [run.folder.name]
+
+
+def test_costs_are_measured(fitted):
+    cost = fitted[0].cost
+    assert cost.trained_parameters == 42082
+    assert cost.model_mb == pytest.approx(0.18, abs=0.02)
+    assert min(cost.fit_seconds, cost.cpu_seconds, cost.ms_per_text_batch, cost.ms_per_text_single) > 0
+    assert cost.peak_rss_mb > 50
+
+
+def test_predicting_nothing_gives_nothing(fitted):
+    assert load_finetuned(fitted[0]).proba([]).shape == (0, 2)
+
+
+# ── resuming ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_interrupted_and_resumed_it_ends_the_same(fitted, tiny_distilbert, tmp_path):
+    whole, _ = fitted
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+
+    def kill(stage, done, total):
+        if done == 25:  # in the middle of the third epoch of ten steps
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path, kill)
+    seen = []
+    run = fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path, lambda stage, done, total: seen.append(done))
+    assert seen == list(range(21, 41))  # two epochs are not repeated
+    np.testing.assert_array_equal(run.predictions["test"].proba, whole.predictions["test"].proba)
+    assert [record.get("loss") for record in epochs(run)] == [record.get("loss") for record in epochs(whole)]
+
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_finetune import FAST, dataset
+from pipeline.checkpoint import EncoderSpec, locate
+from pipeline.encoder import Effort
+from pipeline.finetune import fine_tune
+def kill(stage, done, total):
+    if done == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+fine_tune(dataset(), locate(EncoderSpec({encoder!r})), FAST, Effort(), Path({runs!r}), kill)
+"""
+
+
+@pytest.mark.slow
+def test_killed_by_signal_and_resumed_it_ends_the_same(fitted, tiny_distilbert, tmp_path):
+    whole, _ = fitted
+    here = Path(__file__).parent
+    code = CHILD.format(tests=str(here), encoder=str(tiny_distilbert), runs=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], cwd=here.parent, env={**os.environ}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    seen = []
+    run = fine_tune(
+        dataset(),
+        locate(EncoderSpec(str(tiny_distilbert))),
+        FAST,
+        Effort(),
+        tmp_path,
+        lambda stage, done, total: seen.append(done),
+    )
+    assert seen[0] == 11
+    np.testing.assert_array_equal(run.predictions["validation"].proba, whole.predictions["validation"].proba)
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
+    from pipeline.training import Course, last_course
+
+    (tmp_path / "checkpoint-10").mkdir()
+    (tmp_path / "checkpoint-20").mkdir()
+    Course(history=[{"epoch": 0}], epoch=1).write(tmp_path / "checkpoint-10" / "done.json")
+    (tmp_path / "checkpoint-20" / "done.json").write_text('{"epoch"')
+    course, folder = last_course(tmp_path)
+    assert (course.epoch, folder.name) == (1, "checkpoint-10")
+
+
+# ── seeds, stopping, choosing ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_path):
+    whole, _ = fitted
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    seeds = fine_tune_seeds(dataset(), checkpoint, FAST, Effort(), tmp_path, seeds=2)
+    np.testing.assert_array_equal(seeds.runs[0].predictions["test"].proba, whole.predictions["test"].proba)
+    assert [run.seed for run in seeds.runs] == [42, 43]
+    assert not np.array_equal(seeds.runs[0].predictions["test"].proba, seeds.runs[1].predictions["test"].proba)
+    each = [run.metrics["test"]["log_loss"] for run in seeds.runs]
+    assert seeds.mean["test"]["log_loss"] == pytest.approx(np.mean(each))
+    assert seeds.spread["test"]["log_loss"] == pytest.approx(np.std(each, ddof=1))
+    assert seeds.best in seeds.runs
+
+
+def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp_path):
+    settings = replace(FAST, epochs=6, learning_rate=1e-9, patience=1)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    assert [record["epoch"] for record in epochs(run)] == [0, 1, 2]  # nothing moves, so the second is no better
+    assert run.settings["chosen"]["epoch"] == 1
+
+
+def test_the_learning_rate_is_chosen_on_validation_and_its_cost_counted(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.finetune.RATES", (1e-7, 1e-2))
+    settings = replace(FAST, epochs=2, learning_rate=None)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    tried = [record for record in run.history if "search" in record]
+    assert [(record["learning_rate"], record["steps"], record["chosen"]) for record in tried] == [
+        (1e-7, 20, False),
+        (1e-2, 20, True),
+    ]
+    assert run.settings["chosen"]["learning_rate"] == 1e-2
+    assert run.cost.fit_seconds > sum(record["seconds"] for record in tried)
+
+
+def test_without_validation_the_last_epoch_stands(tiny_distilbert, tmp_path):
+    whole = dataset()
+    data = replace(whole, roles={"train": "train", "test": "test"})
+    run = fine_tune(data, locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=2), Effort(), tmp_path)
+    assert run.settings["chosen"]["epoch"] == 2
+    assert set(run.predictions) == {"test"}
+
+
+# ── what else can be asked for ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("head", ["linear", pytest.param("mlp", marks=pytest.mark.slow)])
+def test_other_heads_learn_and_open_again(head, tiny_bert, tmp_path):
+    settings = replace(FAST, head=head, xavier=True, dropout=0.0, learning_rate=5e-3, epochs=5)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_bert))), settings, Effort(), tmp_path)
+    assert run.metrics["test"]["accuracy"] == 1.0
+    assert json.loads((run.model_folder / "head.json").read_text())["head"] == head
+    proba = load_finetuned(run).proba(dataset().test.texts)
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
+    (run.model_folder / "head.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(UserError, match="damaged head"):
+        load_finetuned(run)
+
+
+def test_it_starts_from_a_fitted_regression(tiny_distilbert, tmp_path):
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    arrays = np.zeros((2, 32), "f4"), np.array([0, 3], "f4"), np.zeros(32, "f4"), np.ones(32, "f4")
+    start = LinearModel(*arrays, ("good", "bad"), checkpoint.checkpoint_digest("cls"))
+    fitted = Run("lr", {}, ("good", "bad"), {}, Cost(), "toy", "ab" * 16)
+    folder = save(fitted, tmp_path / "toy" / "lr-1", start.save).folder
+    settings = replace(FAST, epochs=1, head="linear", init_head=folder, learning_rate=1e-3)
+    run = fine_tune(dataset(), checkpoint, settings, Effort(), tmp_path)
+    bad = 1 / (1 + np.exp(-3))  # the regression knows of no word and always says so
+    before = -(np.log(bad) + np.log(1 - bad)) / 2
+    assert epochs(run)[0]["validation"]["log_loss"] == pytest.approx(before, abs=1e-5)
+    assert run.settings["init_head"] == "toy/lr-1"
+
+
+def test_pairs_with_token_types(tiny_bert, tmp_path):
+    settings = replace(FAST, epochs=5, learning_rate=5e-3)
+    run = fine_tune(dataset(pairs=True), locate(EncoderSpec(str(tiny_bert))), settings, Effort(), tmp_path)
+    assert run.metrics["test"]["accuracy"] == 1.0
+    assert run.settings["text_parts"] == 2
+    proba = load_finetuned(run).proba(dataset(pairs=True).test.texts)
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
+
+
+def test_from_scratch_forgets_the_pretrained_weights(tiny_distilbert, tmp_path):
+    settings = replace(FAST, epochs=1, from_scratch=True)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    assert run.kind == "from-scratch"
+    assert epochs(run)[0]["validation"]["log_loss"] == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distilbert, tmp_path):
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    settings = replace(
+        FAST, epochs=5, class_weights=True, label_smoothing=0.1, gradient_accumulation=2, batch_size=8, unfreeze=2
+    )
+    run = fine_tune(dataset(), checkpoint, settings, Effort(), tmp_path)
+    assert run.metrics["test"]["accuracy"] == 1.0
+    assert run.kind == "fine-tune+last-2"
+    assert run.cost.trained_parameters < 42082  # the embeddings stay as they are
+    assert run.folder != folder_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path)
+
+
+def test_bfloat16_trains(tiny_distilbert, tmp_path):
+    settings = replace(FAST, epochs=2, precision="bf16")
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(device="cpu"), tmp_path)
+    assert epochs(run)[2]["loss"] < epochs(run)[1]["loss"]
+    assert run.settings["chosen"]["precision"] == "bf16"
+    proba = load_finetuned(run).proba(dataset().test.texts)
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run(tiny_distilbert, tmp_path):
+    code = tmp_path / "train.py"
+    code.write_text(
+        CHILD.format(tests=str(Path(__file__).parent), encoder=str(tiny_distilbert), runs=str(tmp_path / "runs"))
+        .replace("os.kill", "print")
+        .replace("Effort()", "Effort(device='cpu')")
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(code)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    (home,) = (tmp_path / "runs").iterdir()
+    (folder,) = home.iterdir()
+    run = load_run(folder)
+    assert run.metrics["test"]["accuracy"] >= 0.95
+    proba = load_finetuned(run).proba(dataset().test.texts)
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": "deep"}, "no head 'deep'; choose one of standard, linear, mlp"),
+        ({"epochs": 0}, "--epochs 0: out of range"),
+        ({"freeze": True, "unfreeze": 1}, "--freeze and --unfreeze contradict"),
+        ({"init_head": Path("x")}, "--head linear"),
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"unfreeze": 3}, "the encoder has 2 layers"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbert, tmp_path):
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    with pytest.raises(UserError, match=message):
+        fine_tune(dataset(), checkpoint, replace(FAST, **changes), Effort(), tmp_path)
+
+
+def test_kinds_have_names():
+    assert kind_of(FineTuneSettings()) == "fine-tune"
+    assert kind_of(FineTuneSettings(freeze=True)) == "frozen-head"
+    assert kind_of(FineTuneSettings(unfreeze=2)) == "fine-tune+last-2"

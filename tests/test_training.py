@@ -1,0 +1,113 @@
+"""The parts of a training, on numbers that fit in the head."""
+
+import numpy as np
+import pytest
+
+from pipeline import UserError, arithmetic
+from pipeline.arithmetic import Machine, machine
+from pipeline.rates import search_steps, smallest_good
+from pipeline.training import Course, FineTuneSettings, Rows, balanced_weights, log_losses, logits
+
+
+def test_balanced_weights_average_to_one():
+    labels = np.array([0, 0, 0, 1])
+    weights = balanced_weights(labels, 3)
+    assert weights.tolist() == [4 / 6, 2.0, 1.0]  # nobody is of the third class
+    assert weights[labels].mean() == 1
+
+
+def test_log_losses_are_those_of_softmax_and_never_nan():
+    found = np.array([[0.0, np.log(3)], [1000.0, 0.0], [np.nan, 0.0]], np.float32)
+    losses = log_losses(found, np.array([1, 1, 0]))
+    assert losses[0] == pytest.approx(-np.log(0.75))
+    assert losses[1] == pytest.approx(1000)
+    assert losses[2] == np.inf
+
+
+def test_the_smallest_rate_that_is_as_good_is_taken():
+    random = np.random.default_rng(0)
+    good = random.uniform(0.4, 0.6, 500)
+    assert smallest_good([good + 0.5, good + 0.001 * random.normal(size=500), good]) == 1  # a tie goes to the smaller
+    assert smallest_good([good + 0.5, good + 0.1, good]) == 2
+    assert smallest_good([good, good + 0.1, np.full(500, np.inf)]) == 0  # the last one diverged
+    assert smallest_good([np.full(3, np.inf)] * 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "epochs", "steps"), [(16000, 64, 2, 75), (16000, 32, 3, 150), (300, 32, 3, 20), (64, 32, 3, 6)]
+)
+def test_a_short_run_is_a_share_of_the_real_one(rows, batch, epochs, steps):
+    assert search_steps(rows, FineTuneSettings(epochs=epochs, batch_size=batch)) == steps
+
+
+def test_a_course_ends_with_its_epochs_or_its_patience():
+    settings = FineTuneSettings(epochs=5, patience=2)
+    assert not Course(epoch=3, best_epoch=2).finished(settings)
+    assert Course(epoch=4, best_epoch=2).finished(settings)
+    assert Course(epoch=5, best_epoch=5).finished(settings)
+    assert not Course().finished(settings)
+
+
+class Counting:
+    """A model whose logits are [tokens of the text, id of its first token]."""
+
+    training = True
+
+    def __init__(self):
+        self.shapes = []
+
+    def eval(self):
+        self.training = False
+
+    def train(self, on):
+        self.training = on
+
+    def __call__(self, input_ids, attention_mask):
+        import torch
+
+        assert not self.training
+        self.shapes.append(tuple(input_ids.shape))
+        return {"logits": torch.stack([attention_mask.sum(1), input_ids[:, 0]], 1)}
+
+
+def test_logits_come_back_in_order_from_batches_of_like_length():
+    rows = Rows([np.full(n, 10 * n) for n in (2, 9, 3, 9, 2)], None, np.zeros(5, np.int64), pad_id=0)
+    model = Counting()
+    found = logits(model, rows, Machine("cpu", "fp32"), token_budget=18)
+    assert found.tolist() == [[n, 10 * n] for n in (2, 9, 3, 9, 2)]
+    assert model.shapes[0] == (2, 9)
+    assert model.training
+
+
+def test_rows_can_be_taken():
+    rows = Rows([np.array([1]), np.array([2, 3])], [np.array([0]), np.array([0, 1])], np.array([5, 6]), pad_id=7)
+    some = rows.take(np.array([1]))
+    assert (len(some), some.labels.tolist(), some.lengths.tolist()) == (1, [6], [2])
+    assert rows[1]["token_type_ids"].tolist() == [0, 1]
+    assert rows.batch(np.array([0, 1])).ids.tolist() == [[1, 7], [2, 3]]
+
+
+# ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_bfloat16_only_where_it_is_native_and_faster(monkeypatch):
+    from pipeline.hardware import Hardware
+
+    def here(native, gain):
+        monkeypatch.setattr(arithmetic, "hardware", lambda: Hardware(2, native, None, False))
+        monkeypatch.setattr(arithmetic, "bf16_gain", lambda: gain)
+        return machine("cpu").precision
+
+    assert (here(True, 4.5), here(True, 0.5), here(False, 4.5)) == ("bf16", "fp32", "fp32")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="--device cuda: none here"):
+            machine("cuda")
+    with pytest.raises(UserError, match="no device 'tpu'; choose one of cpu, cuda, mps"):
+        machine("tpu")
+    with pytest.raises(UserError, match="fp16 trains on CUDA only"):
+        machine("cpu", "fp16")
