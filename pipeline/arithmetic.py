@@ -51,6 +51,8 @@ def machine(device: str = "auto", precision: str = "auto") -> Machine:
         precision = AUTO[device]()
     if precision == "fp16" and device != "cuda":
         raise UserError("--precision fp16 trains on CUDA only; pass bf16 or fp32")
+    if device == "cuda" and processes() > 1:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return Machine(device, precision)
 
 
@@ -97,12 +99,9 @@ def together() -> None:
         torch.distributed.barrier()
 
 
-def shares(machine: Machine) -> int:
-    """Over how many devices a batch is spread."""
-    import torch
-
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    return world if world > 1 or machine.device != "cuda" else max(1, torch.cuda.device_count())
+def processes() -> int:
+    """Over how many processes, one a device, a batch is spread: 1 unless torchrun or accelerate started several."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager

@@ -31,9 +31,9 @@ def counts(
     free, and every metric is a ratio. The draws are moved against their bias (`unbiased`).
 
     In simulations (benchmarks/verdict.py) the 95 % intervals hold the truth 94 to 97 times in 100 from 100 rows on, and
-    up to 98 times where there are only some five errors or five rows a class. On the same 100 rows the plain percentile
-    interval holds it 60 to 92 times where errors are few or a class is rare, and BCa fewer: a draw cannot show what the
-    sample has not seen. With 77 classes the percentile interval of macro F1 misses by its bias (63 of 100 at 500 rows).
+    up to 99 times where there are only some five errors or five rows a class. There, on 100 rows, the plain percentile
+    interval held it 59 to 92 times, and BCa no more often for differences: a draw cannot show what the sample has not
+    seen. With 77 classes and 500 rows the percentile interval of macro F1 missed by its bias (63 in 100).
     """
     who = [*((c,) for c in range(len(table.predicted))), *combinations(range(len(table.predicted)), 2)]
     everywhere = np.ones(len(table.rows), bool)
@@ -138,7 +138,11 @@ def poisson_edges(rates: np.ndarray) -> np.ndarray:
 def rows(
     names: Sequence[str], truth: np.ndarray, probas: Sequence[np.ndarray], draws: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same for metrics of rows: truth (n,), probabilities (n, k) a contender; Poisson weights, a matrix product."""
+    """The same for metrics of rows: truth (n,), probabilities (n, k) a contender; Poisson weights, a matrix product.
+
+    The 95 % intervals hold the truth 92 to 96 times in 100, log loss 91 times below 1,000 rows where only 4 % are wrong
+    (a few rows make the loss), and the difference of two calibration errors 90 to 94 times.
+    """
     blocks = [row_sums(name, truth, proba) for name in names for proba in probas]
     sums = np.hstack(blocks)  # (n, f of every metric and contender)
     ends = np.cumsum([block.shape[1] for block in blocks])[:-1]

@@ -228,11 +228,15 @@ def _weights_digest(name: str, file: Path) -> str:
     return found
 
 
+def sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def file_digest(file: Path, name: str) -> str:
-    """sha256 of a file, in hex."""
+    """sha256 of one of the files of the encoder `name`, in hex."""
     try:
-        with open(file, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return sha256(file)
     except OSError as error:
         raise UserError(f"--encoder {name}: {file} cannot be read ({error.strerror}); check its rights") from error
 

@@ -56,7 +56,7 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
 def machine() -> dict[str, Any]:
     """The machine that the costs were measured on, for people."""
     here = hardware()
-    return {"processor": cpu_name(), "processors": here.processors, "system": platform.platform(terse=True)}
+    return {"processor": cpu_name(), "processors": here.cores, "system": platform.platform(terse=True)}
 
 
 def existing(task: Task, rules: Rules) -> list[Run]:

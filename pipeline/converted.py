@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, log
-from pipeline.checkpoint import POOLERS, Checkpoint, file_digest
+from pipeline.checkpoint import POOLERS, Checkpoint, sha256
 
 FORMAT = 1  # raise it when the graph is built differently
 ALL = tuple(POOLERS)
@@ -111,7 +111,7 @@ def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
             openvino.save_model(model, files[".xml"], compress_to_fp16=False)
         except RuntimeError as error:  # OpenVINO's word for a full disk
             raise OSError(28, "no room to write it") from error
-        facts = facts | {"sha256": {suffix: file_digest(files[suffix], name) for suffix in (".xml", ".bin")}}
+        facts = facts | {"sha256": {suffix: sha256(files[suffix]) for suffix in (".xml", ".bin")}}
         files[".json"].write_text(json.dumps(facts, indent=1), "utf-8")
         for suffix, file in files.items():
             with open(file, "rb+") as handle:
@@ -125,19 +125,25 @@ def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
 
 def load(home: Path, name: str) -> Model | None:
     """The model `name` in `home` if it is whole; a damaged one is moved aside and said."""
-    record = home / f"{name}.json"
     try:
-        facts = json.loads(record.read_text("utf-8"))
-        sums = {suffix: file_digest(home / f"{name}{suffix}", name) for suffix in (".xml", ".bin")}
+        text = (home / f"{name}.json").read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        quarantine(home, name, str(error))
+        return None
+    try:
+        facts = json.loads(text)
         if facts["format"] != FORMAT:
             return None  # of another version: made again over it
-        if facts["sha256"] == sums:
+        wrong = [suffix for suffix, sum in facts["sha256"].items() if sha256(home / f"{name}{suffix}") != sum]
+        if not wrong:
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
-        problem = str(error)
+    except OSError as error:
+        problem = f"a file of it cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        problem = "its record is no record"
     quarantine(home, name, problem)
     return None
 

@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import Progress, UserError, choose, silent
-from pipeline.arithmetic import Machine, is_writer, machine, note, threads, together
-from pipeline.checkpoint import Checkpoint, EncoderSpec, locate
-from pipeline.heads import HEADS, HeadSpec, build, freeze_below, isolated, parameters, read, write
+from pipeline.arithmetic import is_writer, machine, note, threads, together
+from pipeline.checkpoint import Checkpoint
+from pipeline.course import Course, Lesson, last_course, train
+from pipeline.heads import HEADS, HeadSpec, build, freeze_below, isolated, parameters, write
 from pipeline.linear import peak_rss_mb
 from pipeline.probe import LinearModel, softmax
 from pipeline.rates import RATES, SCRATCH_RATES, search_rate
 from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, save
-from pipeline.tokens import Tokenizer, tokenizer
-from pipeline.training import FineTuneSettings, Lesson, Rows, last_course, logits, tokenised, train
+from pipeline.tokens import tokenizer
+from pipeline.training import FineTuneSettings, Rows, logits, tokenised
+from pipeline.tuned import FineTuned, load_finetuned
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
@@ -123,10 +125,28 @@ def fine_tune(
     assert not settings.freeze, "a frozen encoder needs vectors: fit_frozen_head"
     folder = folder_of(settings, dataset, checkpoint, runs)
     if (old := find(folder)) is not None:
+        shutil.rmtree(_work_of(folder), ignore_errors=True)  # of a process killed after the run was there
         return old
-    with threads(effort.threads), isolated(settings.seed):
+    with threads(effort.threads), isolated(settings.seed), _mendable(folder.parent, settings):
         run = _Fit(dataset, checkpoint, settings, effort, progress).run(folder)
     return run if is_writer() else load_run(folder)  # every process has the saved one
+
+
+@contextlib.contextmanager
+def _mendable(home: Path, settings: FineTuneSettings) -> Iterator[None]:
+    """Full memory and full disks as errors that say what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            raise
+        half = max(1, settings.batch_size // 2)
+        twice = 2 * settings.gradient_accumulation
+        raise UserError(
+            f"out of memory; pass --batch-size {half} --gradient-accumulation {twice} for the same steps in halves"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{home}: {error.strerror or error}; make room, or choose another --runs") from error
 
 
 class _Fit:
@@ -160,7 +180,8 @@ class _Fit:
 
     def lesson(self, work: Path) -> Lesson:
         roles = self.dataset.roles
-        validation = self.rows("validation") if "validation" in roles else None
+        labelled = "validation" in roles and (self.dataset.validation.labels >= 0).all()
+        validation = self.rows("validation") if labelled else None
         return Lesson(
             self.rows("train"), validation, self.class_names, self.settings, 0.0, self.machine, work, self.progress
         )
@@ -194,7 +215,7 @@ class _Fit:
         note(f"learning rate {rate:g}, by validation log loss after {tried[0]['steps']} steps each")
         return rate, tried
 
-    def saved(self, folder: Path, model: Any, course: Any, rate: float, seconds: float) -> Run:
+    def saved(self, folder: Path, model: Any, course: Course, rate: float, seconds: float) -> Run:
         """The run of a trained model, written by the one process that writes."""
         opened = FineTuned(model, self.tokenizer, self.machine, _max_length(self.settings, self.checkpoint))
         opened.pad_id = self.checkpoint.pad_id
@@ -241,13 +262,17 @@ def _chosen_rate(history: list[dict[str, Any]]) -> float:
     return next(float(record["learning_rate"]) for record in history if record.get("chosen"))
 
 
+def _work_of(folder: Path) -> Path:
+    return folder.parent / f".work-{folder.name}"
+
+
 @contextlib.contextmanager
 def _work_folder(folder: Path) -> Iterator[Path]:
     """Where a training keeps what it needs to be resumed, beside its run; removed when the run is there.
 
     Two processes that fit the same run at once do not share it: the second starts afresh in a folder of its own.
     """
-    work = folder.parent / f".work-{folder.name}"
+    work = _work_of(folder)
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -324,46 +349,3 @@ def summary(fitted: Sequence[Run]) -> Seeds:
 
     best = max(fitted, key=lambda run: run.metrics.get("validation", {}).get("macro_f1", 0.0))
     return Seeds(list(fitted), best, each(np.mean), each(lambda v: v.std(ddof=1) if len(v) > 1 else 0.0))
-
-
-# ── predicting ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class FineTuned:
-    """A fine-tuned model that answers for texts."""
-
-    pad_id = 0
-
-    def __init__(self, model: Any, tokenizer: Tokenizer, machine: Machine, max_length: int) -> None:
-        self.model, self.tokenizer, self.machine, self.max_length = model, tokenizer, machine, max_length
-
-    def proba(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Probabilities (n, k) float32 of n texts, in their order; rows sum to 1."""
-        if not texts:
-            return np.zeros((0, int(self.model.config.num_labels)), np.float32)
-        labels = np.zeros(len(texts), np.int64)
-        rows = tokenised(texts, labels, self.tokenizer, self.max_length, self.pad_id)
-        return softmax(logits(self.model, rows, self.machine))
-
-    def milliseconds(self, texts: Sequence[tuple[str, ...]], together: bool) -> float | None:
-        """What a text costs, from string to probabilities: in one call, or (median) in a call of its own."""
-        calls = [list(texts)] if together else [[text] for text in texts]
-        taken = []
-        for call in calls:
-            start = time.perf_counter()
-            self.proba(call)
-            taken.append(1e3 * (time.perf_counter() - start) / len(call))
-        return float(np.median(taken)) if taken else None
-
-
-def load_finetuned(run: Run, effort: Effort | None = None) -> FineTuned:
-    """Open a fine-tuned run: safetensors and JSON only, no code from the folder.
-
-    Raises UserError if the folder is damaged.
-    """
-    placed = locate(EncoderSpec(name=str(run.model_folder)))
-    where = machine(effort.device if effort else "auto", run.settings.get("precision", "auto"))
-    model = read(placed, run.class_names).to(where.device)
-    opened = FineTuned(model, tokenizer(placed), where, int(run.settings["max_length"]))
-    opened.pad_id = placed.pad_id
-    return opened

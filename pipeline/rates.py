@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.course import Lesson
 from pipeline.heads import isolated, quiet
 from pipeline.run import scores
-from pipeline.training import FineTuneSettings, Lesson, log_losses, logits, trainer_for
+from pipeline.training import FineTuneSettings, finite, log_losses, logits, trainer_for
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt
@@ -39,7 +40,7 @@ def search_rate(make: Callable[[], Any], lesson: Lesson, rates: Sequence[float])
                 "search": "learning_rate",
                 "learning_rate": rate,
                 "steps": steps,
-                "log_loss": float(losses[-1].mean()),
+                "log_loss": finite(losses[-1].mean()),
                 "macro_f1": f1,
                 "seconds": round(time.perf_counter() - start, 3),
             }
@@ -53,6 +54,13 @@ def search_steps(rows: int, settings: FineTuneSettings) -> int:
     whole = per_epoch * settings.epochs
     low, high = SEARCH_STEPS
     return min(whole, max(low, min(high, round(SEARCH_SHARE * whole))))
+
+
+def row_passes(rows: int, settings: FineTuneSettings) -> int:
+    """Rows that a whole fit on `rows` rows learns from, counted each time, the search included: what it costs."""
+    step = settings.batch_size * settings.gradient_accumulation
+    searched = len(RATES) * search_steps(rows, settings) * step if settings.learning_rate is None else 0
+    return rows * settings.epochs + searched
 
 
 def smallest_good(losses: Sequence[np.ndarray]) -> int:

@@ -1,31 +1,26 @@
-"""One torch model trained on tokenised texts by Hugging Face's Trainer, epoch by epoch, so that a kill costs one epoch.
+"""What a fine-tuning is made of: its settings, tokenised rows, a loss, and Hugging Face's Trainer set up to be fast.
 
-The Trainer shuffles, groups by length, steps and saves; what is judged, what is best and when to stop is decided here,
-on the validation split.
+Texts are tokenised once. The Trainer shuffles, groups rows of like length into batches and pads each batch to its own
+longest text only; weights and optimiser stay float32 whatever it computes in.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import Progress
-from pipeline.arithmetic import Machine, is_writer, shares, together
+from pipeline import UserError, listed
+from pipeline.arithmetic import Machine, processes
 from pipeline.batching import TokenBatch, pad, plan
-from pipeline.heads import isolated, quiet
-from pipeline.run import scores
 from pipeline.tokens import Tokenizer
 
-TOKEN_BUDGET = 4096  # tokens a batch when nothing is learnt
-MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
+TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
+GPU_BUDGET = 32768
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ def logits(model: Any, rows: Rows, machine: Machine, token_budget: int | None = 
     training, out = model.training, np.zeros((len(rows), 0), np.float32)
     model.eval()
     with torch.inference_mode(), machine.arithmetic():
-        for places in plan(rows.lengths, token_budget or TOKEN_BUDGET):
+        for places in plan(rows.lengths, token_budget or TOKEN_BUDGET.get(machine.device, GPU_BUDGET)):
             batch = inputs(rows.batch(places), machine)
             found = model(**batch)["logits"].float().cpu().numpy()  # (b, k)
             if not out.shape[1]:
@@ -184,12 +179,16 @@ def trainer_for(
 
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
+    trackers = list(settings.report_to) if steps < 0 else []
+    if "tensorboard" in trackers:  # its default is the work folder, which does not outlive the training
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "trackers" / folder.name.lstrip(".")))
+
     classes = int(model.config.num_labels)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         max_steps=steps,
-        per_device_train_batch_size=max(1, settings.batch_size // shares(machine)),
+        per_device_train_batch_size=max(1, settings.batch_size // processes()),
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=rate,
         weight_decay=settings.weight_decay,
@@ -202,7 +201,7 @@ def trainer_for(
         eval_strategy="no",
         save_strategy="no" if steps > 0 else "epoch",
         logging_strategy="epoch",
-        report_to=list(settings.report_to) if settings.report_to and steps < 0 else "none",
+        report_to=trackers or "none",
         disable_tqdm=True,
         log_level="error",
         seed=settings.seed,
@@ -210,190 +209,26 @@ def trainer_for(
         dataloader_pin_memory=machine.device == "cuda",
         ddp_find_unused_parameters=False,
     )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        data_collator=partial(_collate, pad_id=rows.pad_id),
-        compute_loss_func=_loss(settings, balanced_weights(rows.labels, classes) if settings.class_weights else None),
-        callbacks=[callback],
-    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs by `accelerate launch`; DataParallel is slower than one
+    try:
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=partial(_collate, pad_id=rows.pad_id),
+            compute_loss_func=_loss(
+                settings, balanced_weights(rows.labels, classes) if settings.class_weights else None
+            ),
+            callbacks=[callback],
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        if not trackers:
+            raise
+        raise UserError(f"--report-to {listed(trackers)}: {str(error).splitlines()[0][:160]}; install it") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-# ── a course of epochs ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Course:
-    """How far a training has come: what a resumed one has to know."""
-
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int | None = None
-    best_score: float = float("-inf")
-    epoch: int = 0  # finished
-    seconds: float = 0.0  # spent, the killed processes' finished epochs included
-    cpu_seconds: float = 0.0
-
-    def finished(self, settings: FineTuneSettings) -> bool:
-        stale = settings.patience is not None and self.epoch - (self.best_epoch or 0) >= settings.patience
-        return self.epoch >= settings.epochs or (stale and self.best_epoch is not None)
-
-    def write(self, path: Path) -> None:
-        """In one rename, so that it is there whole or not at all."""
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self)), "utf-8")
-        os.replace(draft, path)
-
-
-def last_course(work: Path) -> tuple[Course, Path | None]:
-    """The course of the last epoch that was finished in `work`, and its checkpoint (None: start afresh)."""
-    whole = sorted(work.glob(f"checkpoint-*/{MILESTONE}"), key=lambda file: int(file.parent.name.split("-")[1]))
-    for file in reversed(whole):
-        try:
-            return Course(**json.loads(file.read_text("utf-8"))), file.parent
-        except (ValueError, TypeError):
-            continue
-    return Course(), None
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What one training needs to know."""
-
-    train: Rows
-    validation: Rows | None
-    class_names: tuple[str, ...]
-    settings: FineTuneSettings
-    rate: float
-    machine: Machine
-    work: Path
-    progress: Progress
-
-    def judge(self, model: Any) -> dict[str, float] | None:
-        """Scores on validation."""
-        if self.validation is None:
-            return None
-        found = logits(model, self.validation, self.machine).astype(np.float64)
-        if not np.isfinite(found).all():
-            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": float("inf")}
-        proba = np.exp(found - found.max(1, keepdims=True))
-        every = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names)
-        return {name: every[name] for name in ("accuracy", "macro_f1", "log_loss")}
-
-
-def train(model: Any, lesson: Lesson, course: Course, checkpoint: Path | None) -> Course:
-    """Train `model` from `checkpoint` (None: from its present weights) to the end; it is left with the best epoch's
-    weights, the last epoch's if there is no validation split.
-
-    Raises UserError if the loss has become something that is not a number.
-    """
-    with quiet(), isolated(lesson.settings.seed):
-        if not course.finished(lesson.settings):
-            trainer = trainer_for(
-                model,
-                lesson.train,
-                lesson.settings,
-                lesson.rate,
-                lesson.machine,
-                lesson.work,
-                _watcher(model, lesson, course),
-            )
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        together()  # the writer may still be writing them
-        _load(model, _weights(lesson.work, course.best_epoch or course.epoch))
-    return course
-
-
-def _weights(work: Path, epoch: int) -> Path:
-    return work / f"epoch-{epoch}.safetensors"
-
-
-def _keep(model: Any, file: Path) -> None:
-    from safetensors.torch import save_model
-
-    draft = file.with_suffix(".draft")
-    save_model(model, str(draft))
-    os.replace(draft, file)
-
-
-def _load(model: Any, file: Path) -> None:
-    from safetensors.torch import load_model
-
-    load_model(model, str(file))
-
-
-def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
-    """A TrainerCallback that judges every epoch, keeps the best one's weights and says how far it is."""
-    from transformers import TrainerCallback
-
-    settings = lesson.settings
-    clock = _Clock(course)
-
-    class Watcher(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if not any("epoch" in record for record in course.history):
-                course.history.append({"epoch": 0, **_flat(lesson.judge(model))})
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            lesson.progress("fine-tune", state.global_step, state.max_steps)
-
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            seconds = time.perf_counter() - self.began
-            course.epoch += 1
-            found = lesson.judge(model)
-            course.history.append({"epoch": course.epoch, "seconds": round(seconds, 3), **_flat(found)})
-            score = 0.0 if found is None else found["macro_f1"]
-            if found is None or score > course.best_score:
-                course.best_epoch, course.best_score = course.epoch, score if found is not None else float("-inf")
-                if is_writer():
-                    _keep(model, _weights(lesson.work, course.epoch))
-            if course.finished(settings):  # the weights are kept: nothing is left to resume
-                control.should_save, control.should_training_stop = False, True
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                course.history[-1] |= {"loss": logs["loss"], "learning_rate": lesson.rate}
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            clock.stop()
-            if is_writer():
-                home = lesson.work / f"checkpoint-{state.global_step}"
-                course.write(home / MILESTONE)
-                _tidy(lesson.work, home, _weights(lesson.work, course.best_epoch or course.epoch))
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            clock.stop()
-
-    return Watcher()
-
-
-def _flat(found: dict[str, float] | None) -> dict[str, Any]:
-    return {} if found is None else {"validation": found}
-
-
-class _Clock:
-    """Adds what has been spent since it was last stopped to a course."""
-
-    def __init__(self, course: Course) -> None:
-        self.course, self.wall, self.cpu = course, time.perf_counter(), time.process_time()
-
-    def stop(self) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.course.seconds += wall - self.wall
-        self.course.cpu_seconds += cpu - self.cpu
-        self.wall, self.cpu = wall, cpu
-
-
-def _tidy(work: Path, home: Path, best: Path) -> None:
-    """Remove what a resumed training will not read: older checkpoints, other epochs' weights."""
-    for folder in work.glob("checkpoint-*"):
-        if folder != home:
-            shutil.rmtree(folder, ignore_errors=True)
-    for file in work.glob("epoch-*.safetensors"):
-        if file != best:
-            file.unlink(missing_ok=True)
+def finite(number: float) -> float | None:
+    """A number as JSON can say it: None if it is infinite or none at all."""
+    return float(number) if np.isfinite(number) else None

@@ -26,6 +26,7 @@ IMBALANCE = dict.fromkeys(("none", "balanced", *SAMPLERS, "auto"))
 CALIBRATE = dict.fromkeys(("none", "temperature"))
 THRESHOLD = dict.fromkeys(("f1",))
 NEVER = -1e4  # logit of a class that train does not have
+SMALL = 200  # megabytes that are not worth a line on the screen
 TIE = 1e-6  # difference of the objective below which "auto" sees none
 SHARED = "without resampling the folds share one matrix, whose scaler was fitted on train once"
 
@@ -202,7 +203,7 @@ def fit(
     check(settings, len(class_names))
     present, truth = np.unique(labels, return_inverse=True)
     folds = split(labels, groups, class_names, settings.folds, settings.seed)
-    state_memory(len(matrix), matrix.shape[1], truth, folds.count, settings.imbalance)
+    memory = state_memory(len(matrix), matrix.shape[1], truth, folds.count, settings.imbalance)
     names = tuple(class_names[c] for c in present)
     problem = _Problem(np.asarray(matrix, np.float32), truth, folds, names, settings)
     wanted = AUTO if settings.imbalance == "auto" else tuple(dict.fromkeys(("none", settings.imbalance)))
@@ -231,9 +232,9 @@ def fit(
     whole = np.zeros((len(truth), len(class_names)), np.float32)
     whole[:, present] = proba
     others = [f"{c.name}: {note}" for c in candidates.values() if c is not chosen for note in c.notes if note != SHARED]
-    return Fitted(
-        model, whole, [*history, record], tuple(dict.fromkeys((*folds.notes, *chosen.notes, *notes, *others)))
-    )
+    said = dict.fromkeys((*folds.notes, *chosen.notes, *notes, *others))  # each once
+    history += [record, {"what": "memory", "expected_mb": memory}]
+    return Fitted(model, whole, history, tuple(said))
 
 
 def _all_classes(W: np.ndarray, b: np.ndarray, present: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -304,8 +305,8 @@ def choose_pooling(
     return best, history
 
 
-def state_memory(n: int, d: int, truth: np.ndarray, folds: int, imbalance: str) -> None:
-    """Say how much memory a fit of (n, d) will need.
+def state_memory(n: int, d: int, truth: np.ndarray, folds: int, imbalance: str) -> float:
+    """Say how much memory a fit of (n, d) will need, and return it in megabytes.
 
     Raises UserError, naming the way out, if this machine has less available.
     """
@@ -316,7 +317,7 @@ def state_memory(n: int, d: int, truth: np.ndarray, folds: int, imbalance: str) 
     grown = k * int(counts.max()) if imbalance in (*SAMPLERS, "auto") and imbalance != "smote-minority" else 0
     if imbalance == "smote-minority":
         grown = n + int(counts.max() - counts.min())
-    rows = 2 * n + (folds + 1) * grown  # scaled and turned; with resampling, a matrix a fold
+    rows = 3 * n + (folds + 1) * grown  # scaled, turned, held out; with resampling, a matrix a fold
     state = 26 * folds * k * min(n, d) * 4 + 32 * n * k + 16 * d * d  # memory of the solver, logits, axes
     needed, free = (4 * rows * d + state) / 1e6, psutil.virtual_memory().available / 1e6
     if needed > free:
@@ -324,5 +325,6 @@ def state_memory(n: int, d: int, truth: np.ndarray, folds: int, imbalance: str) 
             f"logistic regression on {n:,} x {d} with {k} classes needs about {needed:,.0f} MB, {free:,.0f} MB are "
             "available; `fine-tune --freeze` fits a linear head out of core"
         )
-    if needed > 500:
+    if needed > SMALL:
         log.info(f"logistic regression on {n:,} x {d} with {k} classes: about {needed:,.0f} MB of memory")
+    return needed

@@ -179,7 +179,7 @@ def test_killed_by_signal_and_resumed_it_ends_the_same(fitted, tiny_distilbert, 
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
-    from pipeline.training import Course, last_course
+    from pipeline.course import Course, last_course
 
     (tmp_path / "checkpoint-10").mkdir()
     (tmp_path / "checkpoint-20").mkdir()

@@ -365,6 +365,9 @@ def test_memory_is_stated_before_a_large_fit(caplog):
     with caplog.at_level(logging.INFO, "pipeline"):
         tune.state_memory(100_000, 1024, np.arange(10).repeat(10_000), 5, "none")
     assert "100,000 x 1024 with 10 classes: about" in caplog.text
+    X, y = blobs((20, 20))
+    (stated,) = [p for p in fit(X, y, np.arange(40), names(2), LinearSettings()).history if p["what"] == "memory"]
+    assert 0 < stated["expected_mb"] < 1
 
 
 def test_no_torch_on_the_way():

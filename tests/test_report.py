@@ -16,8 +16,9 @@ import pytest
 from pipeline import UserError
 from pipeline.report import charts, write_report
 from pipeline.report.facts import collect, cut, plain
+from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
-from pipeline.report.sections import SECTIONS, headline, principal
+from pipeline.report.sections import SECTIONS, headline
 from pipeline.run import Run, confusion
 
 
@@ -218,9 +219,9 @@ def test_many_contenders_and_a_loss_as_the_metric(tmp_path):
 
 def test_many_classes_and_rows_stay_below_three_megabytes(tmp_path):
     classes = tuple(f"a class with a rather long name, number {i}" for i in range(150))
-    runs = example.runs(6000, classes)
+    runs = example.runs(3000, classes)
     told = example.dataset(runs[0])
-    told.splits["test"].texts[:] = [("long " * 2000, "äöü€" * 2000)] * 6000
+    told.splits["test"].texts[:] = [("long " * 2000, "äöü€" * 2000)] * 3000
     path = write_report(
         tmp_path / "report.html", example.comparison(runs), runs, example.profile(told), told,
         {name: example.vectors(runs[0]) for name in ("cls", "mean", "cls+mean")},
@@ -364,6 +365,20 @@ def test_principal_components_of_a_known_cloud():
     assert np.allclose(np.abs(line), [[1, 0], [1, 0]])
     assert np.allclose(share, [1, 0])
     assert principal(np.ones((3, 4)))[1] == (0.0, 0.0)
+
+
+def test_the_frontier_is_what_scores_higher_than_all_that_costs_no_more():
+    rows = [
+        {"i": i, "cost": c, "value": v} for i, (c, v) in enumerate([(1, 0.5), (2, 0.4), (2, 0.7), (9, 0.7), (10, 0.8)])
+    ]
+    assert frontier(rows, "accuracy") == {0, 2, 4}
+    assert frontier(rows, "log_loss") == {0, 1}
+
+
+def test_scores_of_a_class_and_its_cells():
+    table = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])
+    assert [class_f1(table, i) for i in range(3)] == [6 / 7, 0.8, 0]
+    assert sparse(table).tolist() == [[0, 0, 3], [0, 1, 1], [1, 1, 2]]
 
 
 def test_plain_and_cut():

@@ -5,8 +5,9 @@ import pytest
 
 from pipeline import UserError, arithmetic
 from pipeline.arithmetic import Machine, machine
+from pipeline.course import Course
 from pipeline.rates import search_steps, smallest_good
-from pipeline.training import Course, FineTuneSettings, Rows, balanced_weights, log_losses, logits
+from pipeline.training import FineTuneSettings, Rows, balanced_weights, log_losses, logits
 
 
 def test_balanced_weights_average_to_one():

@@ -40,7 +40,7 @@ class HubSplit:
     name: str
     rows: Any  # datasets.IterableDataset
     features: Mapping[str, Any]  # column → its type, where something says it
-    typed: bool  # whether a column has one type throughout; of a CSV file each piece is looked at afresh
+    typed: bool  # whether a column has one type throughout; in a CSV file each piece may have its own
 
     def __str__(self) -> str:
         return f"{self.home} {self.name}"
@@ -69,8 +69,9 @@ class HubSplit:
         with self._guarded():
             with _without_torch():
                 rows = self.rows.select_columns(list(wanted))
-                rows = rows.with_format("arrow") if self.typed else rows
-            for batch in rows.iter(batch_size=size):  # a table (n, columns), or a list for each column
+                if self.typed:  # as tables, and parquet by row groups: Arrow reads ahead, to the end of a file
+                    rows = rows.with_format("arrow").reshard()
+            for batch in rows.iter(batch_size=size):  # a table (n, columns), or a list (n,) for each column
                 yield files.Block({name: _plain(batch[name]) for name in wanted}, None)
 
     def count_rows(self) -> int:
@@ -246,24 +247,24 @@ def _plan(source: str, folder: Path, names: Sequence[str], cached: bool) -> tupl
     repo, _, asked = source.partition(":")
     if (script := f"{repo.rpartition('/')[2]}.py") in names:
         raise UserError(f"{source}: made by a script ({script}), and none is ever run; {_parquet_branch(repo)}")
+    rows = [name for name in names if _holds_rows(name)]
+    if not rows:
+        raise _unreadable(source, f"no files in a format read here: {listed(FORMATS)}", cached)
     datasets = _quiet()
-    try:
-        card = _card(folder)
-        rows = [name for name in names if _holds_rows(name)]
-        card, config, rows = _choose(source, card, rows, asked)
-        with tempfile.TemporaryDirectory() as place:
-            outline = Path(place).resolve() / "outline"
+    with tempfile.TemporaryDirectory() as place:
+        outline = Path(place).resolve() / "outline"
+        try:
+            card, config, rows = _choose(source, _card(folder), rows, asked)
             _draw(outline, rows, card, folder / INFOS)
             builder = datasets.load_dataset_builder(str(outline), name=config, cache_dir=place)
-            splits = {
-                str(split): [Path(path).relative_to(outline).as_posix() for path in paths]
-                for split, paths in builder.config.data_files.items()
-            }
-    except UserError:
-        raise
-    except Exception as error:  # of its card, its files, their names
-        raise _unreadable(source, _reason(error), cached) from error
-    return builder, splits
+        except UserError:
+            raise
+        except Exception as error:  # of its card, its files, their names
+            raise _unreadable(source, _reason(error, f"{outline}{os.sep}"), cached) from error
+        return builder, {
+            str(split): [Path(path).relative_to(outline).as_posix() for path in paths]
+            for split, paths in builder.config.data_files.items()
+        }
 
 
 def _quiet() -> Any:
@@ -296,7 +297,7 @@ def _choose(
     configs = {str(item["config_name"]): item for item in card.get("configs") or []}
     if not configs:
         inside = [name for name in rows if not asked or asked in name.split("/")[:-1]]
-        if rows and not inside:
+        if not inside:
             raise UserError(f"{source}: no configuration '{asked}', and no folder of that name; pass {repo}")
         return card, None, inside
     standard = [n for n, item in configs.items() if len(configs) == 1 or n == "default" or item.get("default")]
@@ -347,7 +348,7 @@ def _holds_rows(name: str) -> bool:
 def _unreadable(source: str, why: str, cached: bool) -> UserError:
     repo = source.partition(":")[0]
     if cached:
-        return UserError(f"{source}: not whole in the cache ({why}); run again where the Hub can be reached")
+        return UserError(f"{source}: the cached copy cannot be read ({why}); run again where the Hub can be reached")
     return UserError(f"{source}: cannot be read ({why}); {_parquet_branch(repo)}")
 
 
@@ -359,6 +360,7 @@ def _parquet_branch(repo: str) -> str:
     )
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what an error says."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()[:160]
+def _reason(error: Exception, hidden: str = "") -> str:
+    """The first line of what an error says, without the folder that is `hidden` from the user."""
+    said = str(error).replace(hidden, "") if hidden else str(error)
+    return next((line for line in said.splitlines() if line.strip()), type(error).__name__).strip()[:160]

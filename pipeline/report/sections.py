@@ -10,7 +10,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.report import charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
+from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.run import confusion, reliability
 from pipeline.verdict import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 
@@ -110,7 +111,7 @@ def cost(facts: Facts) -> Section | None:
             if value is not None and 0 < value < math.inf
         ]
         if len(rows) > 1:
-            front = _frontier(rows, c.metric)
+            front = frontier(rows, c.metric)
             rows = [row | {"pareto": int(row["i"] in front)} for row in rows]
             names = [x.name for x in c.contenders]
             drawn[f"cost-{key}"] = charts.cost(rows, names, titles[key], metric_name(c.metric), _percent(c.metric))
@@ -138,12 +139,12 @@ def errors(facts: Facts) -> Section | None:
         if mistakes[t, p]
     ]
     by_class = [
-        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [_f1(table, i) for table in tables]}
+        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [class_f1(table, i) for table in tables]}
         for i, name in enumerate(facts.classes)
     ]
     told = {"names": facts.names, "worst": worst, "by_class": by_class, "k": k, "shown": len(shown)}
-    sparse = [_sparse(table) for table in tables]
-    given = {"names": facts.names, "classes": facts.classes, "shown": shown, "tables": sparse}
+    cells = [sparse(table) for table in tables]
+    given = {"names": facts.names, "classes": facts.classes, "shown": shown, "tables": cells}
     return Section("Where each one errs", told, given=given, short="Errors")
 
 
@@ -314,17 +315,6 @@ def headline(sentence: str) -> tuple[str, str]:
     return (head, rest) if rest and len(head) <= HEAD else (sentence, "")
 
 
-def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Vectors (n, d) on their two main components (n, 2), and the share of variance that each explains."""
-    wide = np.pad(np.asarray(vectors, np.float64), ((0, 0), (0, max(0, 2 - vectors.shape[1]))))
-    centred = wide - wide.mean(0)
-    values, axes = np.linalg.eigh(centred.T @ centred)  # d × d: the axes of an SVD of (n, d), for less
-    axes = axes[:, :-3:-1]
-    axes = axes * np.where(axes.sum(0) < 0, -1, 1)  # a sign that does not depend on the solver
-    share = np.clip(values[:-3:-1], 0, None) / max(float(values.sum()), 1e-300)
-    return centred @ axes, (float(share[0]), float(share[1]))
-
-
 def _headline(facts: Facts) -> list[str]:
     """The metrics of the first screen."""
     return [m for m in facts.metrics if m in (facts.comparison.metric, "accuracy", "macro_f1")]
@@ -347,28 +337,6 @@ def _dot(place: int, contender: Contender, metric: str, recommended: str | None)
     at = contender.metrics[metric]
     strong = int(contender.name == recommended)
     return {"i": place, "value": at.value, "low": at.low, "high": at.high, "strong": strong}
-
-
-def _frontier(rows: Sequence[dict[str, Any]], metric: str) -> set[int]:
-    """Places of the rows that score higher than everything that costs no more."""
-    sign, best, found = -1 if metric in LOWER_IS_BETTER else 1, -math.inf, set()
-    for row in sorted(rows, key=lambda row: (row["cost"], -sign * row["value"])):
-        if sign * row["value"] > best:
-            best = sign * row["value"]
-            found.add(row["i"])
-    return found
-
-
-def _f1(table: np.ndarray, i: int) -> float:
-    """F1 of class `i`, counts (k, k)."""
-    both = int(table[i].sum() + table[:, i].sum())
-    return 2 * int(table[i, i]) / both if both else 0.0
-
-
-def _sparse(table: np.ndarray) -> np.ndarray:
-    """[true, predicted, count] of what is not 0, (cells, 3)."""
-    rows, columns = np.nonzero(table)
-    return np.stack([rows, columns, table[rows, columns]], axis=1)
 
 
 def _number(value: Any) -> bool:

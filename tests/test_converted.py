@@ -1,0 +1,151 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from conftest import SENTENCES
+
+from pipeline import UserError, converted
+from pipeline.batching import pad
+from pipeline.encoder import Effort, EncoderSpec, locate, open_encoder, tokenizer
+
+pytest.importorskip("openvino", reason="openvino is not installed")
+EFFORT = Effort(device="cpu", threads=1)
+
+
+@pytest.fixture
+def found(tiny_bert):
+    return locate(EncoderSpec(str(tiny_bert)))
+
+
+def encoded(found, cache, poolings=("cls",)):
+    tokens = tokenizer(found).encode([(text,) for text in SENTENCES])
+    encoder = open_encoder(found, poolings, "openvino", "fp32", EFFORT, cache)
+    return encoder.encode(pad(np.arange(len(SENTENCES)), tokens.ids, tokens.types, found.pad_id))
+
+
+def files(found, cache):
+    return sorted(file.name for file in converted.home_of(found, cache).iterdir())
+
+
+def test_it_is_converted_once(found, tmp_path, monkeypatch):
+    first = encoded(found, tmp_path)
+    assert files(found, tmp_path) == ["cls.bin", "cls.json", "cls.xml"]
+    monkeypatch.setattr(converted, "convert", None)
+    assert (encoded(found, tmp_path)["cls"] == first["cls"]).all()
+
+
+def test_two_models_serve_every_pooling(found, tmp_path, monkeypatch):
+    encoded(found, tmp_path)
+    every = encoded(found, tmp_path, ("cls", "mean", "max"))
+    monkeypatch.setattr(converted, "convert", None)
+    assert (encoded(found, tmp_path, ("max",))["max"] == every["max"]).all()
+    assert [name for name in files(found, tmp_path) if name.endswith(".xml")] == ["all.xml", "cls.xml"]
+
+
+def test_weights_stay_float32(found, tmp_path, tiny_bert):
+    from safetensors.numpy import load_file
+
+    encoded(found, tmp_path)
+    kept = (converted.home_of(found, tmp_path) / "cls.bin").read_bytes()
+    for name in ("embeddings.word_embeddings.weight", "encoder.layer.0.intermediate.dense.weight"):
+        assert load_file(tiny_bert / "model.safetensors")[name].tobytes() in kept
+
+
+@pytest.mark.parametrize("file", ["cls.bin", "cls.xml"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+def test_a_damaged_model_is_put_aside_and_made_again(found, tmp_path, caplog, file, damage):
+    expected, place = encoded(found, tmp_path), converted.home_of(found, tmp_path) / file
+    content = bytearray(place.read_bytes())
+    if damage == "remove":
+        place.unlink()
+    else:
+        content[len(content) // 2] ^= 1
+        place.write_bytes(content if damage == "flip" else content[:-5])
+    caplog.set_level("INFO", "pipeline")
+    assert (encoded(found, tmp_path)["cls"] == expected["cls"]).all()
+    (note,) = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
+    assert "cls.xml: damaged" in note
+    assert "made again" in note
+    assert [name for name in files(found, tmp_path) if not name.startswith("damaged-")] == [
+        "cls.bin",
+        "cls.json",
+        "cls.xml",
+    ]
+    assert any(name.startswith("damaged-") for name in files(found, tmp_path))  # kept, for someone to look at
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', ""])
+def test_a_damaged_record_is_no_record(found, tmp_path, caplog, text):
+    expected = encoded(found, tmp_path)
+    (converted.home_of(found, tmp_path) / "cls.json").write_text(text)
+    assert (encoded(found, tmp_path)["cls"] == expected["cls"]).all()
+    assert "damaged" in caplog.text
+
+
+def test_a_model_of_another_version_is_made_again(found, tmp_path, caplog):
+    encoded(found, tmp_path)
+    record = converted.home_of(found, tmp_path) / "cls.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"format": 0}))
+    encoded(found, tmp_path)
+    assert json.loads(record.read_text())["format"] == converted.FORMAT
+    assert "damaged" not in caplog.text
+
+
+def test_without_the_record_there_is_no_model(found, tmp_path):
+    """The record is written last: a conversion that was killed before leaves nothing that is used."""
+    expected, home = encoded(found, tmp_path), converted.home_of(found, tmp_path)
+    (home / "cls.json").unlink()
+    (home / ".draft-0123.bin").write_bytes(b"left behind")
+    assert (encoded(found, tmp_path)["cls"] == expected["cls"]).all()
+    assert "cls.json" in files(found, tmp_path)
+
+
+def test_a_full_disk_costs_only_time(found, tmp_path, monkeypatch, caplog):
+    import openvino
+
+    expected, save = encoded(found, tmp_path / "other"), openvino.save_model
+    cache = tmp_path / "full"
+
+    def refuse(model, place, **settings):
+        if str(place).startswith(str(cache)):
+            raise RuntimeError("cannot write")
+        save(model, place, **settings)
+
+    monkeypatch.setattr(openvino, "save_model", refuse)
+    assert (encoded(found, cache)["cls"] == expected["cls"]).all()
+    assert "the converted model cannot be kept (no room to write it)" in caplog.text
+    assert files(found, cache) == []
+    monkeypatch.setattr(converted.tempfile, "mkdtemp", lambda prefix: str(cache / "temporary"))
+    with pytest.raises(UserError, match="no room for the converted model"):
+        encoded(found, cache)
+
+
+def test_a_cache_that_takes_no_files_costs_only_time(found, tmp_path, caplog):
+    """A file where the folder should be: root, who may write into any folder, meets an error here too."""
+    (tmp_path / "models").write_text("in the way")
+    assert encoded(found, tmp_path)["cls"].shape == (len(SENTENCES), 32)
+    assert "cannot be kept" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache_costs_only_time(found, tmp_path, caplog):
+    tmp_path.chmod(0o500)
+    assert encoded(found, tmp_path)["cls"].shape == (len(SENTENCES), 32)
+    assert "cannot be kept" in caplog.text
+
+
+def test_what_cannot_be_converted_names_the_other_engine(found, tmp_path, monkeypatch):
+    import torch
+
+    from pipeline import graph
+
+    class Strange(torch.nn.Module):
+        types, cls_only = True, False
+
+        def forward(self, ids, mask, types):
+            raise NotImplementedError("no such operation")
+
+    monkeypatch.setattr(graph, "build", lambda *_: Strange())
+    with pytest.raises(UserError, match=r"cannot be converted .*; pass --engine torch"):
+        encoded(found, tmp_path)
