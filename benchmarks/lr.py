@@ -193,7 +193,7 @@ def main() -> None:
     if asked.vectors:
         with np.load(asked.vectors, allow_pickle=False) as arrays:
             X, y = arrays["X"].astype(np.float32), arrays["y"].astype(np.int64)
-        records.append(measure(X, y, asked.repeats, list(WAYS), "vectors"))
+        records.append(measure(X, y, asked.repeats, list(WAYS), asked.vectors.stem))
     else:
         for rows in asked.rows:
             ways = list(WAYS) if rows <= asked.sklearn_up_to else ["ours"]

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline import UserError, log
 from pipeline.checkpoint import POOLERS, Checkpoint, sha256
 
-FORMAT = 1  # raise it when the graph is built differently
+FORMAT = 2  # raise it when the graph is built differently
 ALL = tuple(POOLERS)
 
 Model = tuple[Path, dict[str, Any]]  # the .xml file, and the facts beside it
@@ -78,7 +78,10 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dic
 
     from pipeline import graph
 
-    module = graph.build(checkpoint, poolings)
+    encoder = graph.load_model(checkpoint)
+    if checkpoint.config["model_type"] in graph.BLOCKS:
+        graph.fold_scale(encoder)
+    module = graph.build(checkpoint, poolings, encoder)
     ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
     mask[1, 6:] = 0
     example = (ids, mask, torch.zeros_like(ids)) if module.types else (ids, mask)

@@ -18,6 +18,24 @@ def found(tiny_bert):
     return locate(EncoderSpec(str(tiny_bert)))
 
 
+@pytest.fixture(scope="module")
+def made():
+    """Models that were converted before, by poolings: converting one takes a second."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def converted_once(monkeypatch, made):
+    convert = converted.convert
+
+    def remembering(checkpoint, poolings):
+        if poolings not in made:
+            made[poolings] = convert(checkpoint, poolings)
+        return made[poolings]
+
+    monkeypatch.setattr(converted, "convert", remembering)
+
+
 def encoded(found, cache, poolings=("cls",)):
     tokens = tokenizer(found).encode([(text,) for text in SENTENCES])
     encoder = open_encoder(found, poolings, "openvino", "fp32", EFFORT, cache)
@@ -135,9 +153,10 @@ def test_a_read_only_cache_costs_only_time(found, tmp_path, caplog):
     assert "cannot be kept" in caplog.text
 
 
-def test_what_cannot_be_converted_names_the_other_engine(found, tmp_path, monkeypatch):
+def test_what_cannot_be_converted_names_the_other_engine(found, tmp_path, monkeypatch, made):
     import torch
 
+    made.clear()
     from pipeline import graph
 
     class Strange(torch.nn.Module):

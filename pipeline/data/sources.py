@@ -1,4 +1,4 @@
-"""A SOURCE as the user writes it → the files of each split, and what names its classes."""
+"""A SOURCE as the user writes it → the parts of each split, and what names its classes."""
 
 from __future__ import annotations
 
