@@ -220,6 +220,7 @@ def main() -> None:
     if options.rows and options.rows < len(data.train):
         places = np.sort(np.random.default_rng(0).permutation(len(data.train))[: options.rows])
         data = replace(data, splits={**data.splits, data.roles["train"]: subset(data.train, places)})
+    data = replace(data, roles={role: data.roles[role] for role in ("train", "validation")})  # what both ways read
     checkpoint = locate(EncoderSpec(options.encoder))
     measure = head_against_loop if options.frozen else epochs_against_default
     print(

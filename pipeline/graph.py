@@ -114,8 +114,8 @@ def fold_scale(model: Any) -> None:
         query = getattr(module, "query", None) or getattr(module, "q_lin", None)
         if isinstance(query, nn.Linear) and isinstance(getattr(module, "scaling", None), float):
             with torch.no_grad():
-                query.weight *= module.scaling
-                query.bias *= module.scaling
+                query.weight.mul_(module.scaling)
+                query.bias.mul_(module.scaling)
             module.scaling = 1.0
 
 

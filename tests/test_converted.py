@@ -93,7 +93,7 @@ def test_a_damaged_model_is_put_aside_and_made_again(found, tmp_path, caplog, fi
     assert any(name.startswith("damaged-") for name in files(found, tmp_path))  # kept, for someone to look at
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', ""])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', ""])
 def test_a_damaged_record_is_no_record(found, tmp_path, caplog, text):
     expected = encoded(found, tmp_path)
     (converted.home_of(found, tmp_path) / "cls.json").write_text(text)
