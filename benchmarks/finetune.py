@@ -226,7 +226,7 @@ def main() -> None:
     print(
         f"{len(data.train)} rows of {data.name}, {options.encoder}, batch {options.batch_size}, {options.epochs} epochs"
     )
-    found = measure(data, checkpoint, options) | {"options": vars(options)}
+    found = measure(data, checkpoint, options) | {"options": vars(options) | {"source": data.name}}
     RESULTS.parent.mkdir(exist_ok=True)
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps(before | {"frozen" if options.frozen else "whole": found}, indent=1))

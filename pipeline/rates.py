@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ def search_rate(make: Callable[[], Any], lesson: Lesson, rates: Sequence[float])
         start = time.perf_counter()
         found = _short_run(make(), lesson, rate, steps, (number, len(rates)))
         found = logits(found, some, lesson.machine)
+        gc.collect()  # a Trainer and its model hold each other; three of them would lie side by side
         losses.append(log_losses(found, some.labels))
         f1 = _macro_f1(found, some.labels, lesson.class_names)
         tried.append(

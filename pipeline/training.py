@@ -224,7 +224,9 @@ def trainer_for(
     except (ValueError, RuntimeError, ImportError) as error:
         if not trackers:
             raise
-        raise UserError(f"--report-to {listed(trackers)}: {str(error).splitlines()[0][:160]}; install it") from error
+        raise UserError(
+            f"--report-to {listed(trackers)}: {str(error).splitlines()[0][:160]}; or leave it out"
+        ) from error
     trainer.remove_callback(PrinterCallback)
     return trainer
 
