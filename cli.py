@@ -444,7 +444,7 @@ def cache() -> None:
 def cache_ls(cache: Path, as_json: bool) -> None:
     """What the cache holds: encoder, pooling, precision, rows, size, last use."""
     from pipeline import show
-    from pipeline.upkeep import holdings
+    from pipeline.store.upkeep import holdings
 
     show.listing(holdings(cache), as_json)
 
@@ -455,7 +455,7 @@ def cache_ls(cache: Path, as_json: bool) -> None:
 def cache_verify(cache: Path, as_json: bool) -> None:
     """Check every byte of every shard; what is damaged is moved aside and encoded again when it is next wanted."""
     from pipeline import show
-    from pipeline.upkeep import folders, verify
+    from pipeline.store.upkeep import folders, verify
 
     with show.progress() as progress:
         found = [verify(folder, progress) for folder in folders(cache)]
@@ -469,7 +469,7 @@ def cache_verify(cache: Path, as_json: bool) -> None:
 def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
     """Merge small shards and drop rows that stand twice, safely beside a running extraction."""
     from pipeline import show
-    from pipeline.upkeep import folders, prune
+    from pipeline.store.upkeep import folders, prune
 
     with show.progress() as progress:
         found = [prune(folder, litter, progress) for folder in folders(cache)]

@@ -25,13 +25,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.arithmetic import machine
-from pipeline.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.data import Dataset, SourceOptions, read, subset
 from pipeline.encoder import Effort
-from pipeline.heads import HeadSpec, build, isolated, quiet
-from pipeline.tokens import tokenizer
-from pipeline.training import FineTuneSettings, Rows, inputs, logits, tokenised, trainer_for
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.encoder.tokens import tokenizer
+from pipeline.finetune.arithmetic import machine
+from pipeline.finetune.heads import HeadSpec, build, isolated, quiet
+from pipeline.finetune.training import FineTuneSettings, Rows, inputs, logits, tokenised, trainer_for
 
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
 SILENT: Callable[..., None] = lambda *_: None  # noqa: E731
@@ -168,7 +168,7 @@ def loop(data: Dataset, checkpoint: Checkpoint, options: argparse.Namespace) -> 
 def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     """One extraction into an empty cache, then the same epochs on its vectors."""
     from pipeline.extract import embed
-    from pipeline.frozen import fit_frozen_head
+    from pipeline.finetune.frozen import fit_frozen_head
 
     done = embed(data, EncoderSpec(options.encoder), Effort(device=options.device), folder / "cache", SILENT)
     matrices = done.matrices("cls")

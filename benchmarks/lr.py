@@ -27,11 +27,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.folds import split
+from pipeline.linear.folds import split
+from pipeline.linear.search import moments, standardise
+from pipeline.linear.solver import SEARCH, principal_axes, solve
+from pipeline.linear.tune import LinearSettings, fit
 from pipeline.run import versions
-from pipeline.search import moments, standardise
-from pipeline.solver import SEARCH, principal_axes, solve
-from pipeline.tune import LinearSettings, fit
 
 GRID = tuple(float(f"1e{exponent}") for exponent in range(-4, 3))
 RESULTS = Path(__file__).parent / "results"

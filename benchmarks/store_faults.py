@@ -33,7 +33,7 @@ import test_upkeep
 
 from pipeline import UserError
 from pipeline.store import Store, keys
-from pipeline.upkeep import prune
+from pipeline.store.upkeep import prune
 
 LIMIT, ROWS, SHARD = 128, 60, 20
 

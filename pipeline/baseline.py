@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, silent
-from pipeline.calibrate import log_softmax
-from pipeline.folds import equal, split
 from pipeline.linear import peak_rss_mb, timed
-from pipeline.probe import FORMAT, read_arrays, read_record, softmax
+from pipeline.linear.calibrate import log_softmax
+from pipeline.linear.folds import equal, split
+from pipeline.linear.probe import FORMAT, read_arrays, read_record, softmax
+from pipeline.linear.search import full, search, shared_block
+from pipeline.linear.solver import own_axes, solve
 from pipeline.run import Cost, Predictions, Run, find, run_folder, save
-from pipeline.search import full, search, shared_block
-from pipeline.solver import own_axes, solve
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
 GRID = (3.0, 10.0, 30.0, 100.0)

@@ -16,16 +16,16 @@ import numpy as np
 
 from pipeline import Progress, UserError, choose, silent
 from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
-from pipeline.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.tokens import tokenizer
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
 from pipeline.extract import Embedded, embed, missing_rows
 from pipeline.finetune import FineTuneSettings, fine_tune
 from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
 from pipeline.run import Run
-from pipeline.tokens import tokenizer
 
 
 @dataclass(frozen=True)

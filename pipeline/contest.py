@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import UserError, listed, log
 from pipeline.compare import Comparison, compare
 from pipeline.contenders import CONTENDERS, Task, chosen, estimates, profile_of
-from pipeline.hardware import cpu_name, hardware
+from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.report import write_report
 from pipeline.run import Run, runs_of
 

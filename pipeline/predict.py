@@ -21,14 +21,14 @@ import numpy as np
 from pipeline import UserError, choose, log
 from pipeline.baseline import MajorityModel, TfidfModel
 from pipeline.batching import pad, plan
-from pipeline.checkpoint import EncoderSpec, locate, parts
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.encoder import Effort, open_encoder
+from pipeline.encoder.checkpoint import EncoderSpec, locate, parts
+from pipeline.encoder.hardware import choice
+from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune import load_finetuned
-from pipeline.hardware import choice
-from pipeline.probe import LinearModel
+from pipeline.linear.probe import LinearModel
 from pipeline.run import Run
-from pipeline.tokens import tokenizer
 
 CHUNK = 1024  # texts that are sorted by length and encoded together
 

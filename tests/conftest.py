@@ -21,7 +21,7 @@ the a i you we they it is was are to of and in on for not no my your this that w
 felt good bad happy sad angry love hate fear surprise joy very so too call free now text win prize txt mobile reply
 stop claim card bank money film movie great boring story actor plot really like dont cant just have had do did go went
 come home work day night time today tomorrow friend life world people want need know think see look ok thanks
-""".split()  # noqa: SIM905
+""".split()
 
 SENTENCES = (
     "I feel so happy today, thanks for the call!",

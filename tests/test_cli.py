@@ -136,9 +136,11 @@ def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     assert "differences in accuracy" in out
 
 
-def test_explore_keeps_its_contract(run, reviews):
-    code, out, _ = run("explore", *names(reviews), "--json", encoder=False)
-    assert code == 1  # distilbert-base-uncased is out of reach here, and nothing else is taken for it
+def test_an_encoder_out_of_reach_is_named_with_the_ways_out(run, reviews):
+    code, _, err = run("explore", *names(reviews), "--json", encoder=False)
+    assert code == 1
+    assert "--encoder minilm" in err
+    assert "local" in err
 
 
 def test_explore_tells_what_is_in_the_data(tmp_path, reviews, tiny_distilbert, capsys):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import UserError, bootstrap
-from pipeline import statistics as st
-from pipeline.compare import Comparison, compare
+from pipeline import UserError
+from pipeline.compare import Comparison, bootstrap, compare
+from pipeline.compare import statistics as st
+from pipeline.compare.verdict import break_even, total_seconds, training_seconds
 from pipeline.run import Cost, Predictions, Run, scores
-from pipeline.verdict import break_even, total_seconds, training_seconds
 
 ROOT = Path(__file__).parent.parent
 COSTS = {

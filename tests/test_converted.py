@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from conftest import SENTENCES
 
-from pipeline import UserError, converted
+from pipeline import UserError
 from pipeline.batching import pad
-from pipeline.encoder import Effort, EncoderSpec, locate, open_encoder, tokenizer
+from pipeline.encoder import Effort, EncoderSpec, converted, locate, open_encoder, tokenizer
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 EFFORT = Effort(device="cpu", threads=1)
@@ -157,7 +157,7 @@ def test_what_cannot_be_converted_names_the_other_engine(found, tmp_path, monkey
     import torch
 
     made.clear()
-    from pipeline import graph
+    from pipeline.encoder import graph
 
     class Strange(torch.nn.Module):
         types, cls_only = True, False

@@ -7,9 +7,21 @@ import numpy as np
 import pytest
 from conftest import SENTENCES
 
-from pipeline import UserError, checkpoint, graph
+from pipeline import UserError
 from pipeline.batching import pad, plan
-from pipeline.encoder import ENGINES, Choice, Effort, Encoder, EncoderSpec, choice, locate, open_encoder, tokenizer
+from pipeline.encoder import (
+    ENGINES,
+    Choice,
+    Effort,
+    Encoder,
+    EncoderSpec,
+    checkpoint,
+    choice,
+    graph,
+    locate,
+    open_encoder,
+    tokenizer,
+)
 
 TEXTS = [(text,) for text in SENTENCES] + [(SENTENCES[0], SENTENCES[2]), ("", SENTENCES[7])]
 EFFORT = Effort(device="cpu", threads=1)
@@ -320,3 +332,9 @@ def test_a_gpu_that_is_full_halves_the_batch(tiny_bert, cache):
         assert encoder.encode(batch)["mean"].shape == (4096, 32)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_what_is_cut_to_cls_is_known_without_torch():
+    from pipeline.encoder.checkpoint import CLS_BLOCKS
+
+    assert set(CLS_BLOCKS) == set(graph.BLOCKS)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.checkpoint import EncoderSpec, locate
 from pipeline.data import Dataset, Split
 from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.finetune import FineTuneSettings, fine_tune, fine_tune_seeds, folder_of, kind_of, load_finetuned
-from pipeline.probe import LinearModel
+from pipeline.linear.probe import LinearModel
 from pipeline.run import Cost, Run, load_run, save
 
 GOOD, BAD, FILLER = ("happy", "good", "love"), ("sad", "bad", "hate"), ("it", "was", "the", "of")
@@ -148,7 +148,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_finetune import FAST, dataset
-from pipeline.checkpoint import EncoderSpec, locate
+from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.encoder import Effort
 from pipeline.finetune import fine_tune
 def kill(stage, done, total):
@@ -179,7 +179,7 @@ def test_killed_by_signal_and_resumed_it_ends_the_same(fitted, tiny_distilbert, 
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
-    from pipeline.course import Course, last_course
+    from pipeline.finetune.course import Course, last_course
 
     (tmp_path / "checkpoint-10").mkdir()
     (tmp_path / "checkpoint-20").mkdir()

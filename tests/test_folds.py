@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import UserError
-from pipeline.folds import equal, split
+from pipeline.linear.folds import equal, split
 
 NAMES = ("a", "b", "c")
 

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline import UserError
 from pipeline.data import Dataset, Split
-from pipeline.frozen import FrozenHead, buffers, fit_frozen_head, load_frozen, minibatches, moments
-from pipeline.probe import LinearModel
-from pipeline.training import FineTuneSettings
+from pipeline.finetune.frozen import FrozenHead, buffers, fit_frozen_head, load_frozen, minibatches, moments
+from pipeline.finetune.training import FineTuneSettings
+from pipeline.linear.probe import LinearModel
 
 SETTINGS = FineTuneSettings(epochs=20, batch_size=32, freeze=True, head="linear", learning_rate=1e-2)
 SIZES = {"train": 300, "validation": 60, "test": 60}
@@ -81,7 +81,7 @@ def test_history_and_early_stopping(tmp_path):
 def test_prediction_needs_no_torch(tmp_path):
     run, _ = fit(tmp_path, replace(SETTINGS, head="standard", epochs=1))
     code = (
-        "import sys, numpy as np; from pipeline.frozen import load_frozen;"
+        "import sys, numpy as np; from pipeline.finetune.frozen import load_frozen;"
         f"load_frozen({str(run.model_folder)!r}).proba(np.zeros((3, 4), 'f4'));"
         "assert not {'torch', 'transformers', 'sklearn'} & set(sys.modules)"
     )

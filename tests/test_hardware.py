@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import UserError, hardware
-from pipeline.hardware import Hardware, cgroup_quota, choice, cores, cpu_bf16, cpu_flags
+from pipeline import UserError
+from pipeline.encoder import hardware
+from pipeline.encoder.hardware import Hardware, cgroup_quota, choice, cores, cpu_bf16, cpu_flags
 
 PLAIN = Hardware(cores=2, cpu_bf16=False, cuda=None, mps=False)
 BF16 = Hardware(cores=2, cpu_bf16=True, cuda=None, mps=False)
@@ -149,6 +150,6 @@ def test_no_gpu_where_none_is_visible(monkeypatch):
 
 
 def test_the_machine_is_asked_without_torch():
-    code = "import sys; from pipeline.hardware import *; choice(); print('torch' in sys.modules)"
+    code = "import sys; from pipeline.encoder.hardware import *; choice(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == "False", done.stderr

@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.arithmetic import Machine
-from pipeline.checkpoint import EncoderSpec, locate
 from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune import fine_tune, load_finetuned
-from pipeline.heads import HEADS, HeadSpec, build, folded, freeze_below, layers_of, linear_head, parameters, read, write
-from pipeline.probe import LinearModel
-from pipeline.tokens import tokenizer
-from pipeline.training import logits, tokenised
+from pipeline.finetune.arithmetic import Machine
+from pipeline.finetune.heads import (
+    HEADS,
+    HeadSpec,
+    build,
+    folded,
+    freeze_below,
+    layers_of,
+    linear_head,
+    parameters,
+    read,
+    write,
+)
+from pipeline.finetune.training import logits, tokenised
+from pipeline.linear.probe import LinearModel
 
 NAMES = ("no", "yes", "maybe")
 TEXTS = [("i feel good", "you win a prize"), ("a", "the film was boring and the plot too"), ("", "wow")]

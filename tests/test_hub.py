@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline import UserError, hub
-from pipeline.checkpoint import EncoderSpec, locate
+from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.hub import Answer, UnreachableError
 
 COMMIT, NEWER = "a" * 40, "b" * 40
@@ -194,7 +194,7 @@ def test_weights_in_several_files(tmp_path):
 
 def test_a_cached_encoder_is_located_at_once_and_without_torch(cache, monkeypatch):
     code = (
-        "import sys, time; from pipeline.checkpoint import *; from pipeline.tokens import tokenizer;"
+        "import sys, time; from pipeline.encoder.checkpoint import *; from pipeline.encoder.tokens import tokenizer;"
         "started = time.perf_counter(); found = locate(EncoderSpec('owner/tiny'));"
         "tokenizer(found).encode([('some text',)]);"
         "assert time.perf_counter() - started < 2;"

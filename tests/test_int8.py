@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 from conftest import SENTENCES
 
-from pipeline import UserError, checkpoint, converted, int8
+from pipeline import UserError
 from pipeline.batching import pad, plan
-from pipeline.encoder import Effort, EncoderSpec, calibration_of, locate, open_encoder, tokenizer
+from pipeline.encoder import (
+    Effort,
+    EncoderSpec,
+    calibration_of,
+    checkpoint,
+    converted,
+    int8,
+    locate,
+    open_encoder,
+    tokenizer,
+)
 
 EFFORT = Effort(device="cpu", threads=1)
 needs_nncf = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="nncf is not installed")

@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "data explore batching checkpoint encoder store extract run linear baseline finetune predict export contenders "
-    "compare curve audit report contest doctor show"
+    "hub data explore batching encoder store extract run linear baseline finetune predict contenders compare report "
+    "contest show"
 ).split()
-LIGHT = ("batching", "store", "run")  # neither torch nor a sibling
+LIGHT = ("batching", "store", "run")  # neither torch nor another room
 
 
 def imports(path: Path) -> set[str]:
@@ -31,26 +31,39 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def rooms(path: Path) -> set[str]:
-    """Modules of the package that a file imports."""
-    return {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")} & set(ORDER)
+def files(room: str) -> list[Path]:
+    """A room is a module, or a folder of them."""
+    home = ROOT / "pipeline" / room
+    return sorted(home.glob("*.py")) if home.is_dir() else [home.with_suffix(".py")]
 
 
-MODULES = sorted((ROOT / "pipeline").glob("[!_]*.py"))
+def uses(room: str) -> set[str]:
+    """The other rooms that a room imports."""
+    found = {name.split(".")[1] for path in files(room) for name in imports(path) if name.startswith("pipeline.")}
+    return (found & set(ORDER)) - {room}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_imports_point_backwards(path):
-    assert path.stem in ORDER, f"give {path.stem} its place in ORDER"
-    earlier = set(ORDER[: ORDER.index(path.stem)])
-    assert rooms(path) <= earlier
+def rooms() -> set[str]:
+    """Every room that there is."""
+    home = ROOT / "pipeline"
+    return {p.stem for p in home.glob("[!_]*.py")} | {p.parent.name for p in home.glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("name", LIGHT)
-def test_light_rooms_import_neither_torch_nor_a_sibling(name):
-    path = ROOT / "pipeline" / f"{name}.py"
-    assert rooms(path) == set()
-    assert not {i for i in imports(path) if i.split(".")[0] in ("torch", "transformers")}
+def test_every_room_has_its_place():
+    assert rooms() == set(ORDER)
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_imports_point_backwards(room):
+    assert uses(room) <= set(ORDER[: ORDER.index(room)])
+
+
+@pytest.mark.parametrize("room", LIGHT)
+def test_light_rooms_import_neither_torch_nor_another_room(room):
+    assert uses(room) == set()
+    assert not {
+        name for path in files(room) for name in imports(path) if name.split(".")[0] in ("torch", "transformers")
+    }
 
 
 def test_help_loads_nothing_heavy():
@@ -62,8 +75,7 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_readme_tree_names_every_room():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    named = set(re.findall(r"^\s+(\w+)\.py\s", readme, re.M))
-    assert {path.stem for path in MODULES} <= named
-    assert named - {"cli", "__init__"} <= {path.stem for path in MODULES}
+def test_readme_tree_names_every_room_and_no_other():
+    tree = (ROOT / "README.md").read_text("utf-8").split("## The tree")[1].split("\n## ")[0]
+    named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"^  ([\w.]+/?)\s", tree, re.M)}
+    assert named - {"__init__", "samples"} == rooms()

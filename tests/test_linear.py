@@ -7,12 +7,12 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pipeline import UserError, linear, tune
-from pipeline.folds import split
-from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
-from pipeline.probe import LinearModel
+from pipeline import UserError, linear
+from pipeline.linear import EncodingFacts, LinearSettings, fit_lr, tune
+from pipeline.linear.folds import split
+from pipeline.linear.probe import LinearModel
+from pipeline.linear.tune import fit
 from pipeline.run import load_run
-from pipeline.tune import fit
 
 
 def blobs(sizes, d=6, seed=0, spread=1.5):

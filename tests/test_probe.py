@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from pipeline import UserError
-from pipeline.probe import LinearModel, softmax
+from pipeline.linear.probe import LinearModel, softmax
 
 
 def small(**changes) -> LinearModel:

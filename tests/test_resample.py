@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline import UserError, resample
+from pipeline import UserError
+from pipeline.linear import resample
 
 NAMES = ("a", "b", "c")
 

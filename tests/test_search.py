@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.calibrate import losses
-from pipeline.folds import split
-from pipeline.search import GRID, moments, search, shared_block, standardise
-from pipeline.solver import principal_axes, solve
+from pipeline.linear.calibrate import losses
+from pipeline.linear.folds import split
+from pipeline.linear.search import GRID, moments, search, shared_block, standardise
+from pipeline.linear.solver import principal_axes, solve
 
 
 def problem(rows=200, classes=3, spread=4.0, seed=0):

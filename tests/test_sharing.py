@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import sharing
-from pipeline.sharing import Claim, blocks_of, share
-from pipeline.store import Store, keys
+from pipeline.store import Store, keys, sharing
+from pipeline.store.sharing import Claim, blocks_of, share
 
 LIMIT = 128
 TEXTS = [(f"text {row}",) for row in range(2000)]

@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.resample import balanced_weights
-from pipeline.solver import own_axes, principal_axes, solve
+from pipeline.linear.resample import balanced_weights
+from pipeline.linear.solver import own_axes, principal_axes, solve
 
 
 def blobs(n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from pipeline import bootstrap
-from pipeline import statistics as st
+from pipeline.compare import bootstrap
+from pipeline.compare import statistics as st
 from pipeline.run import scores
 
 

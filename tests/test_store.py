@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from pipeline import UserError
-from pipeline.index import Index
-from pipeline.shard import cut_keys, row_checks
 from pipeline.store import Store, keys
+from pipeline.store.index import Index
+from pipeline.store.shard import cut_keys, row_checks
 
 LIMIT = 128
 
@@ -379,7 +379,7 @@ def test_a_file_in_the_way_of_the_folder_is_one_line(tmp_path):
 
 def at_array(path: Path, array: str) -> int:
     """Where an array of a shard begins."""
-    from pipeline.shard import read_header
+    from pipeline.store.shard import read_header
 
     return read_header(path, path.parent.name).offsets[array]
 
@@ -493,14 +493,14 @@ def failing_file(bad: Path, number: int) -> type:
 def test_a_shard_that_the_disk_cannot_read_is_quarantined(filled, monkeypatch):
     store = Store(filled)
     bad = store.present_shards[1].path
-    monkeypatch.setattr("pipeline.shard.io.FileIO", failing_file(bad, errno.EIO))
+    monkeypatch.setattr("pipeline.store.shard.io.FileIO", failing_file(bad, errno.EIO))
     assert store.serve(keys(words(0, 60)), LIMIT).present.sum() == 40
     assert (filled / "quarantine" / bad.name).exists()
 
 
 def test_a_shard_that_may_not_be_read_is_an_error_and_stays(filled, monkeypatch):
     bad = Store(filled).present_shards[1].path
-    monkeypatch.setattr("pipeline.shard.io.FileIO", failing_file(bad, errno.EACCES))
+    monkeypatch.setattr("pipeline.store.shard.io.FileIO", failing_file(bad, errno.EACCES))
     with pytest.raises(UserError, match=rf"{bad.name}: cannot read \(Permission denied\); .*--cache"):
         Store(filled)
     assert bad.exists()

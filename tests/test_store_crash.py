@@ -17,7 +17,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.store import Store, keys
-from pipeline.upkeep import verify
+from pipeline.store.upkeep import verify
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and limits of POSIX")
 

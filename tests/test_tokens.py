@@ -11,9 +11,10 @@ from conftest import SENTENCES, bytelevel, wordpiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import UserError, checkpoint
-from pipeline.checkpoint import EncoderSpec, locate
-from pipeline.tokens import Tokenizer, longest_first, tokenizer
+from pipeline import UserError
+from pipeline.encoder import checkpoint
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.encoder.tokens import Tokenizer, longest_first, tokenizer
 
 TEXTS = [*SENTENCES, "hello [SEP] there [CLS]", "</s> and <s>"]
 CHECKPOINTS = ["tiny_distilbert", "tiny_bert", "tiny_roberta", "minilm"]
@@ -139,8 +140,8 @@ def test_a_tokenizer_that_is_no_tokenizer(tmp_path, tiny_bert):
 def test_forks_neither_warn_nor_hang(tiny_bert):
     code = f"""
 import os
-from pipeline.checkpoint import EncoderSpec, locate
-from pipeline.tokens import tokenizer
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.encoder.tokens import tokenizer
 here = tokenizer(locate(EncoderSpec({str(tiny_bert)!r})))
 here.encode([("some text",)] * 100)
 child = os.fork()

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from pipeline import UserError, arithmetic
-from pipeline.arithmetic import Machine, machine
-from pipeline.course import Course
-from pipeline.rates import search_steps, smallest_good
-from pipeline.training import FineTuneSettings, Rows, balanced_weights, log_losses, logits
+from pipeline import UserError
+from pipeline.finetune import arithmetic
+from pipeline.finetune.arithmetic import Machine, machine
+from pipeline.finetune.course import Course
+from pipeline.finetune.rates import search_steps, smallest_good
+from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, log_losses, logits
 
 
 def test_balanced_weights_average_to_one():
@@ -92,7 +93,7 @@ def test_rows_can_be_taken():
 
 
 def test_bfloat16_only_where_it_is_native_and_faster(monkeypatch):
-    from pipeline.hardware import Hardware
+    from pipeline.encoder.hardware import Hardware
 
     def here(native, gain):
         monkeypatch.setattr(arithmetic, "hardware", lambda: Hardware(2, native, None, False))

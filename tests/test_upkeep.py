@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import UserError, upkeep
-from pipeline.store import Store, keys
-from pipeline.upkeep import about, describe, folders, holdings, prune, verify
+from pipeline import UserError
+from pipeline.store import Store, keys, upkeep
+from pipeline.store.upkeep import about, describe, folders, holdings, prune, verify
 
 LIMIT = 128
 ABOUT = {"encoder": "distilbert-base-uncased", "pooling": "cls", "engine": "openvino", "precision": "float32", "dim": 3}

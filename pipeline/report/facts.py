@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.compare.verdict import LABELS, names_of
 from pipeline.run import Predictions, Run
-from pipeline.verdict import LABELS, names_of
 
 if TYPE_CHECKING:
     from pipeline.compare import Comparison

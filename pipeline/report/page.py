@@ -1,8 +1,8 @@
 """Facts → the page's bytes.
 
-One block `pipeline/templates/<name>.html.j2` shows each section. What people wrote (texts, names of classes, paths)
-goes through Jinja's escaping, or through JSON into `textContent`, never into markup; a content security policy allows
-this page's own script and style by their digests, and no request at all.
+One block `pipeline/report/templates/<name>.html.j2` shows each section. What people wrote (texts, names of classes,
+paths) goes through Jinja's escaping, or through JSON into `textContent`, never into markup; a content security policy
+allows this page's own script and style by their digests, and no request at all.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.compare.verdict import LOWER_IS_BETTER, change, duration, p_words, unit
 from pipeline.report.facts import Facts, metric_name, plain, words
 from pipeline.report.sections import SECTIONS, Section
-from pipeline.verdict import LOWER_IS_BETTER, change, duration, p_words, unit
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(facts: Facts) -> bytes:

@@ -1,7 +1,7 @@
 """What each section of the page shows: Facts → Section, a row of SECTIONS each.
 
 A section whose facts are missing is None and left out. To add one: a function here, a row in SECTIONS, and a block
-`pipeline/templates/<name>.html.j2`.
+`pipeline/report/templates/<name>.html.j2`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.compare.verdict import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 from pipeline.report import charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.run import confusion, reliability
-from pipeline.verdict import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 
 if TYPE_CHECKING:
     from pipeline.compare import Contender, Pair

@@ -1,0 +1,326 @@
+"""Runs → Comparison: the same rows for all, scores with intervals, paired tests, costs and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, choose, listed
+from pipeline.compare import bootstrap
+from pipeline.compare import statistics as st
+from pipeline.compare.recommend import recommend
+from pipeline.compare.verdict import LABELS, Contender, Interval, Pair, break_evens, describe, names_of, pareto_front
+from pipeline.run import Predictions, Run, scores
+
+__all__ = ["Comparison", "Contender", "Interval", "Pair", "compare"]
+
+METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
+MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end
+ALWAYS = ("accuracy", "macro_f1")  # paired for the reader even when the verdict rests on another metric
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders on the same rows, every pair of them, and what follows."""
+
+    dataset: str
+    dataset_digest: str
+    split: str
+    rows: int
+    class_names: tuple[str, ...]
+    metric: str
+    margin: float
+    truncated_share: float | None
+    contenders: tuple[Contender, ...]  # best first
+    pairs: tuple[Pair, ...]  # every pair, in the pre-named metric; a stands before b in `contenders`
+    recommendation: str
+    reasons: tuple[str, ...] = ()
+    break_even: tuple[dict[str, Any], ...] = ()
+    by: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # group -> contender -> metric -> value
+    left_out: tuple[str, ...] = ()
+    other_pairs: tuple[Pair, ...] = ()  # the same in accuracy and macro F1, where they are not the metric
+    recommended: str | None = None  # name of the contender to take; None: none of them
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def compare(
+    runs: Sequence[Run],
+    *,
+    metric: str = "accuracy",
+    margin: float = 0.01,
+    draws: int = 10_000,
+    row_draws: int = 2_000,
+    seed: int = 0,
+    truncated_share: float | None = None,
+    by: np.ndarray | None = None,
+    left_out: Sequence[str] = (),
+) -> Comparison:
+    """Judge `runs` on the rows they share; `by` (n,) groups the judged rows, in the order of the first run's split.
+
+    Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
+    metric is unknown.
+    """
+    choose(LABELS, metric, "metric")
+    judged = aligned(runs)
+    truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
+    names = names_of(runs)
+    found = measure(truth, probas, runs[0].class_names, draws, row_draws, seed)
+    order = sorted(range(len(runs)), key=lambda i: found.value[metric][i] * (1 if metric in st.LOWER_IS_BETTER else -1))
+    spread = seed_spreads(runs, found.value[metric])
+    contenders = [
+        Contender(
+            name=names[i],
+            kind=runs[i].kind,
+            run=str(runs[i].folder or ""),
+            metrics={m: Interval(float(found.value[m][i]), *found.interval[m][i]) for m in METRICS},
+            cost=runs[i].cost,
+            notes=runs[i].notes,
+            chosen=rank == 0 and len(runs) > 1,
+            seed_spread=spread[i],
+        )
+        for rank, i in enumerate(order)
+    ]
+    front = pareto_front(contenders, metric)
+    contenders = [replace(c, pareto=c.name in front) for c in contenders]
+    paired = {
+        m: pairs_of(m, order, names, truth, probas, found, margin, draws, seed)
+        for m in dict.fromkeys((metric, *ALWAYS))
+    }
+    recommended, sentence, reasons = recommend(
+        contenders, paired[metric], {names[i]: runs[i] for i in order}, metric, margin, len(truth)
+    )
+    return Comparison(
+        dataset=runs[0].dataset,
+        dataset_digest=runs[0].dataset_digest,
+        split=judged[0].split,
+        rows=len(truth),
+        class_names=runs[0].class_names,
+        metric=metric,
+        margin=margin,
+        truncated_share=truncated_share,
+        contenders=tuple(contenders),
+        pairs=tuple(paired[metric]),
+        recommendation=sentence,
+        reasons=(*reasons, *caveats(len(truth), truncated_share, left_out)),
+        break_even=tuple(break_evens(contenders)),
+        by=grouped(by, truth, probas, [names[i] for i in order], order, runs[0].class_names),
+        left_out=tuple(left_out),
+        other_pairs=tuple(pair for m in ALWAYS if m != metric for pair in paired[m]),
+        recommended=recommended,
+    )
+
+
+# ── the same rows for all ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def aligned(runs: Sequence[Run]) -> list[Predictions]:
+    """Every run's predictions of the judged split (test, else validation), in the first run's order.
+
+    Raises UserError if the runs cannot be compared row by row.
+    """
+    if not runs:
+        raise UserError("no runs to compare; fit one with fit-lr or fine-tune, or leave out --only-existing")
+    first = runs[0]
+    for run in runs[1:]:
+        if run.dataset_digest != first.dataset_digest:
+            raise UserError(
+                f"{label(run)} was fitted on other rows, labels or splits ({run.dataset}, {run.dataset_digest[:8]}) "
+                f"than {label(first)} ({first.dataset}, {first.dataset_digest[:8]}); fit both on the same rows"
+            )
+        if run.class_names != first.class_names:
+            raise UserError(
+                f"{label(run)} knows the classes {listed(run.class_names)}, "
+                f"{label(first)} {listed(first.class_names)}; fit both on the same source"
+            )
+    role = next((role for role in ("test", "validation") if all(judgeable(run, role) for run in runs)), None)
+    if role is None:
+        lacking = [label(run) for run in runs if not judgeable(run, "test")]
+        raise UserError(f"{listed(lacking)}: no predictions of a labelled test split; fit again on a labelled one")
+    return [in_order(run, run.predictions[role], first, first.predictions[role]) for run in runs]
+
+
+def judgeable(run: Run, role: str) -> bool:
+    """Whether the run predicted that role and its labels are known."""
+    found = run.predictions.get(role)
+    return found is not None and len(found.truth) > 0 and bool((found.truth >= 0).all())
+
+
+def in_order(run: Run, mine: Predictions, first: Run, wanted: Predictions) -> Predictions:
+    """`mine` in the row order of `wanted`.
+
+    Raises UserError, with how many rows differ, unless both hold the same row ids with the same labels.
+    """
+    if not np.array_equal(mine.row_ids, wanted.row_ids):
+        alone = np.setxor1d(mine.row_ids, wanted.row_ids)
+        if len(alone) or len(mine.row_ids) != len(wanted.row_ids):
+            count = max(len(alone), abs(len(mine.row_ids) - len(wanted.row_ids)))
+            raise UserError(
+                f"{label(run)} and {label(first)} were judged on different rows of '{wanted.split}' ({count} of them "
+                "are in one only); fit both with the same --limit, --rows and --split"
+            )
+        order = np.argsort(mine.row_ids, kind="stable")[np.argsort(np.argsort(wanted.row_ids, kind="stable"))]
+        mine = replace(mine, row_ids=mine.row_ids[order], truth=mine.truth[order], proba=mine.proba[order])
+    wrong = int((mine.truth != wanted.truth).sum())
+    if wrong:
+        raise UserError(f"{label(run)} and {label(first)} disagree on the label of {wrong} rows; fit both again")
+    return mine
+
+
+def label(run: Run) -> str:
+    """How an error names a run."""
+    return run.folder.name if run.folder else run.kind
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every metric of every contender, on the rows as they are and on redrawn ones."""
+
+    value: dict[str, np.ndarray]  # metric -> (c,)
+    interval: dict[str, list[tuple[float, float]]]  # metric -> 95 % interval of each contender
+    apart: dict[str, dict[tuple[int, int], np.ndarray]]  # metric -> contenders a, b -> draws (d,) of a minus b
+
+
+def measure(
+    truth: np.ndarray, probas: Sequence[np.ndarray], class_names: Sequence[str], draws: int, row_draws: int, seed: int
+) -> Measured:
+    """Values, intervals and paired draws of every metric: truth (n,), probabilities (n, k) a contender."""
+    counts_rng, rows_rng, null_rng = np.random.default_rng(seed).spawn(3)
+    table = st.outcomes(truth, np.array([p.argmax(1) for p in probas]), len(class_names))
+    counts = bootstrap.counts(table, st.COUNT_METRICS, draws, counts_rng)
+    rows = bootstrap.rows(st.ROW_METRICS, truth, probas, row_draws, rows_rng)
+    whole = [scores(truth, p, class_names) for p in probas]
+    value = {m: np.array([s[m] for s in whole]) for m in METRICS}
+    intervals = {}
+    for m, own in zip(METRICS, [*counts[0], *rows[0]], strict=True):
+        bend = [
+            bootstrap.acceleration(st.row_sums(m, truth, p)[:, 0]) if m in ("log_loss", "brier") else 0.0
+            for p in probas
+        ]
+        ends = [bootstrap.interval(d, acceleration=a) for d, a in zip(own, bend, strict=True)]
+        if m == "ece":
+            chance = [bootstrap.calibrated_quantile(truth, p, row_draws, null_rng) for p in probas]
+            ends = [(0.0 if v <= c else low, high) for v, c, (low, high) in zip(value[m], chance, ends, strict=True)]
+        intervals[m] = [within(m, float(v), *pair) for v, pair in zip(value[m], ends, strict=True)]
+    apart: dict[str, dict[tuple[int, int], np.ndarray]] = {}
+    for m, drawn in zip(METRICS, [*counts[1], *rows[1]], strict=True):
+        for (a, b), d in zip(combinations(range(len(probas)), 2), drawn, strict=True):
+            apart.setdefault(m, {}).update({(a, b): d, (b, a): -d})
+    return Measured(value, intervals, apart)
+
+
+def within(metric: str, value: float, low: float, high: float) -> tuple[float, float]:
+    """An interval that stays in the metric's range and holds the value itself."""
+    top = np.inf if metric in MEANS else 1.0
+    return max(0.0, min(low, value)), float(min(top, max(high, value)))
+
+
+def pairs_of(
+    metric: str,
+    order: Sequence[int],
+    names: Sequence[str],
+    truth: np.ndarray,
+    probas: Sequence[np.ndarray],
+    found: Measured,
+    margin: float,
+    draws: int,
+    seed: int,
+) -> list[Pair]:
+    """Every pair of contenders, the better-scored first, tested in one metric."""
+    couples = list(combinations(order, 2))
+    tests = np.random.default_rng([seed, 1]).spawn(len(couples))
+    raw = [
+        paired_p(metric, truth, probas[a], probas[b], draws, rng) for (a, b), rng in zip(couples, tests, strict=True)
+    ]
+    sign = -1 if metric in st.LOWER_IS_BETTER else 1
+    result = []
+    for (a, b), p, adjusted in zip(couples, raw, st.holm(raw), strict=True):
+        difference = float(found.value[metric][a] - found.value[metric][b])
+        drawn = found.apart[metric][a, b]
+        wide, narrow = bootstrap.interval(drawn, 0.95), bootstrap.interval(drawn, 0.90)
+        verdict = st.judge(sign * difference, wide, narrow, float(adjusted), margin)
+        more = None
+        if verdict == "undecided":
+            more = st.rows_to_decide(difference, float(drawn.std()), len(truth), margin, len(couples))
+        pair = Pair(
+            names[a], names[b], metric, difference, *wide, float(p), float(adjusted), verdict, more, "", *narrow
+        )
+        result.append(replace(pair, sentence=describe(pair, margin)))
+    return result
+
+
+def paired_p(
+    metric: str, truth: np.ndarray, a: np.ndarray, b: np.ndarray, draws: int, rng: np.random.Generator
+) -> float:
+    """Exact McNemar for accuracy, the paired permutation test for every other metric; a and b (n, k)."""
+    if metric == "accuracy":
+        right_a, right_b = a.argmax(1) == truth, b.argmax(1) == truth
+        return st.mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
+    if metric in st.COUNT_METRICS:
+        table = st.outcomes(truth, np.array([a.argmax(1), b.argmax(1)]), a.shape[1])
+        return st.permute_counts(metric, table, draws, rng)
+    return st.permute_rows(metric, st.row_sums(metric, truth, a), st.row_sums(metric, truth, b), draws, rng)
+
+
+def caveats(rows: int, truncated_share: float | None, left_out: Sequence[str]) -> list[str]:
+    """What limits the whole comparison."""
+    found = []
+    if rows < 200:
+        found.append(f"Only {rows} rows were judged: all but large differences stay undecided.")
+    if truncated_share is not None and truncated_share >= 0.05:
+        found.append(
+            f"{100 * truncated_share:.0f} % of the texts were cut at max_length: "
+            "an encoder that reads more of them may score higher."
+        )
+    if left_out:
+        found.append(f"Left out: {listed(left_out)}.")
+    return found
+
+
+def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
+    """For each run, largest minus smallest value (c,) over the runs that differ from it in nothing but the seed."""
+    groups: dict[str, list[float]] = {}
+    keys = [
+        repr((run.kind, sorted((k, repr(v)) for k, v in run.settings.items() if k != "seed"), run.checkpoint_digest))
+        for run in runs
+    ]
+    for key, value in zip(keys, values, strict=True):
+        groups.setdefault(key, []).append(float(value))
+    return [max(groups[key]) - min(groups[key]) if len(groups[key]) > 1 else None for key in keys]
+
+
+def grouped(
+    by: np.ndarray | None,
+    truth: np.ndarray,
+    probas: Sequence[np.ndarray],
+    names: Sequence[str],
+    order: Sequence[int],
+    class_names: Sequence[str],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of each group of rows, largest group first; `names` belong to `order`."""
+    if by is None:
+        return {}
+    by = np.asarray(by).astype(str)
+    if by.shape != truth.shape:
+        raise UserError(
+            f"--by: {len(by)} group labels for {len(truth)} judged rows; choose a column of the judged split"
+        )
+    groups, sizes = np.unique(by, return_counts=True)
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for group in groups[np.argsort(-sizes, kind="stable")]:
+        rows = by == group
+        result[str(group)] = {
+            name: {
+                m: v for m, v in scores(truth[rows], probas[i][rows], class_names).items() if m in (*METRICS, "rows")
+            }
+            for name, i in zip(names, order, strict=True)
+        }
+    return result

@@ -1,0 +1,277 @@
+"""The recommendation: which contender to take, in plain words, why, and what would change it.
+
+The facts come in as contenders and pairs; nothing here draws or tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.compare.statistics import LOWER_IS_BETTER, rows_needed, two_digits
+from pipeline.compare.verdict import (
+    HORIZON,
+    LABELS,
+    Contender,
+    Pair,
+    change,
+    duration,
+    p_words,
+    score,
+    total_seconds,
+    training_seconds,
+    unit,
+)
+from pipeline.run import Run
+
+HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
+
+
+def family(contender: Contender, run: Run | None = None) -> str:
+    """Which answer a contender stands for: constant, words (no encoder), probe (frozen) or tuned."""
+    kind, settings = contender.kind, run.settings if run else {}
+    if kind.startswith("majority"):
+        return "constant"
+    if kind.startswith("tfidf"):
+        return "words"
+    return (
+        "tuned" if kind.startswith(("fine-tune", "scratch", "from-scratch")) and not settings.get("freeze") else "probe"
+    )
+
+
+@dataclass(frozen=True)
+class Field:
+    """Contenders, best first, with what was found between each two of them."""
+
+    contenders: Sequence[Contender]
+    pairs: dict[tuple[str, str], Pair]  # the better-scored one first
+    families: dict[str, str]  # name -> family
+    metric: str
+    margin: float
+    rows: int
+
+    def first(self, *families: str) -> Contender | None:
+        """The best of some families."""
+        return next((c for c in self.contenders if self.families[c.name] in families), None)
+
+    def beats(self, one: Contender, other: Contender) -> bool:
+        """Whether `one` is better by more than the margin may hide."""
+        pair = self.pairs.get((one.name, other.name))
+        return pair is not None and pair.verdict == "better" and not self.slight(pair)
+
+    def slight(self, pair: Pair) -> bool:
+        """Whether the difference lies within the margin, shown to be real or not."""
+        return -self.margin <= pair.low90 and pair.high90 <= self.margin
+
+    def span(self, pair: Pair) -> str:
+        """The 95 % interval of how far a is ahead."""
+        low, high = (-pair.high, -pair.low) if self.metric in LOWER_IS_BETTER else (pair.low, pair.high)
+        return f"{change(self.metric, low)} to {change(self.metric, high)}"
+
+    def says(self, contender: Contender) -> str:
+        return score(self.metric, contender.metrics[self.metric].value)
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.metric]
+
+
+def recommend(
+    contenders: Sequence[Contender],
+    pairs: Sequence[Pair],
+    runs: dict[str, Run],
+    metric: str,
+    margin: float,
+    rows: int,
+) -> tuple[str | None, str, list[str]]:
+    """The contender to take (None: none of them), the sentences that say so and why, and further reasons.
+
+    Taken is the cheapest, in training and 10,000 predictions, of those that nothing else beats by more than the margin;
+    among those that cost about as little, the best. Always guessing one class is a yardstick and never taken.
+    """
+    families = {c.name: family(c, runs.get(c.name)) for c in contenders}
+    field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, metric, margin, rows)
+    serious = [c for c in contenders if families[c.name] != "constant"]
+    guess = field.first("constant")
+    if not serious or (guess and not learnt(field, serious[0], guess)):
+        return None, nothing_learnt(field, serious, contenders[0], guess), reasons_of(field, None)
+    unbeaten = [c for c in serious if not any(field.beats(other, c) for other in serious)]
+    cheap = min(total_seconds(c.cost) for c in unbeaten)
+    choice = next(c for c in unbeaten if total_seconds(c.cost) <= 1.5 * cheap + 1)
+    return (
+        choice.name,
+        f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
+        reasons_of(field, choice),
+    )
+
+
+def learnt(field: Field, best: Contender, guess: Contender) -> bool:
+    """Whether the best contender is shown to beat guessing, which is no mean rival in calibration alone."""
+    if field.metric == "ece":
+        return True
+    pair = field.pairs.get((best.name, guess.name))
+    return pair is not None and pair.verdict == "better"
+
+
+def nothing_learnt(field: Field, serious: Sequence[Contender], top: Contender, guess: Contender | None) -> str:
+    if not serious or guess is None:
+        return (
+            f"Nothing to choose from: {top.name} ({field.label} {field.says(top)}) only guesses; fit lr or fine-tune."
+        )
+    best = serious[0]
+    pair = field.pairs.get((best.name, guess.name)) or field.pairs[guess.name, best.name]
+    more = f" About {pair.rows_to_decide:,} more rows would tell." if pair.rows_to_decide else ""
+    return (
+        f"None of these: {best.name} ({field.label} {field.says(best)}) is not shown to beat always guessing "
+        f"one class ({field.says(guess)}; adjusted {p_words(pair.p_adjusted)}), "
+        f"so look at the labels before the models.{more}"
+    )
+
+
+def verdict_sentence(field: Field, choice: Contender) -> str:
+    """What to take, and the number that it rests on."""
+    m, kind = field.metric, field.families[choice.name]
+    serious = [c for c in field.contenders if field.families[c.name] != "constant"]
+    best, head = serious[0], HEADS[kind]
+    if kind == "words" and not {"probe", "tuned"} <= set(field.families.values()):
+        head = "TF-IDF"
+    if choice is best:
+        return f"{head}: {leads(field, choice, serious)}{finding(field, choice)}."
+    pair = field.pairs[best.name, choice.name]
+    gap = change(m, abs(pair.difference))
+    if field.slight(pair):
+        within = f"{change(m, field.margin)}{unit(m)}"
+        near = f"is as good as {best.name} ({field.says(best)}) within ±{within}"
+        if pair.verdict == "better":
+            near = f"trails {best.name} ({field.says(best)}) by less than {within}"
+        return (
+            f"{head}: {choice.name} ({field.label} {field.says(choice)}) {near} and {cheaper(choice, best)}"
+            f"{finding(field, choice)}."
+        )
+    return (
+        f"Undecided; {choice.name} for now: {best.name} is ahead by {gap}{unit(m)} ({field.label} {field.says(best)} "
+        f"against {field.says(choice)}), which {field.rows:,} rows do not settle (95 % interval "
+        f"{field.span(pair)}, adjusted {p_words(pair.p_adjusted)}), and {choice.name} {cheaper(choice, best)}"
+        f"{finding(field, choice)}."
+    )
+
+
+def leads(field: Field, choice: Contender, serious: Sequence[Contender]) -> str:
+    """How far the best is ahead of the best of each other family, or of the next of its own."""
+    m = field.metric
+    rivals = [c for f in ("tuned", "probe", "words") if f != field.families[choice.name] and (c := field.first(f))]
+    rivals = rivals or list(serious[1:2])
+    if not rivals:
+        return f"{choice.name} is all there is to choose from ({field.label} {field.says(choice)})"
+    parts = []
+    for rival in sorted(rivals, key=field.contenders.index):
+        pair = field.pairs[choice.name, rival.name]
+        gap = f"{change(m, abs(pair.difference))}{unit(m)}"
+        known = f"95 % interval {field.span(pair)}"
+        ahead = {"better": f"beats {rival.name} by {gap} ({known})", "equivalent": f"is as good as {rival.name}"}
+        parts.append(ahead.get(pair.verdict, f"is ahead of {rival.name} by {gap} that may be chance ({known})"))
+    return f"{choice.name} ({field.label} {field.says(choice)}) {' and '.join(parts)}"
+
+
+def finding(field: Field, choice: Contender) -> str:
+    """That words without an encoder beat the probe, where they do: what most comparisons leave out."""
+    words, probe = field.first("words"), field.first("probe")
+    if not words or not probe or not field.beats(words, probe):
+        return ""
+    cheap = " and is cheaper" if total_seconds(words.cost) < total_seconds(probe.cost) else ""
+    if choice is words:
+        return f"; counting words is better than the frozen vectors{cheap}" if cheap else ""
+    return f"; {words.name} beats the probe {probe.name} too ({field.says(words)} against {field.says(probe)}){cheap}"
+
+
+def cheaper(choice: Contender, best: Contender) -> str:
+    """`costs a 40th of it (12 s against 8 min for training and 10,000 predictions)`."""
+    mine, other = total_seconds(choice.cost), total_seconds(best.cost)
+    if not np.isfinite([mine, other]).all() or mine <= 0:
+        return "costs no more than it"
+    ratio = other / mine
+    share = f"costs 1/{two_digits(ratio)} of it" if ratio >= 1.5 else "costs about the same"
+    return f"{share} ({duration(mine)} against {duration(other)} for training and {HORIZON:,} predictions)"
+
+
+def what_would_change(field: Field, choice: Contender) -> str:
+    """The second sentence: on what the choice hangs."""
+    m, kinds = field.metric, set(field.families.values())
+    serious = [c for c in field.contenders if field.families[c.name] != "constant"]
+    best = serious[0]
+    if choice is not best:
+        pair = field.pairs[best.name, choice.name]
+        if field.slight(pair):
+            if abs(pair.difference) < field.margin / 20:
+                return "Nothing here says otherwise; only other contenders or other data would change it."
+            return (
+                f"It would change if {change(m, abs(pair.difference))}{unit(m)} mattered to you: then take {best.name}."
+            )
+        error = (pair.high - pair.low) / (2 * 1.96)
+        shown, same = rows_needed(pair.difference, error, field.rows, field.margin, len(field.pairs))
+        rows = f"About {pair.rows_to_decide:,} more test rows" if pair.rows_to_decide else "More test rows"
+        outcome = f"speak for {best.name}" if shown <= same else "show the two to be equivalent"
+        return f"{rows} would decide it and, if the gap stays what it is, {outcome}."
+    if "tuned" not in kinds:
+        return "It would change if fine-tuning, which was not tried, gained more than it costs."
+    rivals = [c for c in serious[1:] if total_seconds(c.cost) < total_seconds(choice.cost)]
+    if not rivals:
+        return "Nothing here costs less; it would change only with other contenders or other data."
+    rival = rivals[0]
+    gap = change(m, abs(field.pairs[choice.name, rival.name].difference))
+    return f"It would change if {gap}{unit(m)} over {rival.name} were not worth {price(choice, rival)}."
+
+
+def price(dear: Contender, cheap: Contender) -> str:
+    """`8 min more of training and 3.2 ms a text instead of 0.02`."""
+    extra = (training_seconds(dear.cost) or 0.0) - (training_seconds(cheap.cost) or 0.0)
+    parts = [f"{duration(extra)} more of training"] if extra > 0 else []
+    slow, fast = dear.cost.ms_per_text_batch, cheap.cost.ms_per_text_batch
+    if slow is not None and fast is not None and slow > 1.2 * fast:
+        parts.append(f"{slow:.2g} ms a text instead of {fast:.2g}")
+    return " and ".join(parts) or "its cost"
+
+
+def reasons_of(field: Field, choice: Contender | None) -> list[str]:
+    """What else somebody who decides should know."""
+    found = []
+    words, probe, tuned = field.first("words"), field.first("probe"), field.first("tuned")
+    for one, other in ((probe, tuned), (words, probe), (words, tuned)):
+        if one and other:
+            found.append((field.pairs.get((one.name, other.name)) or field.pairs[other.name, one.name]).sentence)
+    if choice:
+        found += [*other_metrics(field, choice)]
+    if len(field.contenders) > 1:
+        found.append(
+            f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
+            "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
+        )
+    if tuned and tuned.seed_spread is not None:
+        spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
+        found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")
+    elif tuned:
+        found.append(f"{tuned.name} was trained with one seed; the tests hold for this model, not for every training.")
+    return found
+
+
+def other_metrics(field: Field, choice: Contender) -> list[str]:
+    """Where another metric would choose otherwise, and clearly."""
+    found = []
+    for metric, why in (
+        ("accuracy", "which counts every row alike"),
+        ("macro_f1", "which counts every class alike"),
+        ("log_loss", "which matters if the probabilities are used"),
+    ):
+        rivals = [c for c in field.contenders if field.families[c.name] != "constant"]
+        key = {c.name: c.metrics[metric].value * (-1 if metric in LOWER_IS_BETTER else 1) for c in rivals}
+        lead = max(rivals, key=lambda c, key=key: key[c.name])  # type: ignore[misc]
+        mine, theirs = choice.metrics[metric], lead.metrics[metric]
+        apart = theirs.high < mine.low if metric in LOWER_IS_BETTER else theirs.low > mine.high
+        if metric != field.metric and lead is not choice and apart:
+            found.append(
+                f"By {LABELS[metric]}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
+                f"{score(metric, mine.value)} for {choice.name}."
+            )
+    return found

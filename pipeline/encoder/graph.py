@@ -1,0 +1,202 @@
+"""An encoder as one torch module, ids in and pooled vectors out: what both engines run.
+
+Only [CLS] is wanted more often than not, and the last layer's other rows are then never looked at: keys and values
+are needed of every token, the query, the attention's output and the feed-forward part of the first one alone.
+Imports torch; who only reads vectors from disk never comes here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline import UserError, log
+from pipeline.encoder.checkpoint import POOLERS, Checkpoint
+
+TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
+
+
+class WholeGraph(nn.Module):
+    """Any encoder's own forward, then the poolings. No pooling but those asked for is computed."""
+
+    cls_only = False
+
+    def __init__(self, model: Any, poolings: tuple[str, ...], types: bool) -> None:
+        super().__init__()
+        self.model, self.poolings, self.types = model, poolings, types
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, ...]:
+        """ids, mask, types (b, t) → one (b, d) a pooling."""
+        inputs = {"token_type_ids": types} if self.types else {}
+        hidden = self.model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs).last_hidden_state.float()
+        return tuple(POOLERS[name](hidden, mask) for name in self.poolings)
+
+
+class ClsGraph(nn.Module):
+    """An encoder of BERT's block without what [CLS] does not need of the last layer. Pooling is always 'cls'."""
+
+    cls_only, poolings = True, ("cls",)
+
+    def __init__(self, model: Any, types: bool) -> None:
+        super().__init__()
+        self.model, self.types = model, types
+        self.layers, self.last = BLOCKS[model.config.model_type](model)
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, ...]:
+        """ids, mask, types (b, t) → (b, d), alone in a tuple."""
+        inputs = {"token_type_ids": types} if self.types else {}
+        hidden = self.model.embeddings(input_ids=ids, **inputs)  # (b, t, d)
+        seen = mask[:, None, None, :].to(torch.bool)  # (b, 1, 1, t), the same for every head and query
+        for layer in self.layers:
+            hidden = layer(hidden, seen)
+        return (self.last(hidden, seen),)
+
+
+def _attend(own: Any, query: nn.Linear, key: nn.Linear, value: nn.Linear, hidden: Tensor, seen: Tensor) -> Tensor:
+    """What [CLS] gathers from all tokens in the attention `own`: hidden (b, t, d) → (b, 1, d)."""
+
+    def heads(projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (-1, own.attention_head_size)).transpose(1, 2)  # (b, h, ·, head's width)
+
+    gathered = nn.functional.scaled_dot_product_attention(
+        heads(query(hidden[:, :1])), heads(key(hidden)), heads(value(hidden)), attn_mask=seen, scale=own.scaling
+    )
+    return gathered.transpose(1, 2).flatten(2)
+
+
+def _distilbert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
+    *layers, final = model.transformer.layer
+    own = final.attention
+
+    def last(hidden: Tensor, seen: Tensor) -> Tensor:
+        gathered = _attend(own, own.q_lin, own.k_lin, own.v_lin, hidden, seen)
+        attended = final.sa_layer_norm(own.out_lin(gathered) + hidden[:, :1])
+        return final.output_layer_norm(final.ffn(attended) + attended)[:, 0]
+
+    return layers, last
+
+
+def _bert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
+    *layers, final = model.encoder.layer
+    own = final.attention.self
+
+    def last(hidden: Tensor, seen: Tensor) -> Tensor:
+        gathered = _attend(own, own.query, own.key, own.value, hidden, seen)
+        attended = final.attention.output(gathered, hidden[:, :1])
+        return final.feed_forward_chunk(attended)[:, 0]
+
+    return layers, last
+
+
+BLOCKS = {  # model_type → all layers but the last, and the last one for [CLS] alone
+    "distilbert": _distilbert,
+    "bert": _bert,
+    "roberta": _bert,
+    "xlm-roberta": _bert,
+    "camembert": _bert,
+}
+
+
+def fold_scale(model: Any) -> None:
+    """Scale the queries' weights instead of every query: exact where a head is 4ⁿ wide (64), else to the last bit.
+
+    A projection that is nothing but a product runs on OpenVINO's fastest kernel, one that is scaled afterwards does
+    not; whole encoders gain 2 to 3 %.
+    """
+    for module in model.modules():
+        query = getattr(module, "query", None) or getattr(module, "q_lin", None)
+        if isinstance(query, nn.Linear) and isinstance(getattr(module, "scaling", None), float):
+            with torch.no_grad():
+                query.weight.mul_(module.scaling)
+                query.bias.mul_(module.scaling)
+            module.scaling = 1.0
+
+
+def load_model(checkpoint: Checkpoint) -> Any:
+    """The encoder of `checkpoint` in float32 and in evaluation mode, from its folder alone.
+
+    Raises UserError if this transformers cannot read it.
+    """
+    from transformers import AutoModel
+
+    with quiet():
+        try:
+            model = AutoModel.from_pretrained(
+                checkpoint.folder,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+            )
+        except ValueError as error:
+            if "sdpa" not in str(error) and "scaled_dot_product" not in str(error):
+                raise UserError(
+                    f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})"
+                ) from error
+            model = AutoModel.from_pretrained(
+                checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+            )
+        except Exception as error:  # a stranger's files can be wrong in any way
+            raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})") from error
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # a further layer on [CLS], which no pooling here uses
+    return model.eval()
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:
+    """The graph of `checkpoint` for `poolings`, cut down to [CLS] where that is enough and the block is known."""
+    model = load_model(checkpoint) if model is None else model
+    types = checkpoint.has_types and "token_type_ids" in inspect.signature(model.forward).parameters
+    whole = WholeGraph(model, poolings, types).eval()
+    if poolings != ("cls",) or checkpoint.config.get("model_type") not in BLOCKS:
+        return whole
+    try:
+        cut = ClsGraph(model, types).eval()
+        difference = _difference(cut, whole, checkpoint)
+    except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # another transformers, another block
+        log.info(f"{checkpoint.name}: the whole last layer is computed ({_first(error)})")
+        return whole
+    if difference < TOLERANCE:
+        return cut
+    log.info(f"{checkpoint.name}: the whole last layer is computed (for [CLS] alone it differs by {difference:.1e})")
+    return whole
+
+
+def _difference(cut: nn.Module, whole: nn.Module, checkpoint: Checkpoint) -> float:
+    """Largest difference between two graphs on two made-up texts, one of them padded, relative to the vectors' size."""
+    ids = torch.arange(16).reshape(2, 8) % max(2, int(checkpoint.config.get("vocab_size", 16)))
+    mask = torch.ones_like(ids)
+    ids[1, 5:], mask[1, 5:] = checkpoint.pad_id, 0
+    with torch.inference_mode():
+        (short,), (full,) = cut(ids, mask, torch.zeros_like(ids)), whole(ids, mask, torch.zeros_like(ids))
+    return float((short - full).abs().max() / full.abs().max().clamp(min=1))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its bars and its report of weights that a bare encoder has no use for."""
+    from transformers.utils import logging as chatter
+
+    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity(logging.CRITICAL)
+    chatter.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        chatter.set_verbosity(level)
+        if bars:
+            chatter.enable_progress_bar()

@@ -1,0 +1,89 @@
+"""The CPU engine: a converted encoder, compiled by OpenVINO for this processor in one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.batching import TokenBatch
+from pipeline.encoder import int8
+from pipeline.encoder.checkpoint import Checkpoint
+from pipeline.encoder.converted import converted
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+STREAM_THREADS = 4  # more threads on one batch of the usual size wait for each other more than they work
+
+
+class OpenVinoEngine:
+    """A converted encoder, compiled. As many batches are computed at once as there are streams."""
+
+    out_of_memory: tuple[type[BaseException], ...] = (MemoryError,)
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        poolings: tuple[str, ...],
+        precision: str,
+        device: str,
+        threads: int,
+        cache: Path,
+        texts: Sequence[tuple[str, ...]] = (),
+        recalibrate: bool = False,
+    ) -> None:
+        import openvino
+
+        if precision == "int8":
+            file, facts = int8.calibrated(checkpoint, poolings, cache, texts, recalibrate)
+        else:
+            file, facts = converted(checkpoint, poolings, cache)
+        self.poolings, self.cls_only = poolings, bool(facts["cls_only"])
+        self.calibration: str | None = facts.get("calibration")
+        self.places = [facts["poolings"].index(name) for name in poolings]
+        core = openvino.Core()
+        self.in_flight = streams(threads)
+        self.compiled = core.compile_model(core.read_model(file), "CPU", settings(precision, threads))
+        self.inputs = len(self.compiled.inputs)
+        self.idle = [self.compiled.create_infer_request() for _ in range(self.in_flight)]
+
+    def start(self, batch: TokenBatch) -> Any:
+        """Begin to encode a batch; at most `in_flight` may have begun and not been fetched."""
+        types = np.zeros_like(batch.ids) if batch.types is None else batch.types
+        fed = [np.ascontiguousarray(array) for array in (batch.ids, batch.mask, types)][: self.inputs]
+        request = self.idle.pop()
+        request.start_async(fed, share_inputs=True)
+        return request, fed  # shared with OpenVINO, so they must live until the answer is there
+
+    def fetch(self, started: Any) -> dict[str, np.ndarray]:
+        """Wait for a batch: vectors (b, d) float32 for each pooling."""
+        request, _ = started
+        try:
+            request.wait()
+            outputs = (request.get_output_tensor(place).data.astype(np.float32) for place in self.places)
+            return dict(zip(self.poolings, outputs, strict=True))
+        except RuntimeError as error:
+            if "alloc" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise
+        finally:
+            self.idle.append(request)
+
+    def release(self) -> None:
+        """Nothing is held between batches."""
+
+
+def streams(threads: int) -> int:
+    """How many batches to compute side by side: one a few processors."""
+    return max(1, threads // STREAM_THREADS)
+
+
+def settings(precision: str, threads: int) -> dict[str, Any]:
+    """How OpenVINO shall run. Threads are left unpinned: two processes that pin theirs sit on the same processors."""
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": streams(threads),
+        "ENABLE_CPU_PINNING": False,
+    }

@@ -1,0 +1,169 @@
+"""Texts → token ids, by the `tokenizers` library alone: neither torch nor transformers is imported.
+
+A tokenizer's file may have truncation and padding built in, which would hide how long a text is; both are switched
+off, every text is tokenised whole, once, and cut here the way transformers cuts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError
+from pipeline.encoder.checkpoint import Checkpoint, read_json, tokenizer_digest
+
+CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as ids, special tokens included, cut to the encoder's limit."""
+
+    ids: list[np.ndarray]  # n arrays (t_i,) int64
+    types: list[np.ndarray] | None  # n arrays (t_i,) int64, or None if the encoder has no token types
+    lengths: np.ndarray  # (n,) int64, tokens of the whole text: more than len(ids[i]) where it was cut
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer. Every text is a tuple of 1 string, or 2 for a pair."""
+
+    def __init__(self, backend: Any, max_length: int, types: bool, cut_left: bool = False) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self.backend, self.max_length, self.types, self.cut_left = backend, max_length, types, cut_left
+
+    def encode(self, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
+        """Ids of n texts, each cut to `max_length` tokens (None: the encoder's own limit).
+
+        A pair loses tokens from its longer text first, as transformers' `truncation=True` does.
+        """
+        limit = max_length or self.max_length
+        ids, types = [], []
+        lengths = np.zeros(len(texts), np.int64)
+        for i, encoding in enumerate(self._encodings(texts)):
+            row = np.array(encoding.ids, np.int64)
+            kind = np.array(encoding.type_ids, np.int64) if self.types else None
+            lengths[i] = len(row)
+            if len(row) > limit:
+                keep = self._kept(encoding, limit)
+                row, kind = row[keep], None if kind is None else kind[keep]
+            ids.append(row)
+            if kind is not None:
+                types.append(kind)
+        return Tokens(ids, types if self.types else None, lengths)
+
+    def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Tokens of each whole text (n,) int64, special ones included."""
+        return np.array([len(encoding) for encoding in self._encodings(texts)], np.int64)
+
+    def _encodings(self, texts: Sequence[tuple[str, ...]]) -> Iterator[Any]:
+        for start in range(0, len(texts), CHUNK):
+            chunk = [text[0] if len(text) == 1 else tuple(text) for text in texts[start : start + CHUNK]]
+            try:
+                yield from self.backend.encode_batch_fast(chunk)
+            except (TypeError, UnicodeEncodeError):  # half of a surrogate pair is no character: it becomes '?'
+                yield from self.backend.encode_batch_fast([_encodable(text) for text in chunk])
+
+    def _kept(self, encoding: Any, limit: int) -> np.ndarray:
+        """Which tokens (t,) bool of a text survive being cut to `limit`: special ones and the start of each part."""
+        special = np.array(encoding.special_tokens_mask, bool)
+        part = np.array([-1 if s is None else s for s in encoding.sequence_ids])
+        part[special] = -1
+        room = max(0, limit - int(special.sum()))
+        first, second = int((part == 0).sum()), int((part == 1).sum())
+        keep = special.copy()
+        for number, kept in enumerate(longest_first(first, second, room)):
+            places = np.flatnonzero(part == number)
+            keep[places[len(places) - kept :] if self.cut_left else places[:kept]] = True
+        return keep
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many of `first` and `second` tokens stay when both together may have `room`, as `tokenizers` decides.
+
+    The shorter text stays whole while the other alone can make room; otherwise both get half, the longer one the odd
+    token.
+    """
+    if first + second <= room:
+        return first, second
+    if second == 0:
+        return room, 0
+    short, long = min(first, second), max(first, second)
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room // 2 + room % 2
+    return (short, long) if first <= second else (long, short)
+
+
+def _encodable(text: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(text, tuple):
+        return tuple(part.encode("utf-8", "replace").decode("utf-8") for part in text)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+# ── from a checkpoint ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
+    """The tokenizer of `checkpoint`. Where it has only a vocabulary, tokenizer.json is made once and kept in `cache`.
+
+    Raises UserError if the file cannot be read.
+    """
+    _quiet_forks()
+    from tokenizers import Tokenizer as Backend
+
+    file = checkpoint.folder / "tokenizer.json"
+    if not file.exists():
+        file = _made(checkpoint, cache)
+    try:
+        backend = Backend.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
+    settings = checkpoint.folder / "tokenizer_config.json"
+    left = settings.exists() and read_json(settings, checkpoint.name).get("truncation_side") == "left"
+    return Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left)
+
+
+def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
+    """tokenizer.json for a checkpoint without one, made by transformers the first time."""
+    key = checkpoint.tokenizer_digest or tokenizer_digest(checkpoint.folder, checkpoint.name)
+    home = Path(cache) / "tokenizers" if cache is not None else Path(tempfile.gettempdir()) / "probe-or-tune-tokenizers"
+    final = home / f"{key}.json"
+    if final.exists():
+        return final
+    from transformers import AutoTokenizer
+
+    try:
+        made = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        home.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+        try:
+            made.backend_tokenizer.save(str(draft / "tokenizer.json"))
+            os.replace(draft / "tokenizer.json", final)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"--encoder {checkpoint.name}: no tokenizer.json, and none can be kept ({error})") from error
+    except Exception as error:  # a stranger's files can be wrong in any way
+        raise UserError(
+            f"--encoder {checkpoint.name}: its tokenizer cannot be read ({error}); fetch it again"
+        ) from error
+    return final
+
+
+def _quiet_forks() -> None:
+    """Tokenise in parallel here and serially in forked children, whose copy of the thread pool is dead.
+
+    Saying either aloud is also what keeps the library from warning about forks on standard error.
+    """
+    if "TOKENIZERS_PARALLELISM" not in os.environ:
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: os.environ.update(TOKENIZERS_PARALLELISM="false"))

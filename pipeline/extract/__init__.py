@@ -1,0 +1,178 @@
+"""Stage one, as everybody calls it: a source or a data set in, vectors on disk and, if asked, in memory out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError
+from pipeline.data import Dataset, SourceOptions, read_chunks
+from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.extract.extractor import Extraction, Extractor
+from pipeline.extract.shelf import Shelf, shelf_of
+from pipeline.store import keys
+
+TRIES = 3  # how often rows that fail their check are encoded again
+
+
+@dataclass(frozen=True)
+class EmbeddingMatrix:
+    """Vectors of some texts, and what they belong to."""
+
+    row_ids: np.ndarray  # (n,) str
+    vectors: np.ndarray  # (n, d) float32
+    tokens: np.ndarray  # (n,) full token counts, before any cut
+    checkpoint_digest: str
+    vectors_digest: str
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """An extraction with everything that a person wants to know of it."""
+
+    spec: EncoderSpec
+    checkpoint: Checkpoint
+    shelf: Shelf
+    done: Extraction
+
+    @property
+    def encoder(self) -> str:
+        return self.spec.name
+
+    def to_json(self) -> dict[str, Any]:
+        """What `extract --json` prints."""
+        done, first = self.done, self.spec.pooling[0]
+        spent = max(done.seconds, 1e-9)
+        return {
+            "encoder": self.spec.name,
+            "rows": done.rows,
+            "unique": done.unique,
+            "encoded": done.encoded,
+            "from_cache": done.unique - done.encoded,
+            "tokens": done.tokens,
+            "truncated_rows": done.truncated_rows,
+            "padding_share": done.padding_share,
+            "setup_seconds": done.setup_seconds,
+            "seconds": done.seconds,
+            "texts_per_second": done.rows / spent,
+            "tokens_per_second": done.tokens / spent,
+            "dim": self.checkpoint.vector_dim(first),
+            "pooling": ",".join(self.spec.pooling),
+            "precision": self.shelf.choice.precision,
+            "engine": self.shelf.choice.engine,
+            "device": self.shelf.choice.device,
+            "max_length": self.checkpoint.max_length,
+            "checkpoint_digest": self.checkpoint.checkpoint_digest(first),
+            "vectors_digest": self.shelf.digest(first),
+            "peak_rss_mb": peak_rss_mb(),
+            "folders": [str(store.folder) for store in self.shelf.stores.values()],
+        }
+
+
+def extract_source(
+    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, progress: Progress
+) -> Extracted:
+    """Encode every split of a source of any size, labelled or not.
+
+    Raises UserError if the source, the encoder or the cache cannot be used; what was committed before stays.
+    """
+    checkpoint = locate(spec)
+    extractor = Extractor(checkpoint, spec, effort, cache, progress)
+    done = extractor.run(chunk.texts for chunk in read_chunks(source))
+    if extractor.shelf is None:
+        raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
+    return Extracted(spec, checkpoint, extractor.shelf, done)
+
+
+# ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a data set's splits, read from the store pooling by pooling."""
+
+    dataset: Dataset
+    extracted: Extracted
+    keys: dict[str, np.ndarray]  # split → (n, 2)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self.extracted.checkpoint
+
+    def matrix(self, split: str, pooling: str) -> EmbeddingMatrix:
+        """Vectors of one split in its own order.
+
+        Raises UserError if rows keep failing their check.
+        """
+        shelf = self.extracted.shelf
+        rows = shelf.serve(self.keys[split], pooling)
+        if not rows.present.all():
+            raise UserError(f"{int((~rows.present).sum())} vectors of '{split}' were damaged; run the command again")
+        return EmbeddingMatrix(
+            self.dataset.splits[split].row_ids,
+            rows.vectors,
+            rows.tokens,
+            self.checkpoint.checkpoint_digest(pooling),
+            shelf.digest(pooling),
+        )
+
+    def matrices(self, pooling: str) -> dict[str, EmbeddingMatrix]:
+        """Vectors by role: train, validation, test, those that there are."""
+        return {role: self.matrix(split, pooling) for role, split in self.dataset.roles.items()}
+
+    @property
+    def truncated_share(self) -> float:
+        """Share of the rows that the encoder saw cut."""
+        return self.extracted.done.truncated_rows / max(1, self.extracted.done.rows)
+
+    def seconds(self) -> float:
+        """What encoding these rows once costs, whether or not it was paid this time."""
+        return self.extracted.shelf.encode_seconds(distinct_keys(self.keys.values()))
+
+    def ms_per_text(self) -> tuple[float | None, float | None]:
+        """Encoding one text, in ms: in large batches, and alone."""
+        whole = distinct_keys(self.keys.values())
+        return 1000 * self.seconds() / max(1, len(whole)), self.extracted.shelf.timing()
+
+    def encoder_mb(self) -> float:
+        """Size of the encoder's weights, in MB."""
+        return sum(file.stat().st_size for file in self.checkpoint.weights) / 1e6
+
+
+def embed(dataset: Dataset, spec: EncoderSpec, effort: Effort, cache: Path, progress: Progress) -> Embedded:
+    """Vectors for every row that plays a role in `dataset`, encoding what is missing.
+
+    Raises UserError where the encoder or the store do.
+    """
+    checkpoint = locate(spec)
+    texts = {split: dataset.splits[split].texts for split in dict.fromkeys(dataset.roles.values())}
+    own = {split: keys(rows) for split, rows in texts.items()}
+    extractor = Extractor(checkpoint, spec, effort, cache, progress, np.concatenate(list(own.values())))
+    done = extractor.run(texts.values(), sum(map(len, texts.values())))
+    assert extractor.shelf is not None, "given keys, the shelf is known from the start"
+    return Embedded(dataset, Extracted(spec, checkpoint, extractor.shelf, done), own)
+
+
+def missing_rows(dataset: Dataset, spec: EncoderSpec, effort: Effort, cache: Path) -> int:
+    """How many different texts of `dataset` are not on disk for `spec`."""
+    whole = distinct_keys([keys(dataset.splits[split].texts) for split in set(dataset.roles.values())])
+    shelf = shelf_of(locate(spec), spec, effort, cache, whole)
+    return int(np.any([~found.present for found in shelf.find(whole).values()], axis=0).sum())
+
+
+def distinct_keys(several: Any) -> np.ndarray:
+    """The different keys (m, 2) among several (n, 2)."""
+    return np.unique(np.concatenate(list(several)).view("V16").ravel()).view(np.uint64).reshape(-1, 2)
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process has held, in MB (10⁶ bytes)."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -1,0 +1,204 @@
+"""Where one encoder's vectors lie: a folder of the store for each pooling, found without loading the encoder."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, log
+from pipeline.encoder import Effort, Encoder
+from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, parts, vectors_digest
+from pipeline.encoder.hardware import PRECISIONS, RUNS, Choice, choice
+from pipeline.encoder.int8 import calibration_of
+from pipeline.store import Found, Rows, Store, Writer
+from pipeline.store.shard import publish
+from pipeline.store.upkeep import describe
+
+LEFT_PADDED = ("xlnet",)  # whose vectors depend on max_length even where it cuts nothing
+TIMING = "timing.json"
+
+
+class SharedStore(Store):
+    """A store that one thread looks up in while another one adds to it."""
+
+    def __init__(self, folder: Path, dim: int, by_length: bool) -> None:
+        self.lock = threading.RLock()
+        super().__init__(folder, dim, by_length=by_length)
+
+    def refresh(self) -> int:
+        with self.lock:
+            return super().refresh()
+
+    def find(self, whole: np.ndarray, max_length: int) -> Found:
+        with self.lock:
+            return super().find(whole, max_length)
+
+    def read(self, places: np.ndarray) -> Rows:
+        with self.lock:
+            return super().read(places)
+
+    def put(self, *row: Any) -> Any:
+        with self.lock:
+            return super().put(*row)
+
+
+class SharedWriter(Writer):
+    """A writer that one thread adds to while another one closes its shard."""
+
+    def __init__(self, store: SharedStore, max_length: int, effort: Effort) -> None:
+        self.lock = store.lock
+        super().__init__(store, max_length, effort.shard_rows, effort.shard_seconds)
+
+    def add(self, *rows: Any) -> None:
+        with self.lock:
+            super().add(*rows)
+
+    def flush(self) -> None:
+        with self.lock:
+            super().flush()
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The folders of one encoder's vectors, by single pooling."""
+
+    checkpoint: Checkpoint
+    choice: Choice
+    stores: dict[str, SharedStore]
+    calibration: str | None = None
+    cls_only: bool = False
+
+    @property
+    def max_length(self) -> int:
+        return self.checkpoint.max_length
+
+    def find(self, whole: np.ndarray) -> dict[str, Found]:
+        """Where the texts with keys `whole` (n, 2) stand, for each pooling."""
+        return {pooling: store.find(whole, self.max_length) for pooling, store in self.stores.items()}
+
+    def holds(self, whole: np.ndarray) -> bool:
+        """Whether every text is there in every pooling."""
+        return all(found.present.all() for found in self.find(whole).values())
+
+    def serve(self, whole: np.ndarray, pooling: str) -> Rows:
+        """Checked vectors (n, d) of `pooling`; 'cls+mean' is both, side by side."""
+        rows = [self.stores[part].serve(whole, self.max_length) for part in parts((pooling,))]
+        return Rows(
+            np.concatenate([part.vectors for part in rows], axis=1),
+            np.max([part.tokens for part in rows], axis=0),
+            np.all([part.present for part in rows], axis=0),
+        )
+
+    def digest(self, pooling: str) -> str:
+        """What the vectors of `pooling` depend on; for a concatenation the digests of its parts."""
+        return "+".join(self.stores[part].folder.name for part in parts((pooling,)))
+
+    def encode_seconds(self, whole: np.ndarray) -> float:
+        """What these texts cost to encode once, in the pooling that took longest (all are made in one pass)."""
+        found = self.find(whole)
+        return max(store.encode_seconds(found[pooling].places) for pooling, store in self.stores.items())
+
+    def describe(self) -> None:
+        """Say in each folder, for people, what it holds."""
+        for pooling, store in self.stores.items():
+            about = {
+                "encoder": self.checkpoint.name,
+                "checkpoint_digest": self.checkpoint.checkpoint_digest(pooling),
+                "pooling": pooling,
+                "engine": self.choice.engine,
+                "precision": self.choice.precision,
+                "dim": self.checkpoint.dim,
+            }
+            describe(store.folder, about)
+
+    # how long one text takes
+
+    def keep_timing(self, ms_single: float) -> None:
+        """Remember the time of one text encoded alone, in ms, on this machine."""
+        payload = json.dumps({"ms_single": ms_single, "device": self.choice.device}).encode()
+        for store in self.stores.values():
+            if store.folder.exists():
+                try:
+                    publish(store.folder / TIMING, payload)
+                except OSError as error:
+                    raise UserError(
+                        f"{store.folder}: cannot write ({error.strerror}); choose another --cache"
+                    ) from error
+
+    def timing(self) -> float | None:
+        """What `keep_timing` kept, or None."""
+        for store in self.stores.values():
+            try:
+                return float(json.loads((store.folder / TIMING).read_text("utf-8"))["ms_single"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return None
+
+
+def shelf_of(
+    checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path, whole: np.ndarray | None = None
+) -> Shelf:
+    """The shelf that answers `spec`.
+
+    What `auto` leaves open is settled by the folder that already holds all texts `whole` (n, 2), if there is one, and
+    by the hardware otherwise.
+
+    Raises UserError if engine, precision and device do not go together.
+    """
+    chosen = choice(spec.engine, spec.precision, effort.device)
+    first = None
+    calibration = calibration_of(checkpoint, parts(spec.pooling), cache) if chosen.precision == "int8" else None
+    for other, cls_only in _candidates(checkpoint, spec, chosen):
+        shelf = shelf_at(checkpoint, spec.pooling, other, cls_only, cache, calibration)
+        if whole is None or shelf.holds(whole):
+            if other != chosen:
+                log.info(f"vectors from the cache: {other.engine}, {other.precision} (pass --precision for others)")
+            return shelf
+        first = first or shelf
+    assert first is not None, "the choice itself is a candidate"
+    return first
+
+
+def shelf_at(
+    checkpoint: Checkpoint,
+    pooling: tuple[str, ...],
+    chosen: Choice,
+    cls_only: bool,
+    cache: Path,
+    calibration: str | None = None,
+) -> Shelf:
+    """The folders for exactly this encoder, engine, precision and graph."""
+    by_length = checkpoint.config.get("model_type") in LEFT_PADDED
+    stores = {}
+    for part in parts(pooling):
+        name = vectors_digest(checkpoint, part, chosen.engine, chosen.precision, calibration, cls_only=cls_only)
+        stores[part] = SharedStore(Path(cache) / name, checkpoint.dim, by_length)
+    return Shelf(checkpoint, chosen, stores, calibration, cls_only)
+
+
+def shelf_for(encoder: Encoder, cache: Path) -> Shelf:
+    """The folders that an open encoder's vectors belong to."""
+    return shelf_at(encoder.checkpoint, encoder.poolings, encoder.choice, encoder.cls_only, cache, encoder.calibration)
+
+
+def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Choice) -> Iterator[tuple[Choice, bool]]:
+    """What would be made now, then whatever else answers the same wish."""
+    short = parts(spec.pooling) == ("cls",) and checkpoint.config.get("model_type") in CLS_BLOCKS
+    graphs = (short, not short) if parts(spec.pooling) == ("cls",) else (False,)
+    engines = list(RUNS) if spec.engine == "auto" else [spec.engine]
+    precisions = [p for p in PRECISIONS if p != "int8"] if spec.precision == "auto" else [spec.precision]
+    others = [
+        Choice(engine, precision, chosen.device, "in the cache")
+        for engine in engines
+        for precision in precisions
+        if (engine, precision) != (chosen.engine, chosen.precision)
+    ]
+    for candidate in (chosen, *others):
+        for cls_only in graphs:
+            yield candidate, cls_only

@@ -1,0 +1,200 @@
+"""A training, epoch by epoch: judged on validation, stopped when it gets no better, resumed where it was killed.
+
+Every epoch ends in a checkpoint with weights, optimiser, schedule and random state, and last of all a file that says
+that it is whole; a training that goes on from there ends exactly like one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress
+from pipeline.finetune.arithmetic import Machine, is_writer, together
+from pipeline.finetune.heads import isolated, quiet
+from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
+from pipeline.run import scores
+
+MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
+
+
+@dataclass
+class Course:
+    """How far a training has come: what a resumed one has to know."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    best_score: float = float("-inf")
+    epoch: int = 0  # finished
+    seconds: float = 0.0  # spent, the killed processes' finished epochs included
+    cpu_seconds: float = 0.0
+
+    def finished(self, settings: FineTuneSettings) -> bool:
+        stale = settings.patience is not None and self.epoch - (self.best_epoch or 0) >= settings.patience
+        return self.epoch >= settings.epochs or (stale and self.best_epoch is not None)
+
+    def write(self, path: Path) -> None:
+        """In one rename, so that it is there whole or not at all."""
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(asdict(self)), "utf-8")
+        os.replace(draft, path)
+
+
+def last_course(work: Path) -> tuple[Course, Path | None]:
+    """The course of the last epoch that was finished in `work`, and its checkpoint (None: start afresh)."""
+    whole = sorted(work.glob(f"checkpoint-*/{MILESTONE}"), key=lambda file: int(file.parent.name.split("-")[1]))
+    for file in reversed(whole):
+        try:
+            return Course(**json.loads(file.read_text("utf-8"))), file.parent
+        except (ValueError, TypeError):
+            continue
+    return Course(), None
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one training needs to know."""
+
+    train: Rows
+    validation: Rows | None
+    class_names: tuple[str, ...]
+    settings: FineTuneSettings
+    rate: float
+    machine: Machine
+    work: Path
+    progress: Progress
+
+    def judge(self, model: Any) -> dict[str, Any] | None:
+        """Scores on validation."""
+        if self.validation is None:
+            return None
+        found = logits(model, self.validation, self.machine).astype(np.float64)
+        if not np.isfinite(found).all():
+            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
+        proba = np.exp(found - found.max(1, keepdims=True))
+        every = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names)
+        return {name: every[name] for name in ("accuracy", "macro_f1", "log_loss")}
+
+
+def train(model: Any, lesson: Lesson, course: Course, checkpoint: Path | None) -> Course:
+    """Train `model` from `checkpoint` (None: from its present weights) to the end; it is left with the best epoch's
+    weights, the last epoch's if there is no validation split.
+
+    Raises UserError if the loss has become something that is not a number.
+    """
+    with quiet(), isolated(lesson.settings.seed):
+        if not course.finished(lesson.settings):
+            watcher = _watcher(model, lesson, course)
+            trainer = trainer_for(
+                model, lesson.train, lesson.settings, lesson.rate, lesson.machine, lesson.work, watcher
+            )
+            watcher.tell = trainer.log
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        together()  # the writer may still be writing them
+        _load(model, _weights(lesson.work, course.best_epoch or course.epoch))
+    return course
+
+
+def _weights(work: Path, epoch: int) -> Path:
+    return work / f"epoch-{epoch}.safetensors"
+
+
+def _keep(model: Any, file: Path) -> None:
+    from safetensors.torch import save_model
+
+    draft = file.with_suffix(".draft")
+    save_model(model, str(draft))
+    os.replace(draft, file)
+
+
+def _load(model: Any, file: Path) -> None:
+    from safetensors.torch import load_model
+
+    load_model(model, str(file))
+
+
+def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
+    """A TrainerCallback that judges every epoch, keeps the best one's weights and says how far it is."""
+    from transformers import TrainerCallback
+
+    settings = lesson.settings
+    clock = _Clock(course)
+
+    class Watcher(TrainerCallback):
+        tell: Callable[[dict[str, Any]], None]  # to the trackers
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not any("epoch" in record for record in course.history):
+                course.history.append({"epoch": 0, **_flat(lesson.judge(model))})
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            lesson.progress("fine-tune", state.global_step, state.max_steps)
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.began = time.perf_counter()
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            seconds = time.perf_counter() - self.began
+            course.epoch += 1
+            found = lesson.judge(model)
+            course.history.append({"epoch": course.epoch, "seconds": round(seconds, 3), **_flat(found)})
+            if settings.report_to and found is not None:
+                self.tell({f"eval_{name}": value for name, value in found.items()})
+            score = 0.0 if found is None else found["macro_f1"]
+            if found is None or score > course.best_score:
+                course.best_epoch, course.best_score = course.epoch, score if found is not None else float("-inf")
+                if is_writer():
+                    _keep(model, _weights(lesson.work, course.epoch))
+            if course.finished(settings):  # the weights are kept: nothing is left to resume
+                control.should_save, control.should_training_stop = False, True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                course.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": lesson.rate}
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            clock.stop()
+            if is_writer():
+                home = lesson.work / f"checkpoint-{state.global_step}"
+                course.write(home / MILESTONE)
+                _tidy(lesson.work, home, _weights(lesson.work, course.best_epoch or course.epoch))
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            clock.stop()
+
+    return Watcher()
+
+
+def _flat(found: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if found is None else {"validation": found}
+
+
+class _Clock:
+    """Adds what has been spent since it was last stopped to a course."""
+
+    def __init__(self, course: Course) -> None:
+        self.course, self.wall, self.cpu = course, time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.course.seconds += wall - self.wall
+        self.course.cpu_seconds += cpu - self.cpu
+        self.wall, self.cpu = wall, cpu
+
+
+def _tidy(work: Path, home: Path, best: Path) -> None:
+    """Remove what a resumed training will not read: older checkpoints, other epochs' weights."""
+    for folder in work.glob("checkpoint-*"):
+        if folder != home:
+            shutil.rmtree(folder, ignore_errors=True)
+    for file in work.glob("epoch-*.safetensors"):
+        if file != best:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,317 @@
+"""A torch head trained on cached vectors: the encoder is run once, however many epochs follow.
+
+The vectors may lie on disk: they are read in slices, a shuffled buffer at a time, so that memory does not grow with
+their number. What is saved is JSON and safetensors, and needs NumPy alone to predict.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, choose, silent
+from pipeline.finetune.arithmetic import threads
+from pipeline.finetune.heads import isolated, xavier
+from pipeline.finetune.training import FineTuneSettings, balanced_weights
+from pipeline.linear import EncodingFacts, peak_rss_mb
+from pipeline.linear.probe import LinearModel, read_arrays, read_record, softmax
+from pipeline.run import Cost, Predictions, Run, find, run_folder, save, scores
+
+if TYPE_CHECKING:
+    from pipeline.data import Dataset
+
+FORMAT = 1
+RATE = 1e-3  # Adam's
+BLOCK, BLOCKS = 1024, 64  # rows read at once, and how many such blocks are shuffled together
+CHUNK = 16384  # rows that are standardised at a time where nothing is shuffled
+SMALL = 5e7  # multiply-adds a step below which a second thread costs more than it helps
+
+
+@dataclass(frozen=True)
+class FrozenHead:
+    """softmax(relu(x Aᵀ + a) Bᵀ + b), x standardised: what DistilBERT has on top, on vectors of one checkpoint only."""
+
+    A: np.ndarray  # (d, d) float32
+    a: np.ndarray  # (d,) float32
+    B: np.ndarray  # (k, d) float32
+    b: np.ndarray  # (k,) float32
+    mean: np.ndarray  # (d,) float32
+    scale: np.ndarray  # (d,) float32, positive
+    class_names: tuple[str, ...]
+    checkpoint_digest: str | None = None
+    pooling: str = "cls"
+
+    def proba(self, X: np.ndarray) -> np.ndarray:
+        """Probabilities (n, k) float32 of vectors (n, d); rows sum to 1.
+
+        Raises UserError if the vectors have another width.
+        """
+        if X.ndim != 2 or X.shape[1] != len(self.mean):
+            raise UserError(
+                f"vectors of shape {X.shape} for a head of width {len(self.mean)}; use its own encoder and --pooling"
+            )
+        out = np.empty((len(X), len(self.b)), np.float32)
+        for start in range(0, len(X), CHUNK):
+            rows = (X[start : start + CHUNK].astype(np.float32) - self.mean) / self.scale
+            out[start : start + CHUNK] = np.maximum(rows @ self.A.T + self.a, 0) @ self.B.T + self.b
+        return softmax(out)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json` and `model.safetensors` into `folder`."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in ARRAYS}
+        save_file(arrays, Path(folder) / "model.safetensors")
+        record = {"format": FORMAT, "kind": "frozen-head", "class_names": list(self.class_names)}
+        record |= {"checkpoint_digest": self.checkpoint_digest, "pooling": self.pooling}
+        (Path(folder) / "model.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> FrozenHead:
+        """Read a head.
+
+        Raises UserError if a file is missing, damaged or not what it says.
+        """
+        folder = Path(folder)
+        record = read_record(folder / "model.json", "frozen-head")
+        arrays = read_arrays(folder / "model.safetensors", dict.fromkeys(ARRAYS, ("F32",)))
+        names, d = record.get("class_names"), arrays["mean"].shape[0]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{folder}: damaged head (class_names); fit it again")
+        k = len(names)
+        shapes = {"A": (d, d), "a": (d,), "B": (k, d), "b": (k,), "mean": (d,), "scale": (d,)}
+        if any(arrays[name].shape != shape for name, shape in shapes.items()) or not (arrays["scale"] > 0).all():
+            raise UserError(f"{folder}: damaged head (its shapes do not fit together); fit it again")
+        parts: list[Any] = [*(arrays[name] for name in ARRAYS), tuple(names)]
+        parts += [record.get("checkpoint_digest"), str(record.get("pooling"))]
+        return cls(*parts)
+
+
+ARRAYS = ("A", "a", "B", "b", "mean", "scale")
+
+
+def load_frozen(folder: Path | str) -> FrozenHead | LinearModel:
+    """The head in a run's model folder; a linear one is the same model that a logistic regression is.
+
+    Raises UserError if it is damaged.
+    """
+    try:
+        kind = json.loads((Path(folder) / "model.json").read_text("utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: damaged head ({error}); fit it again") from error
+    return LinearModel.load(folder) if kind == "linear" else FrozenHead.load(folder)
+
+
+# ── heads on standardised vectors ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _linear(dim: int, classes: int, dropout: float) -> Any:
+    from torch import nn
+
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
+
+
+def _standard(dim: int, classes: int, dropout: float) -> Any:
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, classes))
+
+
+FROZEN_HEADS: dict[str, tuple[Callable[[int, int, float], Any], float]] = {  # name → (module, default dropout)
+    "linear": (_linear, 0.0),
+    "standard": (_standard, 0.1),
+}
+
+
+def _model(head: Any, mean: np.ndarray, scale: np.ndarray, class_names: tuple[str, ...]) -> FrozenHead | LinearModel:
+    """The trained torch head as what is saved."""
+    arrays = [p.detach().numpy().copy() for p in head.parameters()]
+    make: Any = LinearModel if len(arrays) == 2 else FrozenHead
+    return make(*arrays, mean, scale, class_names)
+
+
+# ── rows, out of core ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def moments(X: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column, each (d,) float32, of (n, d) read in slices; 1 for a constant."""
+    count, mean, square = 0, np.zeros(1), np.zeros(1)
+    for start in range(0, len(X), CHUNK):
+        rows = np.asarray(X[start : start + CHUNK], np.float64)
+        own, total = rows.mean(0), count + len(rows)
+        shift = own - mean
+        square = square + ((rows - own) ** 2).sum(0) + shift**2 * (count * len(rows) / total)
+        mean, count = mean + shift * (len(rows) / total), total
+    scale = np.sqrt(square / max(1, count))
+    return mean.astype(np.float32), np.where(scale > 1e-12, scale, 1).astype(np.float32)
+
+
+def buffers(rows: int, random: np.random.Generator) -> Iterator[list[slice]]:
+    """Every row once: blocks of neighbours in random order, in groups small enough to be shuffled in memory."""
+    starts = random.permutation(np.arange(0, rows, BLOCK))
+    for first in range(0, len(starts), BLOCKS):
+        yield [slice(int(start), int(min(start + BLOCK, rows))) for start in starts[first : first + BLOCKS]]
+
+
+def minibatches(
+    X: Any, labels: np.ndarray, size: int, random: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Shuffled (b, d) float32 and (b,) until every row has been seen once."""
+    for slices in buffers(len(X), random):
+        rows = np.concatenate([np.asarray(X[part], np.float32) for part in slices])
+        truth = np.concatenate([labels[part] for part in slices])
+        order = random.permutation(len(rows))
+        for start in range(0, len(rows), size):
+            places = order[start : start + size]
+            yield rows[places], truth[places]
+
+
+# ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fit_frozen_head(
+    vectors: Mapping[str, Any],
+    dataset: Dataset,
+    checkpoint_digest: str,
+    extra_settings: Mapping[str, Any],
+    settings: FineTuneSettings,
+    runs: Path,
+    facts: EncodingFacts = EncodingFacts(),  # noqa: B008 - frozen
+    progress: Progress = silent,
+) -> Run:
+    """The run of a head on `vectors` (role → (n, d), an array or whatever gives one for a slice): found or fitted.
+
+    The best epoch is the one with the highest macro F1 on validation; without a validation split, the last.
+
+    Raises UserError for a head that there is not, and vectors that are not finite.
+    """
+    started, worked = time.perf_counter(), time.process_time()
+    choose(FROZEN_HEADS, settings.head, "head for a frozen encoder")
+    asked = {name: value for name, value in asdict(settings).items() if name in DEPENDS}
+    asked |= {"learning_rate": settings.learning_rate or RATE, **extra_settings}
+    folder = run_folder(runs, dataset.name, dataset.digest, "frozen-head", asked, checkpoint_digest, settings.seed)
+    if (old := find(folder)) is not None:
+        return old
+    labels = {role: np.asarray(getattr(dataset, role).labels, np.int64) for role in vectors}
+    model, history, trained = fit_head(vectors, labels, tuple(dataset.class_names), settings, progress)
+    model = replace(model, checkpoint_digest=checkpoint_digest, pooling=str(extra_settings.get("pooling", "cls")))
+    fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
+    run = Run(
+        kind="frozen-head",
+        settings=asked,
+        class_names=model.class_names,
+        predictions={
+            role: Predictions(part.name, np.asarray(part.row_ids), labels[role], _proba(model, vectors[role]))
+            for role in ("validation", "test")
+            if role in vectors and ((part := getattr(dataset, role)).labels >= 0).all()
+        },
+        cost=_cost(model, vectors["train"], facts, fit_seconds, cpu_seconds, trained),
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        checkpoint_digest=checkpoint_digest,
+        seed=settings.seed,
+        seconds=time.perf_counter() - started,
+        history=history,
+    )
+    return save(run, folder, model.save)
+
+
+DEPENDS = "epochs batch_size patience label_smoothing class_weights head dropout xavier freeze".split()
+
+
+def fit_head(
+    vectors: Mapping[str, Any],
+    labels: Mapping[str, np.ndarray],
+    class_names: tuple[str, ...],
+    settings: FineTuneSettings,
+    progress: Progress = silent,
+) -> tuple[Any, list[dict[str, Any]], int]:
+    """A trained FrozenHead or LinearModel, its history by epoch, and how many numbers were learnt."""
+    train, truth = vectors["train"], labels["train"]
+    mean, scale = moments(train)
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        raise UserError("vectors hold numbers that are not finite; run `cache verify`, then extract again")
+    make, dropout = FROZEN_HEADS[settings.head]
+    few = settings.batch_size * len(mean) ** 2 < SMALL
+    best, score, best_epoch, history = None, -np.inf, 0, []
+    with isolated(settings.seed), threads(1 if few else None):
+        head = make(len(mean), len(class_names), dropout if settings.dropout is None else settings.dropout)
+        if settings.xavier:
+            xavier([head])
+        step = _stepper(head, truth, len(class_names), settings, mean, scale)
+        for epoch in range(settings.epochs + 1):
+            record: dict[str, Any] = {"epoch": epoch}
+            if epoch:
+                began, random = time.perf_counter(), np.random.default_rng([settings.seed, epoch])
+                head.train()
+                losses = [step(*batch) for batch in minibatches(train, truth, settings.batch_size, random)]
+                record |= {"loss": float(np.mean(losses)), "seconds": round(time.perf_counter() - began, 3)}
+            model = _model(head, mean, scale, class_names)
+            if "validation" in vectors:
+                found = scores(labels["validation"], _proba(model, vectors["validation"]), class_names)
+                record["validation"] = {name: found[name] for name in ("accuracy", "macro_f1", "log_loss")}
+            history.append(record)
+            now = record["validation"]["macro_f1"] if "validation" in record else float(epoch)
+            if epoch and now > score:
+                best, score, best_epoch = model, now, epoch
+            progress("frozen head", epoch, settings.epochs)
+            if settings.patience is not None and epoch - best_epoch >= settings.patience:
+                break
+    assert best is not None
+    return best, history, sum(p.numel() for p in head.parameters())
+
+
+def _stepper(
+    head: Any, truth: np.ndarray, classes: int, settings: FineTuneSettings, mean: np.ndarray, scale: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A function that takes one step of Adam on (b, d), (b,) and returns the loss."""
+    import torch
+
+    optimiser = torch.optim.Adam(head.parameters(), lr=settings.learning_rate or RATE, fused=True)
+    weights = torch.tensor(balanced_weights(truth, classes), dtype=torch.float32) if settings.class_weights else None
+
+    def step(X: np.ndarray, y: np.ndarray) -> float:
+        found = head(torch.from_numpy((X - mean) / scale))
+        loss = torch.nn.functional.cross_entropy(
+            found, torch.from_numpy(y), weights, label_smoothing=settings.label_smoothing
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss.detach())
+
+    return step
+
+
+def _proba(model: Any, X: Any) -> np.ndarray:
+    """Probabilities (n, k) of vectors read in slices."""
+    parts = [model.proba(np.asarray(X[start : start + CHUNK], np.float32)) for start in range(0, len(X), CHUNK)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.class_names)), np.float32)
+
+
+def _cost(model: Any, train: Any, facts: EncodingFacts, fit_seconds: float, cpu_seconds: float, trained: int) -> Cost:
+    """What fitting took, and prediction with the encoder's share added; None stays None."""
+    sample = np.asarray(train[:1024], np.float32)
+    start = time.perf_counter()
+    model.proba(sample)
+    batch = 1e3 * (time.perf_counter() - start) / len(sample)
+    start = time.perf_counter()
+    model.proba(sample[:1])
+    single = 1e3 * (time.perf_counter() - start)
+    size = sum(value.nbytes for value in vars(model).values() if isinstance(value, np.ndarray)) / 1e6
+    return Cost(
+        fit_seconds=fit_seconds,
+        extract_seconds=facts.extract_seconds,
+        cpu_seconds=cpu_seconds,
+        peak_rss_mb=peak_rss_mb(),
+        trained_parameters=trained,
+        model_mb=None if facts.encoder_mb is None else facts.encoder_mb + size,
+        ms_per_text_batch=None if facts.ms_per_text_batch is None else facts.ms_per_text_batch + batch,
+        ms_per_text_single=None if facts.ms_per_text_single is None else facts.ms_per_text_single + single,
+    )

@@ -1,0 +1,347 @@
+"""An encoder with a head on it, as one torch model: built, saved and opened again.
+
+`standard` is what the architecture itself puts on top (transformers' `AutoModelForSequenceClassification`) and is
+saved as exactly that. `linear` and `mlp` sit on the raw [CLS] vector, which no stock class does for every
+architecture: they are saved as a stock *encoder* checkpoint beside `head.safetensors` and `head.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import UserError, choose
+from pipeline.encoder.checkpoint import Checkpoint
+from pipeline.linear.probe import LinearModel, read_record
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+LAYERS = ("layer", "layers", "h", "block")  # what architectures call the list of their layers
+DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")  # and the dropout in front of their classifier
+TOKENIZER_FILES = (
+    "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt vocab.json merges.txt "
+    "spm.model spiece.model sentencepiece.bpe.model"
+).split()
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What sits on the encoder. `start` is a fitted linear model on the same encoder's [CLS] vectors."""
+
+    name: str = "standard"
+    dropout: float | None = None  # None: the architecture's own, or 0.1
+    xavier: bool = False
+    start: LinearModel | None = None
+
+
+# ── heads on the raw [CLS] vector ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _linear(dim: int, classes: int, dropout: float) -> torch.nn.Module:
+    from torch import nn
+
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, classes))
+
+
+def _mlp(dim: int, classes: int, dropout: float) -> torch.nn.Module:
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Dropout(dropout), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, classes)
+    )
+
+
+HEADS: dict[str, Callable[[int, int, float], torch.nn.Module] | None] = {
+    "standard": None,  # the architecture's own
+    "linear": _linear,
+    "mlp": _mlp,
+}
+
+
+def _classifier(encoder: Any, head: Any) -> Any:
+    """A torch model: logits (b, k) of `head` on the [CLS] vector (b, d) of `encoder`."""
+    from torch import nn
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class Classifier(nn.Module):
+        accepts_loss_kwargs = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head, self.config = encoder, head, encoder.config
+
+        def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)[0]  # (b, t, d)
+            return SequenceClassifierOutput(logits=self.head(hidden[:, 0]))
+
+    return Classifier()
+
+
+# ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def build(
+    checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, seed: int, pretrained: bool = True
+) -> Any:
+    """A float32 torch model of `checkpoint` with a new head for `class_names`; new weights depend on `seed` alone.
+
+    Raises UserError if the head is unknown, does not suit `spec.start`, or the architecture has no classifier.
+    """
+    choose(HEADS, spec.name, "head")
+    if spec.start is not None and spec.name != "linear":
+        raise UserError(f"--init-head starts a linear head, not '{spec.name}'; pass --head linear")
+    with quiet(), isolated(seed):
+        model = _stock(checkpoint, class_names, spec, pretrained)
+        if spec.name != "standard":
+            model = _on_cls(checkpoint, class_names, spec, pretrained)
+        if spec.xavier:
+            xavier(head_of(model))
+        if spec.start is not None:
+            _start(model, spec.start, checkpoint)
+    return model
+
+
+def _config(checkpoint: Checkpoint, class_names: Sequence[str], dropout: float | None) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    config.id2label = dict(enumerate(class_names))
+    config.label2id = {name: i for i, name in enumerate(class_names)}
+    config.problem_type = "single_label_classification"
+    if dropout is not None:
+        for name in DROPOUTS:
+            if hasattr(config, name):
+                setattr(config, name, dropout)
+    return config
+
+
+def _stock(checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, pretrained: bool) -> Any:
+    from transformers import AutoModelForSequenceClassification as Auto
+
+    return _load(Auto, checkpoint, _config(checkpoint, class_names, spec.dropout), pretrained)
+
+
+def _on_cls(checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, pretrained: bool) -> Any:
+    from transformers import AutoModel
+
+    make = HEADS[spec.name]
+    assert make is not None
+    encoder = _load(AutoModel, checkpoint, _config(checkpoint, class_names, None), pretrained)
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # its output is not looked at, and a parameter without gradient is a trap under DDP
+    return _classifier(encoder, make(checkpoint.dim, len(class_names), 0.1 if spec.dropout is None else spec.dropout))
+
+
+def _load(auto: Any, checkpoint: Checkpoint, config: Any, pretrained: bool) -> Any:
+    import torch
+
+    try:
+        if not pretrained:
+            return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return auto.from_pretrained(
+            checkpoint.folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (ValueError, OSError, KeyError) as error:
+        line = str(error).splitlines()[0][:160]
+        raise UserError(
+            f"--encoder {checkpoint.name}: cannot be fine-tuned ({line}); choose another encoder"
+        ) from error
+
+
+def xavier(parts: list[Any]) -> None:
+    """Glorot and Bengio 2010: uniform weights that keep a layer's variance, biases 0."""
+    from torch import nn
+
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _start(model: Any, start: LinearModel, checkpoint: Checkpoint) -> None:
+    """Linear probing, then fine-tuning (Kumar et al. 2022): the head begins as the fitted model, scaler folded in."""
+    import torch
+
+    if start.pooling != "cls":
+        raise UserError(f"--init-head: that run reads '{start.pooling}' vectors; fit one with --pooling cls")
+    start.check(checkpoint.checkpoint_digest("cls"), tuple(model.config.id2label[i] for i in range(len(start.b))))
+    weight, bias = folded(start)
+    last = model.head[-1]
+    with torch.no_grad():
+        last.weight.copy_(torch.from_numpy(weight))
+        last.bias.copy_(torch.from_numpy(bias))
+
+
+def folded(model: LinearModel) -> tuple[np.ndarray, np.ndarray]:
+    """W' (k, d) and b' (k,) that give the model's logits on vectors that have not been standardised."""
+    scaled = model.W.astype(np.float64) / model.scale
+    bias = model.b - scaled @ model.mean
+    return (scaled / model.temperature).astype(np.float32), (bias / model.temperature).astype(np.float32)
+
+
+# ── parts of a model ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def encoder_of(model: Any) -> Any:
+    """The encoder inside a model that `build` made."""
+    return model.encoder if hasattr(model, "head") and hasattr(model, "encoder") else model.base_model
+
+
+def head_of(model: Any) -> list[Any]:
+    """Everything of a model that is not its encoder."""
+    encoder = encoder_of(model)
+    return [child for child in model.children() if child is not encoder]
+
+
+def layers_of(model: Any) -> Any:
+    """The encoder's layers, first to last, as one ModuleList.
+
+    Raises UserError if the architecture keeps them in a way that is not known here.
+    """
+    from torch import nn
+
+    encoder = encoder_of(model)
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in LAYERS and len(module):
+            return module
+    raise UserError(f"--unfreeze: cannot tell the layers of {type(encoder).__name__}; train it whole")
+
+
+def freeze_below(model: Any, layers: int) -> None:
+    """Leave only the last `layers` layers of the encoder, what comes after them, and the head trainable.
+
+    Raises UserError if the encoder has fewer layers.
+    """
+    stack = layers_of(model)
+    if not 0 <= layers <= len(stack):
+        raise UserError(f"--unfreeze {layers}: the encoder has {len(stack)} layers; pass 0 to {len(stack)}")
+    encoder = encoder_of(model)
+    free = [*stack[len(stack) - layers :]]
+    free += [part for name in ("pooler", "final_norm") if (part := getattr(encoder, name, None)) is not None]
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(False)
+    for part in free:
+        for parameter in part.parameters():
+            parameter.requires_grad_(True)
+
+
+# ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write(model: Any, checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, folder: Path) -> None:
+    """Write model and tokenizer into `folder`, as a checkpoint that transformers reads."""
+    from safetensors.torch import save_file
+
+    with quiet():
+        if spec.name == "standard":
+            model.save_pretrained(folder)
+        else:
+            model.encoder.save_pretrained(folder)
+            save_file({k: v.contiguous() for k, v in model.head.state_dict().items()}, folder / "head.safetensors")
+            record = {"format": FORMAT, "kind": "head", "head": spec.name, "pooling": "cls"}
+            record["class_names"] = list(class_names)
+            (folder / "head.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+    for name in TOKENIZER_FILES:
+        if (checkpoint.folder / name).exists():
+            shutil.copyfile(checkpoint.folder / name, folder / name)
+
+
+def read(checkpoint: Checkpoint, class_names: Sequence[str]) -> Any:
+    """The model that `write` left in `checkpoint.folder`, ready to predict.
+
+    Raises UserError if the folder is damaged or knows other classes.
+    """
+    if not (checkpoint.folder / "head.json").exists():
+        with quiet(), isolated(0):
+            model = _stock(checkpoint, class_names, HeadSpec(), True)
+        return model.eval()
+    record = read_record(checkpoint.folder / "head.json", "head")
+    if record.get("class_names") != list(class_names) or record.get("head") not in ("linear", "mlp"):
+        raise UserError(f"{checkpoint.folder / 'head.json'}: does not fit its run; fit it again")
+    with quiet(), isolated(0):
+        model = _on_cls(checkpoint, class_names, HeadSpec(record["head"]), True)
+        _load_head(model, checkpoint.folder / "head.safetensors")
+    return model.eval()
+
+
+def _load_head(model: Any, file: Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        model.head.load_state_dict(load_file(file))
+    except Exception as error:  # a stranger's file can be wrong in any way
+        raise UserError(f"{file}: damaged head ({type(error).__name__}); fit the run again") from error
+
+
+def linear_head(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """W (k, d) and b (k,) of a saved linear head on raw [CLS] vectors, or None if `folder` has another head."""
+    from safetensors.numpy import load_file
+
+    if not (folder / "head.json").exists() or read_record(folder / "head.json", "head").get("head") != "linear":
+        return None
+    arrays = load_file(folder / "head.safetensors")
+    return arrays["1.weight"], arrays["1.bias"]
+
+
+# ── manners ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers says nothing meanwhile: neither load reports nor progress bars."""
+    import warnings
+
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def isolated(seed: int) -> Iterator[None]:
+    """The global random generators, which transformers draws from: as `seed` sets them inside, as they were outside."""
+    import random
+
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.random.set_rng_state(states[2])
+
+
+def parameters(model: Any, trained: bool = False) -> int:
+    """Numbers in a model; with `trained`, only those that learn."""
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad or not trained)

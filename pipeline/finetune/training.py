@@ -1,0 +1,236 @@
+"""What a fine-tuning is made of: its settings, tokenised rows, a loss, and Hugging Face's Trainer set up to be fast.
+
+Texts are tokenised once. The Trainer shuffles, groups rows of like length into batches and pads each batch to its own
+longest text only; weights and optimiser stay float32 whatever it computes in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, listed
+from pipeline.batching import TokenBatch, pad, plan
+from pipeline.encoder.tokens import Tokenizer
+from pipeline.finetune.arithmetic import Machine, processes
+
+TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
+GPU_BUDGET = 32768
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """What a fine-tuned model depends on, besides rows and encoder (`report_to` alone changes no number)."""
+
+    epochs: int = 3
+    batch_size: int = 32  # rows a step, over all devices; times `gradient_accumulation`
+    learning_rate: float | None = None  # None: chosen on validation in short runs
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps
+    schedule: str = "linear"
+    patience: int | None = None  # epochs without a better validation macro F1 before it stops
+    gradient_accumulation: int = 1
+    label_smoothing: float = 0.0
+    class_weights: bool = False  # rows count n / (k · rows of their class)
+    head: str = "standard"
+    dropout: float | None = None
+    xavier: bool = False
+    init_head: Path | None = None  # folder of a fitted logistic regression
+    freeze: bool = False  # only a head, on cached vectors
+    unfreeze: int | None = None  # only the last N layers and the head
+    from_scratch: bool = False
+    precision: str = "auto"
+    report_to: tuple[str, ...] = ()
+    seed: int = 42
+    max_length: int | None = None  # None: the checkpoint's
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Tokenised texts of one split."""
+
+    ids: list[np.ndarray]  # n arrays (t_i,) int64
+    types: list[np.ndarray] | None
+    labels: np.ndarray  # (n,) int64
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """One text as the Trainer wants it: it reads the lengths off `input_ids`, without copying."""
+        item = {"input_ids": self.ids[i], "labels": self.labels[i]}
+        return item if self.types is None else item | {"token_type_ids": self.types[i]}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([len(row) for row in self.ids], np.int64)
+
+    def take(self, places: np.ndarray) -> Rows:
+        types = None if self.types is None else [self.types[i] for i in places]
+        return Rows([self.ids[i] for i in places], types, self.labels[places], self.pad_id)
+
+    def batch(self, places: np.ndarray) -> TokenBatch:
+        types = None if self.types is None else [self.types[i] for i in places]
+        return pad(places, [self.ids[i] for i in places], types, self.pad_id)
+
+
+def tokenised(
+    texts: Sequence[tuple[str, ...]], labels: np.ndarray, tokenizer: Tokenizer, max_length: int, pad_id: int
+) -> Rows:
+    """Texts as ids, once and for all epochs."""
+    tokens = tokenizer.encode(texts, max_length)
+    return Rows(tokens.ids, tokens.types, np.asarray(labels, np.int64), pad_id)
+
+
+# ── reading off a model ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def logits(model: Any, rows: Rows, machine: Machine, token_budget: int | None = None) -> np.ndarray:
+    """Logits (n, k) float32 of every row, longest batches first; the model is left in the mode it was in."""
+    import torch
+
+    training, out = model.training, np.zeros((len(rows), 0), np.float32)
+    model.eval()
+    with torch.inference_mode(), machine.arithmetic():
+        for places in plan(rows.lengths, token_budget or TOKEN_BUDGET.get(machine.device, GPU_BUDGET)):
+            batch = inputs(rows.batch(places), machine)
+            found = model(**batch)["logits"].float().cpu().numpy()  # (b, k)
+            if not out.shape[1]:
+                out = np.zeros((len(rows), found.shape[1]), np.float32)
+            out[places] = found
+    model.train(training)
+    return out
+
+
+def inputs(batch: TokenBatch, machine: Machine) -> dict[str, Any]:
+    """A padded batch as the keyword arguments of a transformers model, on the machine's device."""
+    import torch
+
+    arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+    return {name: torch.from_numpy(a).to(machine.device) for name, a in arrays.items() if a is not None}
+
+
+def log_losses(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log p of each row's own class (n,) from logits (n, k); infinite where a logit is not a number."""
+    wide = found.astype(np.float64)
+    peak = wide.max(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        losses = np.log(np.exp(wide - peak).sum(1)) + peak[:, 0] - wide[np.arange(len(wide)), labels]
+    return np.where(np.isfinite(losses), losses, np.inf)
+
+
+# ── the Trainer ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _collate(items: list[dict[str, Any]], pad_id: int) -> dict[str, Any]:
+    import torch
+
+    types = [item["token_type_ids"] for item in items] if "token_type_ids" in items[0] else None
+    batch = pad(np.arange(len(items)), [item["input_ids"] for item in items], types, pad_id)
+    arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+    arrays["labels"] = np.array([item["labels"] for item in items])
+    return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """n / (k · n_c) for each class (k,): the mean over rows is 1. A class without rows has weight 1."""
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, len(labels) / (np.maximum(counts, 1) * (counts > 0).sum()), 1.0)
+
+
+def _loss(settings: FineTuneSettings, weights: np.ndarray | None) -> Callable[..., Any]:
+    """Cross-entropy in float32, weighted and smoothed, as a mean over the rows of the whole step."""
+    import torch
+
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+
+    def loss(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        found = outputs["logits"].float()
+        total = torch.nn.functional.cross_entropy(
+            found,
+            labels,
+            weight=None if weight is None else weight.to(found.device),
+            label_smoothing=settings.label_smoothing,
+            reduction="sum",
+        )
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def trainer_for(
+    model: Any,
+    rows: Rows,
+    settings: FineTuneSettings,
+    rate: float,
+    machine: Machine,
+    folder: Path,
+    callback: Any,
+    steps: int = -1,
+) -> Any:
+    """A Trainer that keeps quiet; `steps` > 0 is a short run that saves nothing."""
+    from functools import partial
+
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    trackers = list(settings.report_to) if steps < 0 else []
+    if "tensorboard" in trackers:  # its default is the work folder, which does not outlive the training
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "trackers" / folder.name.lstrip(".")))
+
+    classes = int(model.config.num_labels)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        max_steps=steps,
+        per_device_train_batch_size=max(1, settings.batch_size // processes()),
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type=settings.schedule,
+        train_sampling_strategy="group_by_length",
+        bf16=machine.precision == "bf16",
+        fp16=machine.precision == "fp16",
+        use_cpu=machine.device == "cpu",
+        eval_strategy="no",
+        save_strategy="no" if steps > 0 else "epoch",
+        logging_strategy="epoch",
+        report_to=trackers or "none",
+        disable_tqdm=True,
+        log_level="error",
+        seed=settings.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=machine.device == "cuda",
+        ddp_find_unused_parameters=False,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs by `accelerate launch`; DataParallel is slower than one
+    try:
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=partial(_collate, pad_id=rows.pad_id),
+            compute_loss_func=_loss(
+                settings, balanced_weights(rows.labels, classes) if settings.class_weights else None
+            ),
+            callbacks=[callback],
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        if not trackers:
+            raise
+        raise UserError(
+            f"--report-to {listed(trackers)}: {str(error).splitlines()[0][:160]}; or leave it out"
+        ) from error
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def finite(number: float) -> float | None:
+    """A number as JSON can say it: None if it is infinite or none at all."""
+    return float(number) if np.isfinite(number) else None

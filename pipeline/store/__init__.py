@@ -1,0 +1,400 @@
+"""The store: vectors on disk, each found by the key of its text, for one encoder a folder.
+
+`cache/<vectors_digest>/` holds shards that never change; the listing of the folder is the manifest, so that writers
+need no lock and a kill costs only the shard that was being made. Keys and token counts lie apart from the vectors, so
+that the index reads only them. A shard that fails a check goes to `quarantine/`, and its rows count as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from pipeline import UserError, log
+from pipeline.store.index import Index
+from pipeline.store.shard import (
+    DTYPES,
+    SUFFIX,
+    DamagedError,
+    Shard,
+    check_name,
+    cut_keys,
+    keys,
+    pack,
+    publish,
+    read_columns,
+    read_header,
+    read_rows,
+    sync,
+)
+
+QUARANTINE = "quarantine"
+ABOUT = "about.json"
+SHARD_ROWS, SHARD_SECONDS = 4096, 5.0
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where wanted rows stand."""
+
+    places: np.ndarray  # (n,) int64, valid as long as the Store object; -1 = absent
+    tokens: np.ndarray  # (n,) uint32, full token counts (before any cut); 0 = absent
+
+    @property
+    def present(self) -> np.ndarray:
+        """(n,) bool"""
+        return self.places >= 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows as they were served: each of them checked, or marked as absent."""
+
+    vectors: np.ndarray  # (n, d) float32; NaN where not present
+    tokens: np.ndarray  # (n,) uint32, full token counts; 0 where not present
+    present: np.ndarray  # (n,) bool
+
+
+class Store:
+    """The vectors of one encoder, pooling, engine and precision: the folder `cache/<vectors_digest>`.
+
+    `dim`: checked if given. `dtype`: how new vectors are kept, "float32" or "float16" (None: as those that are there,
+    else float32); they are always served as float32. `by_length`: the encoder's vectors depend on max_length even for
+    texts that it does not cut. For any number of processes, but one thread of each.
+
+    Raises UserError if the folder cannot be read, or holds vectors of another width.
+    """
+
+    def __init__(self, folder: Path | str, dim: int | None = None, dtype: str | None = None, by_length: bool = False):
+        assert dtype in (None, *DTYPES), f"vectors are kept as one of {list(DTYPES)}"
+        self.folder = Path(os.path.abspath(folder))
+        self.dim, self.dtype, self.by_length = dim, dtype, by_length
+        self.index = Index()
+        self.shards: list[Shard] = []  # in the order of their places; those that are gone too
+        self._starts = np.empty(0, np.int64)  # first place of each
+        self._numbers: dict[str, int] = {}  # file name → number, of those that are there
+        self.refused: set[str] = set()  # damaged, but could not be moved away
+        self.refresh()
+
+    # what is there
+
+    @property
+    def present_shards(self) -> list[Shard]:
+        return [self.shards[number] for number in self._numbers.values()]
+
+    @property
+    def rows(self) -> int:
+        """Rows that can be served, a row that stands twice counted twice."""
+        return sum(shard.rows for shard in self.present_shards)
+
+    @property
+    def bytes(self) -> int:
+        return sum(shard.size for shard in self.present_shards)
+
+    def refresh(self) -> int:
+        """List the folder again: read the keys of new shards, forget those that are gone. Returns how many are new.
+
+        Raises UserError if the folder or a shard may not be read.
+        """
+        names = self._listing()
+        for name in self._numbers.keys() - names:
+            self._forget(name)
+        fresh = []
+        for name in sorted(names - self._numbers.keys() - self.refused):
+            with self._distrust(self.folder / name):
+                fresh.append(read_header(self.folder / name, self.folder.name))
+        place = self.index.reserve(sum(shard.rows for shard in fresh))
+        good = []
+        for shard in fresh:
+            here = slice(place, place + shard.rows)
+            with self._distrust(shard.path):
+                read_columns(shard, self.index.keys[here], self.index.tokens[here])
+                self._register(shard, place)
+                if shard.dim != self.dim:
+                    raise UserError(self._wrong_width(shard.dim))
+                good.append(np.arange(here.start, here.stop, dtype=np.uint32))
+            place += shard.rows
+        if good:
+            self.index.insert(np.concatenate(good))
+        return len(good)
+
+    # looking up
+
+    def lookup(self, texts: Sequence[tuple[str, ...]], max_length: int) -> Found:
+        """Where the vectors of texts under `max_length` stand."""
+        return self.find(keys(texts), max_length)
+
+    def find(self, whole: np.ndarray, max_length: int) -> Found:
+        """Where the texts with keys `whole` (n, 2) stand: a text of at most max_length tokens under its own key,
+        whatever max_length it was encoded with, a longer one under the key for this cut."""
+        if self.by_length:
+            places = self.index.find(cut_keys(whole, max_length))
+        else:
+            places = self.index.find(whole)
+            places[(places >= 0) & (self._tokens(places) > max_length)] = -1
+            rest = np.flatnonzero(places < 0)
+            places[rest] = self.index.find(cut_keys(whole[rest], max_length))
+        return Found(places, self._tokens(places))
+
+    def missing(self, whole: np.ndarray, max_length: int) -> np.ndarray:
+        """Which rows (m,) of `whole` (n, 2) are absent as far as this store has looked; `refresh()` looks again."""
+        return np.flatnonzero(~self.find(whole, max_length).present)
+
+    def read(self, places: np.ndarray) -> Rows:
+        """The vectors at `places` (n,), in this order; every one is checked.
+
+        A row that fails its check is not present; its shard is quarantined, so that `missing` names what to encode
+        again. A place of -1, or in a shard that is gone, is not present either.
+        """
+        places = np.asarray(places, np.int64)
+        out = np.empty((len(places), self.dim or 0), np.float32)
+        present = np.zeros(len(places), bool)
+        order = np.argsort(places, kind="stable")
+        which = self._shard_numbers(places[order])
+        edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
+        for low, high in itertools.pairwise(edges):
+            if high > low and which[low] >= 0:
+                at = order[low:high]
+                present[at] = self._read_from(int(which[low]), places[at], out, at)
+        out[~present] = np.nan  # never to be mistaken for a vector
+        return Rows(out, np.where(present, self._tokens(places), 0).astype(np.uint32), present)
+
+    def serve(self, whole: np.ndarray, max_length: int) -> Rows:
+        """The vectors of the texts with keys `whole` (n, 2); looks a second time for what moved or failed its check."""
+        rows = self.read(self.find(whole, max_length).places)
+        if not rows.present.all():
+            self.refresh()
+            if rows.vectors.shape[1] != (self.dim or 0):  # the first shard has just come
+                rows = self.read(self.find(whole, max_length).places)
+            again = np.flatnonzero(~rows.present)
+            found = self.find(whole[again], max_length)
+            more = self.read(found.places)
+            rows.vectors[again], rows.tokens[again], rows.present[again] = more.vectors, more.tokens, more.present
+        self._touch()
+        return rows
+
+    def encode_seconds(self, places: np.ndarray) -> float:
+        """What the rows at `places` cost to encode: the seconds of their shards, divided by tokens fed."""
+        places = np.asarray(places, np.int64)
+        places = places[places >= 0]
+        which = self._shard_numbers(places)
+        total = 0.0
+        for number in np.unique(which).tolist():
+            shard, start = self.shards[number], int(self._starts[number])
+            work = np.minimum(self.index.tokens[start : start + shard.rows], shard.max_length).astype(float) + 1
+            total += shard.seconds * float(work[places[which == number] - start].sum() / work.sum())
+        return total
+
+    # adding
+
+    def commit(
+        self, whole: np.ndarray, tokens: np.ndarray, vectors: np.ndarray, seconds: float, max_length: int
+    ) -> Shard | None:
+        """Publish texts with keys `whole` (n, 2), full token counts (n,) and vectors (n, d) as one shard.
+
+        `seconds`: what they cost to encode; `max_length`: what they were cut to. None if there are no rows.
+        Raises UserError if a vector is not finite or does not fit the dtype, if the disk is full, or if the folder
+        cannot be written; nothing that was committed before is touched.
+        """
+        cut = np.ones(len(whole), bool) if self.by_length else np.asarray(tokens) > max_length
+        stored = np.where(cut[:, None], cut_keys(whole, max_length), whole)
+        return self.put(stored, tokens, vectors, seconds, max_length)
+
+    def put(
+        self, stored: np.ndarray, tokens: np.ndarray, vectors: np.ndarray, seconds: float, max_length: int
+    ) -> Shard | None:
+        """`commit` under keys that are used as they are."""
+        vectors = np.asarray(vectors)
+        if not len(stored):
+            return None
+        assert stored.shape == (len(vectors), 2), "a key a vector"
+        assert len(tokens) == len(vectors), "a token count a vector"
+        if vectors.shape[1:] != (self.dim or vectors.shape[1],):
+            raise UserError(self._wrong_width(vectors.shape[1]))
+        with np.errstate(over="ignore"):
+            kept = np.ascontiguousarray(vectors, DTYPES[self.dtype or "float32"][1])
+        if not np.isfinite(kept).all():
+            raise UserError(self._not_finite(vectors))
+        stored, tokens = np.ascontiguousarray(stored, "<u8"), np.ascontiguousarray(tokens, "<u4")
+        payload, shard = pack(self.folder.name, stored, tokens, kept, seconds, max_length)
+        shard = replace(shard, path=self.folder / shard.path)
+        try:
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                sync(self.folder.parent)
+            publish(shard.path, payload)
+        except OSError as error:
+            raise UserError(self._not_written(error)) from error
+        self._register(shard, self.index.add(stored, tokens))
+        return shard
+
+    def writer(self, max_length: int, rows: int = SHARD_ROWS, seconds: float = SHARD_SECONDS) -> Writer:
+        """Gathers rows into shards that close after `rows` rows or `seconds` seconds."""
+        return Writer(self, max_length, rows, seconds)
+
+    # for upkeep
+
+    def places_of(self, shard: Shard) -> np.ndarray:
+        """Places (rows,) of a shard's rows."""
+        start = int(self._starts[self.shards.index(shard)])
+        return np.arange(start, start + shard.rows)
+
+    def shards_of(self, places: np.ndarray) -> list[Shard]:
+        """The shards in which `places` (n,) lie, each once."""
+        return [self.shards[number] for number in np.unique(self._shard_numbers(places)).tolist()]
+
+    def is_whole(self, shard: Shard) -> bool:
+        """Whether no byte of the shard's file has changed; quarantines it otherwise."""
+        with self._distrust(shard.path):
+            check_name(shard)
+        return shard.path.name in self._numbers
+
+    def remove(self, shard: Shard) -> bool:
+        """Delete a shard; False if it was gone. Raises UserError if it cannot be deleted."""
+        if shard.path.name not in self._numbers:
+            return False
+        self._forget(shard.path.name)
+        try:
+            shard.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{shard.path}: cannot delete ({error.strerror}); mend its permissions") from error
+        return True
+
+    # inside
+
+    def _shard_numbers(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._starts, places, "right") - 1
+
+    def _tokens(self, places: np.ndarray) -> np.ndarray:
+        """Token counts (n,) uint32 at places (n,); 0 where absent."""
+        if not self.index.size:
+            return np.zeros(len(places), np.uint32)
+        return np.where(places >= 0, self.index.tokens[np.maximum(places, 0)], 0).astype(np.uint32)
+
+    def _touch(self) -> None:
+        """Remember that the folder was used now: the time stamp of its card."""
+        with contextlib.suppress(OSError):  # no card, or a cache that may only be read
+            os.utime(self.folder / ABOUT)
+
+    def _listing(self) -> set[str]:
+        try:
+            with os.scandir(self.folder) as entries:
+                return {e.name for e in entries if e.name.endswith(SUFFIX) and e.name[0] != "." and e.is_file()}
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot read ({error.strerror}); choose another --cache") from error
+
+    def _register(self, shard: Shard, start: int) -> None:
+        self.dim, self.dtype = self.dim or shard.dim, self.dtype or shard.dtype
+        self._numbers[shard.path.name] = len(self.shards)
+        self.shards.append(shard)
+        self._starts = np.append(self._starts, start)
+
+    def _forget(self, name: str) -> None:
+        number = self._numbers.pop(name)
+        self.index.remove(int(self._starts[number]), self.shards[number].rows)
+
+    def _read_from(self, number: int, places: np.ndarray, out: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Read ascending `places` (m,) of one shard into `out[at]`; which of them (m,) hold what was written."""
+        shard, start = self.shards[number], int(self._starts[number])
+        holds = np.zeros(len(places), bool)
+        if shard.path.name not in self._numbers:
+            return holds
+        with self._distrust(shard.path):
+            holds = read_rows(shard, places - start, self.index.keys[places], self.index.tokens[places], out, at)
+            if not holds.all():
+                raise DamagedError(f"{len(holds) - int(holds.sum())} of {len(holds)} rows that were read have changed")
+        return holds
+
+    @contextlib.contextmanager
+    def _distrust(self, path: Path) -> Iterator[None]:
+        """Within this, a damaged shard is quarantined and forgotten, and one that is gone is forgotten."""
+        try:
+            yield
+        except FileNotFoundError:
+            if path.name in self._numbers:
+                self._forget(path.name)
+        except DamagedError as error:
+            if path.name in self._numbers:
+                self._forget(path.name)
+            self._quarantine(path, str(error))
+
+    def _quarantine(self, path: Path, reason: str) -> None:
+        aside = self.folder / QUARANTINE / path.name
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                aside = aside.with_name(f"{path.stem}-{secrets.token_hex(4)}{SUFFIX}")
+            os.rename(path, aside)
+            log.warning("%s: %s; moved to %s/, its rows will be encoded again", path, reason, QUARANTINE)
+        except FileNotFoundError:
+            pass  # another process was faster
+        except OSError as error:
+            self.refused.add(path.name)
+            log.warning("%s: %s; not served (cannot be moved away: %s)", path, reason, error.strerror)
+
+    def _wrong_width(self, dim: int) -> str:
+        return f"{self.folder}: vectors of {dim} numbers, not {self.dim}; use another --cache"
+
+    def _not_finite(self, vectors: np.ndarray) -> str:
+        if np.isfinite(vectors).all():
+            return f"{self.folder}: vectors too large for {self.dtype or 'float32'}; keep them as float32"
+        return f"{self.folder}: the encoder gave vectors that are not finite; try --precision float32"
+
+    def _not_written(self, error: OSError) -> str:
+        kept = f"{self.rows:,} rows committed before are kept"
+        if error.errno in FULL:
+            return f"{self.folder}: disk full ({error.strerror}), {kept}; free some space or choose another --cache"
+        return f"{self.folder}: cannot write ({error.strerror or error}), {kept}; choose another --cache"
+
+
+class Writer:
+    """Gathers rows into shards; leaving the `with` commits the last one, also when the user interrupts."""
+
+    def __init__(self, store: Store, max_length: int, rows: int, seconds: float):
+        assert rows > 0, "a shard holds at least a row"
+        self.store, self.max_length, self.rows, self.seconds = store, max_length, rows, seconds
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._pending, self._spent, self._since = 0, 0.0, 0.0
+
+    def add(self, whole: np.ndarray, tokens: np.ndarray, vectors: np.ndarray, seconds: float) -> None:
+        """Keys (n, 2), full token counts (n,) and vectors (n, d) of one batch that took `seconds` to encode.
+
+        Raises what `Store.commit` raises, when the shard closes.
+        """
+        assert len(whole) == len(tokens) == len(vectors), "a key, a token count and a vector each"
+        if not self._parts:
+            self._since = time.monotonic() - seconds
+        self._parts.append((whole, tokens, vectors))
+        self._pending += len(whole)
+        self._spent += seconds
+        if self._pending >= self.rows or time.monotonic() - self._since >= self.seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what was gathered, now."""
+        if self._parts:
+            whole, tokens, vectors = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+            self.store.commit(whole, tokens, vectors, self._spent, self.max_length)
+            self._parts, self._pending, self._spent = [], 0, 0.0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.flush()

@@ -1,0 +1,247 @@
+"""Looking after the cache: what it holds, whether it is sound, and putting it in order beside running writers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, log, silent
+from pipeline.store import ABOUT, QUARANTINE, SHARD_ROWS, Store
+from pipeline.store.index import Index
+from pipeline.store.shard import DRAFT, SUFFIX, DamagedError, Shard, publish, read_header
+from pipeline.store.sharing import CLAIM
+
+DAY = 86400.0
+TEMPORARY = (DRAFT, CLAIM)
+CARDS = (ABOUT, "timing.json")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One folder of the cache, as `cache ls` shows it."""
+
+    folder: Path
+    about: dict[str, Any]  # encoder, pooling, engine, precision, ... in human words; {} if nobody wrote it
+    shards: int
+    rows: int
+    bytes: int
+    last_used: float | None  # seconds since 1970
+    quarantined: int
+    drafts: int
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What `verify` found in one folder."""
+
+    folder: Path
+    shards: int  # sound
+    rows: int  # in sound shards
+    damaged: tuple[str, ...]  # now in quarantine
+    saved: int  # sound rows of damaged shards, written again
+    foreign: tuple[str, ...]  # not ours; left alone
+    drafts: tuple[str, ...]  # left by processes that were killed, or being written now
+
+    @property
+    def sound(self) -> bool:
+        return not self.damaged
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` did to one folder."""
+
+    folder: Path
+    duplicates: int  # rows that stood twice
+    replaced: int  # shards that were merged into others
+    written: int  # shards that were written for them
+    bytes_freed: int
+    litter: tuple[str, ...]  # quarantined files, drafts and claims that were deleted
+
+
+def describe(folder: Path, about: Mapping[str, Any]) -> None:
+    """Say once what the folder holds (encoder, pooling, engine, precision, dim), for people.
+
+    Raises UserError if the folder cannot be written.
+    """
+    if (Path(folder) / ABOUT).exists():
+        return
+    created = {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        publish(Path(folder) / ABOUT, json.dumps({**about, **created}, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write ({error.strerror or error}); choose another --cache") from error
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What `describe` wrote; empty if nobody did, or if it cannot be read."""
+    try:
+        found = json.loads((Path(folder) / ABOUT).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def folders(cache: Path) -> list[Path]:
+    """The stores in a cache: folders with a card or with shards of their own."""
+    try:
+        below = sorted(entry for entry in Path(cache).iterdir() if entry.is_dir() and entry.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{cache}: cannot read ({error.strerror}); choose another --cache") from error
+    return [folder for folder in below if (folder / ABOUT).exists() or next(headers(folder), None)]
+
+
+def headers(folder: Path) -> Iterator[Shard]:
+    """The shards of a folder by their headers alone; what is damaged is left out, and left alone."""
+    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+        with contextlib.suppress(DamagedError, FileNotFoundError, UserError):
+            yield read_header(path, folder.name)
+
+
+def holdings(cache: Path) -> list[Holding]:
+    """What the cache holds, last used first. Reads headers and cards only."""
+    found = []
+    for folder in folders(cache):
+        shards = list(headers(folder))
+        stamps = [path.stat().st_mtime for path in (folder / ABOUT, *(s.path for s in shards)) if path.exists()]
+        found.append(
+            Holding(
+                folder=folder,
+                about=about(folder),
+                shards=len(shards),
+                rows=sum(shard.rows for shard in shards),
+                bytes=sum(shard.size for shard in shards),
+                last_used=max(stamps, default=None),
+                quarantined=len(_names(folder / QUARANTINE)),
+                drafts=sum(name.startswith(DRAFT) for name in _names(folder)),
+            )
+        )
+    return sorted(found, key=lambda holding: -(holding.last_used or 0.0))
+
+
+def verify(folder: Path, progress: Progress = silent) -> Checkup:
+    """Check every byte of every shard: the file against its name, the columns against the header, each row against
+    its check. What is damaged is quarantined; its sound rows are written again.
+
+    Raises UserError if the folder cannot be read.
+    """
+    folder = Path(folder)
+    before = set(_names(folder / QUARANTINE))
+    store = Store(folder)
+    shards, saved = store.present_shards, 0
+    total = sum(shard.size for shard in shards)
+    done = 0
+    for shard in shards:
+        places = store.places_of(shard)
+        rows = store.read(places)
+        if not (rows.present.all() and store.is_whole(shard)):
+            try:
+                saved += _write_again(store, places[rows.present], rows.vectors[rows.present])
+            except UserError as error:  # a cache that may only be read is checked all the same
+                log.warning("%s", error)
+        done += shard.size
+        progress("verify", done, total)
+    here = _names(folder)
+    ours = {shard.path.name for shard in store.present_shards} | {*CARDS, QUARANTINE}
+    return Checkup(
+        folder=folder,
+        shards=len(store.present_shards),
+        rows=store.rows,
+        damaged=tuple(sorted((set(_names(folder / QUARANTINE)) - before) | store.refused)),
+        saved=saved,
+        foreign=tuple(name for name in here if name not in ours and not name.startswith(TEMPORARY)),
+        drafts=tuple(name for name in here if name.startswith(DRAFT)),
+    )
+
+
+def prune(folder: Path, litter: bool = False, progress: Progress = silent) -> Pruned:
+    """Merge small shards and drop rows that stand twice, safely beside writers, readers and other prunes.
+
+    A shard is deleted only after each of its rows stands in a shard that this call has written. `litter`: also delete
+    what lies in quarantine, and drafts and claims, if older than a day.
+    Raises UserError if the folder cannot be written.
+    """
+    folder = Path(folder)
+    store = Store(folder)
+    before, written, replaced = store.bytes, 0, 0
+    duplicates, group = _to_rewrite(store)
+    kept, waiting = Index(), []  # keys that this call has written; shards whose rows are gathered, not yet written
+    places: list[np.ndarray] = []
+    vectors: list[np.ndarray] = []
+    for done, shard in enumerate(group, 1):
+        own = store.places_of(shard)
+        rows = store.read(own)
+        own, found = own[rows.present], rows.vectors[rows.present]
+        keys = store.index.keys[own]
+        new = kept.find(keys) < 0  # not written before, by this call
+        first = kept.add(keys, store.index.tokens[own])
+        new &= kept.find(keys) == np.arange(first, first + len(own))  # nor twice in one shard
+        places.append(own[new])
+        vectors.append(found[new])
+        waiting.append(shard)
+        if sum(map(len, places)) >= SHARD_ROWS or done == len(group):
+            written += bool(_write_again(store, np.concatenate(places), np.concatenate(vectors)))
+            replaced += sum(store.remove(shard) for shard in waiting)
+            places, vectors, waiting = [], [], []
+        progress("prune", done, len(group))
+    swept = _sweep(folder) if litter else ()
+    return Pruned(folder, duplicates, replaced, written, before - store.bytes, swept)
+
+
+def _to_rewrite(store: Store) -> tuple[int, list[Shard]]:
+    """Rows that stand twice, and the shards to rewrite: those with such rows, and small ones if there are two."""
+    shards = store.present_shards
+    small = {shard.path.name for shard in shards if shard.rows < SHARD_ROWS // 2}
+    wanted, duplicates = small if len(small) > 1 else set(), 0
+    for shard in shards:
+        own = store.places_of(shard)
+        first = store.index.find(store.index.keys[own])
+        twice = first != own
+        if twice.any():
+            duplicates += int(twice.sum())
+            wanted = wanted | {shard.path.name} | {s.path.name for s in store.shards_of(first[twice])}
+    return duplicates, [shard for shard in shards if shard.path.name in wanted]
+
+
+def _write_again(store: Store, places: np.ndarray, vectors: np.ndarray) -> int:
+    """Publish rows at `places` (n,), with their vectors (n, d), as a new shard; how many."""
+    if len(places):
+        longest = max(shard.max_length for shard in store.shards_of(places))
+        cost = store.encode_seconds(places)
+        store.put(store.index.keys[places], store.index.tokens[places], vectors, cost, longest)
+    return len(places)
+
+
+def _sweep(folder: Path) -> tuple[str, ...]:
+    """Delete drafts, claims and quarantined files that are older than a day."""
+    gone = []
+    paths = [folder / name for name in _names(folder) if name.startswith(TEMPORARY)]
+    paths += [folder / QUARANTINE / name for name in _names(folder / QUARANTINE)]
+    for path in paths:
+        try:
+            if time.time() - path.stat().st_mtime > DAY:
+                path.unlink()
+                gone.append(path.name)
+        except OSError as error:
+            log.warning("%s: cannot delete (%s)", path, error.strerror)
+    return tuple(gone)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot read ({error.strerror}); choose another --cache") from error
