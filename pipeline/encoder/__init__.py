@@ -14,7 +14,8 @@ import numpy as np
 from pipeline import UserError, choose, log
 from pipeline.batching import TOKEN_BUDGET, TokenBatch
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, EncoderSpec, locate, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, Choice, Hardware, choice, hardware, signal_stack_kept
+from pipeline.encoder.hardware import PRECISIONS, Choice, Hardware, choice, signal_stack_kept
+from pipeline.encoder.hardware import hardware as this_machine
 from pipeline.encoder.int8 import calibration_of
 from pipeline.encoder.openvino_engine import OpenVinoEngine
 from pipeline.encoder.tokens import Tokenizer, Tokens, tokenizer
@@ -34,7 +35,6 @@ __all__ = [
     "Tokens",
     "calibration_of",
     "choice",
-    "hardware",
     "locate",
     "open_encoder",
     "parts",
@@ -168,7 +168,7 @@ def open_encoder(
     chosen = choice(engine, precision, effort.device)
     if "auto" in (engine, precision, effort.device):
         log.info(f"encoding with {chosen.engine} in {chosen.precision} on {chosen.device}: {chosen.reason}")
-    threads = effort.threads or hardware().cores
+    threads = effort.threads or this_machine().cores
     make = choose(ENGINES, chosen.engine, "engine")
     asked = (checkpoint, parts(poolings), chosen.precision, chosen.device, threads, Path(cache))
     running = make(*asked, texts=texts, recalibrate=recalibrate)
