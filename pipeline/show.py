@@ -264,7 +264,7 @@ def _profile(values: Sequence[Any]) -> Iterator[Any]:
 
 SHOWN = {
     "Profile": _profile,
-    "Extraction": _extraction,
+    "Extracted": _extraction,
     "Run": _runs,
     "Outcome": _comparison,
 }

@@ -104,6 +104,19 @@ def test_extract_then_fit_then_predict(run, reviews, tmp_path, tiny_distilbert):
     np.testing.assert_allclose(of_test, told.proba[:, 1], atol=2e-3)
 
 
+def test_people_get_tables(run, reviews, tmp_path):
+    code, out, _ = run("extract", *names(reviews))
+    assert code == 0
+    assert "300 of 300 different texts; 0 from cache" in out
+    code, out, _ = run("fit-lr", *names(reviews), "--runs", tmp_path / "runs")
+    assert code == 0
+    assert "macro f1" in out
+    assert str(tmp_path / "runs") in out.replace("\n", "")
+    assert cli.main(["cache", "ls", "--cache", str(tmp_path / "cache")]) == 0
+    assert cli.main(["cache", "verify", "--cache", str(tmp_path / "cache")]) == 0
+    assert cli.main(["cache", "prune", "--cache", str(tmp_path / "cache")]) == 0
+
+
 def test_smote_is_imbalance_smote(run, reviews, tmp_path):
     one = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--smote", "--json")[1])
     other = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--imbalance", "smote", "--json")[1])

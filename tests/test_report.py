@@ -396,7 +396,7 @@ def test_specifications_are_valid_vega_lite(page):
 
 
 def test_colours_are_the_pages_own_variables(page):
-    style = (Path(charts.__file__).parent.parent / "templates" / "report.css").read_text("utf-8")
+    style = (Path(charts.__file__).parent / "templates" / "report.css").read_text("utf-8")
     used = set(re.findall(r"var\((--[\w-]+)\)", json.dumps(page.given) + style))
     defined = set(re.findall(r"(--[\w-]+):", style))
     assert used - {"--weight", "--hue"} <= defined
