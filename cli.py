@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
-import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -15,232 +14,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import UserError
+from pipeline.options import (
+    FOLDER,
+    Command,
+    cache_option,
+    effort_options,
+    encoder_options,
+    json_option,
+    linear_options,
+    place_options,
+    search_options,
+    seeds_option,
+    several,
+    source_options,
+    tuning_options,
+)
 
 if TYPE_CHECKING:
     from pipeline.contenders import Task
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
-    from pipeline.finetune import FineTuneSettings
-    from pipeline.linear import LinearSettings
-
-Command = Callable[..., Any]
-Options = dict[str, Callable[[Command], Command]]
-
-
-# ── options: a bundle of them becomes one value ─────────────────────────────────────────────────────────────────────
-
-
-def bundle(name: str, options: Options, build: Callable[..., Any]) -> Callable[[Command], Command]:
-    """Decorator: hand `options` over as the one argument `name`, made by `build`."""
-
-    def decorate(function: Command) -> Command:
-        @functools.wraps(function)
-        def bundled(**values: Any) -> Any:
-            mine = {key: values.pop(key) for key in options}
-            return function(**values, **{name: build(**mine)})
-
-        wrapper: Command = bundled
-        for option in reversed(options.values()):
-            wrapper = option(wrapper)
-        return wrapper
-
-    return decorate
-
-
-def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Option callback: `a,b` → ('a', 'b'), each through `kind`; None stays None."""
-
-    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
-        if value is None:
-            return None
-        try:
-            return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError as error:
-            raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
-
-    return parse
-
-
-def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Option callback: `auto` → None, anything else through `kind`, which must be above zero."""
-
-    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-        if value is None or value == "auto":
-            return None
-        try:
-            number = kind(value)
-        except ValueError:
-            number = 0
-        if not number > 0:
-            raise click.BadParameter(f"'{value}' is neither auto nor a number above 0", param=parameter)
-        return number
-
-    return parse
-
-
-def _source(**values: Any) -> SourceOptions:
-    from pipeline.data import SourceOptions
-
-    return SourceOptions(**values)
-
-
-def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
-    from pipeline.encoder import EncoderSpec
-
-    return tuple(EncoderSpec(name=name, **values) for name in encoder)
-
-
-def _effort(**values: Any) -> Effort:
-    from pipeline.encoder import Effort
-
-    return Effort(**values)
-
-
-def _linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
-    from pipeline.linear import LinearSettings
-
-    if smote and imbalance:
-        raise click.UsageError("--smote is --imbalance smote; pass one of the two")
-    kinds = ("smote",) if smote else imbalance or ("none",)
-    return tuple(LinearSettings(imbalance=kind, **values) for kind in kinds)
-
-
-def _tuning(**values: Any) -> FineTuneSettings:
-    from pipeline.finetune import FineTuneSettings
-
-    return FineTuneSettings(**values)
-
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-
-source_options = bundle(
-    "source",
-    {
-        "source": click.argument("source"),
-        "text": click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for pairs."),
-        "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
-        "train": click.option("--train", metavar="NAME", help="Split to learn from."),
-        "validation": click.option("--validation", metavar="NAME", help="Split to choose settings on."),
-        "test": click.option("--test", metavar="NAME", help="Split to judge on."),
-        "limit": click.option("--limit", metavar="N|P%", help="Only so many rows a split (seeded, stratified)."),
-        "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
-        "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
-        "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
-        "seed": click.option("--seed", default=42, show_default=True, help="Seed of everything random."),
-    },
-    _source,
-)
-encoder_options = bundle(
-    "encoders",
-    {
-        "encoder": click.option(
-            "--encoder",
-            default="distilbert-base-uncased",
-            show_default=True,
-            callback=several(),
-            metavar="NAME[,NAME]",
-            help="Hub name, local folder, or minilm (packaged, needs no network).",
-        ),
-        "revision": click.option("--revision", metavar="REV", help="Tag, branch or commit on the Hub."),
-        "pooling": click.option(
-            "--pooling",
-            default="cls",
-            show_default=True,
-            callback=several(),
-            metavar="cls|mean|max",
-            help="Token vectors → text vector; a,b makes both, a+b concatenates.",
-        ),
-        "max_length": click.option(
-            "--max-length",
-            default="auto",
-            show_default=True,
-            callback=auto(int),
-            metavar="auto|N",
-            help="Tokens at which a text is cut; auto is the encoder's own limit.",
-        ),
-        "precision": click.option(
-            "--precision", default="auto", show_default=True, metavar="auto|fp32|bf16|fp16|int8", help="Of the encoder."
-        ),
-        "engine": click.option(
-            "--engine", default="auto", show_default=True, metavar="auto|torch|openvino", help="What runs it."
-        ),
-    },
-    _encoders,
-)
-effort_options = bundle(
-    "effort",
-    {
-        "device": click.option(
-            "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|mps", help="Where it runs."
-        ),
-        "threads": click.option(
-            "--threads", type=click.IntRange(1), help="Processor threads (default: all there are)."
-        ),
-    },
-    _effort,
-)
-search: Options = {
-    "C": click.option("--C", "C", callback=several(float), metavar="A,B,…", help="Grid of C (default: found)."),
-    "folds": click.option("--folds", default=5, show_default=True, type=click.IntRange(2), help="Folds that choose C."),
-}
-imbalance: Options = {
-    "smote": click.option("--smote", is_flag=True, help="Oversample with SMOTE, inside the folds only."),
-    "imbalance": click.option(
-        "--imbalance",
-        callback=several(),
-        metavar="KIND[,KIND]",
-        help="none, balanced, smote, smote-minority, over or auto.",
-    ),
-}
-search_options = bundle("linear", search, _linear)
-linear_options = bundle("linear", imbalance | search, _linear)
-tuning_options = bundle(
-    "tuning",
-    {
-        "epochs": click.option(
-            "--epochs", default=3, show_default=True, type=click.IntRange(1), help="Passes over train."
-        ),
-        "batch_size": click.option(
-            "--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Rows a step."
-        ),
-        "learning_rate": click.option(
-            "--learning-rate",
-            default="auto",
-            show_default=True,
-            callback=auto(float),
-            metavar="auto|X",
-            help="auto tries 2e-5, 5e-5 and 1e-4 in short runs, judged on validation.",
-        ),
-        "weight_decay": click.option("--weight-decay", default=0.01, show_default=True, type=float, help="Of AdamW."),
-    },
-    _tuning,
-)
-
-
-def place(**folders: Path) -> dict[str, Path]:
-    """Where things lie, as the task wants it."""
-    return folders
-
-
-place_options = bundle(
-    "place",
-    {
-        "cache": click.option(
-            "--cache", default="cache", show_default=True, type=FOLDER, help="Folder of the vectors."
-        ),
-        "runs": click.option("--runs", default="runs", show_default=True, type=FOLDER, help="Folder of the runs."),
-    },
-    place,
-)
-cache_option = click.option("--cache", default="cache", show_default=True, type=FOLDER, help="Folder of the vectors.")
-runs_option = click.option("--runs", default="runs", show_default=True, type=FOLDER, help="Folder of the runs.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True})
 @click.version_option(package_name="probe-or-tune")
 def cli() -> None:
     """Is logistic regression on frozen [CLS] vectors good enough, or is it worth fine-tuning the encoder?
@@ -321,6 +119,7 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
 @encoder_options
 @effort_options
 @tuning_options
+@seeds_option
 @place_options
 @json_option
 def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **settings: Any) -> None:
@@ -339,20 +138,18 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
 @effort_options
 @search_options
 @tuning_options
+@seeds_option
 @place_options
 @click.option(
     "--contenders",
     default="majority,tfidf,lr,lr+smote,fine-tune",
-    show_default=True,
     callback=several(),
     metavar="NAME,…",
     help="Who takes part.",
 )
 @click.option("--only-existing", is_flag=True, help="Fit nothing: compare the runs that are there.")
-@click.option("--metric", default="accuracy", show_default=True, help="The one metric that the verdict rests on.")
-@click.option(
-    "--margin", default=0.01, show_default=True, type=click.FloatRange(0), help="Differences below it do not matter."
-)
+@click.option("--metric", default="accuracy", help="The one metric that the verdict rests on.")
+@click.option("--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter.")
 @click.option(
     "--report", "page", type=click.Path(dir_okay=False, path_type=Path), help="HTML page (default: in --runs)."
 )
@@ -414,7 +211,7 @@ def predict(
 @source_options
 @encoder_options
 @place_options
-@click.option("--metric", default="accuracy", show_default=True, help="The one metric that the verdict rests on.")
+@click.option("--metric", default="accuracy", help="The one metric that the verdict rests on.")
 @click.option("--out", "page", type=click.Path(dir_okay=False, path_type=Path), help="HTML page (default: in --runs).")
 @json_option
 def report(

@@ -23,7 +23,9 @@ from pipeline.encoder.tokens import tokenizer
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
 from pipeline.extract import Embedded, embed, missing_rows
-from pipeline.finetune import FineTuneSettings, fine_tune
+from pipeline.finetune import FineTuneSettings, check, fine_tune, fine_tune_seeds
+from pipeline.finetune.frozen import fit_frozen_head
+from pipeline.finetune.rates import row_passes
 from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
 from pipeline.run import Run
 
@@ -40,6 +42,7 @@ class Task:
     cache: Path = Path("cache")
     runs: Path = Path("runs")
     seed: int = 42
+    seeds: int = 1  # how many of them fine-tuning is repeated with
     progress: Progress = silent
 
 
@@ -72,32 +75,40 @@ def linear_runs(task: Task) -> list[Run]:
 
 def linear_run(task: Task, done: Embedded, spec: EncoderSpec, pooling: str, settings: LinearSettings) -> Run:
     """One logistic regression on vectors that are there; pooling 'auto' is chosen inside the folds."""
-    several = {name: done.matrices(name) for name in (AUTO_POOLINGS if pooling == "auto" else (pooling,))}
-    roles = list(task.dataset.roles)
-    vectors: dict[str, Any] = {role: {name: m[role].vectors for name, m in several.items()} for role in roles}
-    if pooling != "auto":
-        vectors = {role: several[pooling][role].vectors for role in roles}
-    batch, single = done.ms_per_text()
-    shelf = done.extracted.shelf
-    told = {
-        "encoder": spec.name,
-        "revision": spec.revision,
-        "pooling": pooling,
-        "max_length": done.checkpoint.max_length,
-        "engine": shelf.choice.engine,
-        "precision": shelf.choice.precision,
-        "text_parts": len(task.dataset.text_columns),
-    }
+    vectors: dict[str, Any]
+    if pooling == "auto":
+        several = {name: done.matrices(name) for name in AUTO_POOLINGS}
+        vectors = {role: {name: found[role].vectors for name, found in several.items()} for role in task.dataset.roles}
+    else:
+        vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
     return fit_lr(
         vectors,
         task.dataset,
         done.checkpoint.checkpoint_digest,
-        told,
+        told_of(task, done, spec, pooling),
         replace(settings, seed=task.seed),
         task.runs,
-        EncodingFacts(done.seconds(), done.encoder_mb(), batch, single),
+        facts_of(done),
         task.progress,
     )
+
+
+def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict[str, Any]:
+    """What a run on vectors says of them, so that prediction can make the same ones."""
+    return {
+        "encoder": spec.name,
+        "revision": spec.revision,
+        "pooling": pooling,
+        "max_length": done.checkpoint.max_length,
+        "engine": done.extracted.shelf.choice.engine,
+        "precision": done.extracted.shelf.choice.precision,
+        "text_parts": len(task.dataset.text_columns),
+    }
+
+
+def facts_of(done: Embedded) -> EncodingFacts:
+    """What encoding costs, for a run on vectors to add to its own."""
+    return EncodingFacts(done.seconds(), done.encoder_mb(), *done.ms_per_text())
 
 
 AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
@@ -109,11 +120,39 @@ def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
 
 
 def tuned_runs(task: Task) -> list[Run]:
-    """The whole encoder, fine-tuned, for each encoder."""
-    settings = replace(task.tuning, seed=task.seed)
-    return [
-        fine_tune(task.dataset, locate(spec), settings, task.effort, task.runs, task.progress) for spec in task.encoders
-    ]
+    """The whole encoder, some of its layers, or a head on frozen vectors, for each encoder and seed."""
+    check(task.tuning)
+    if task.tuning.freeze:
+        return frozen_runs(task)
+    runs: list[Run] = []
+    for spec in task.encoders:
+        wish = spec.precision if spec.precision in ("fp32", "bf16", "fp16") else "auto"
+        settings = replace(task.tuning, seed=task.seed, precision=wish)
+        rest = (task.effort, task.runs, task.progress)
+        if task.seeds > 1:
+            runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds).runs
+        else:
+            runs.append(fine_tune(task.dataset, locate(spec), settings, *rest))
+    return runs
+
+
+def frozen_runs(task: Task) -> list[Run]:
+    """A torch head on cached vectors, for each encoder and pooling: one extraction, however many epochs."""
+    settings = replace(task.tuning, seed=task.seed, freeze=True)
+    runs = []
+    for spec in task.encoders:
+        done = embed(task.dataset, replace(spec, pooling=parts(spec.pooling)), task.effort, task.cache, task.progress)
+        for pooling in spec.pooling:
+            vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
+            digest, told = done.checkpoint.checkpoint_digest(pooling), told_of(task, done, spec, pooling)
+            rest = (settings, task.runs, facts_of(done), task.progress)
+            runs.append(fit_frozen_head(vectors, task.dataset, digest, told, *rest))
+    return runs
+
+
+def scratch_runs(task: Task) -> list[Run]:
+    """The same architecture with random weights: what pretraining buys is seen against it."""
+    return tuned_runs(replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False)))
 
 
 def majority_runs(task: Task) -> list[Run]:
@@ -139,7 +178,6 @@ def resampled(imbalance: str) -> Callable[[Task], list[Run]]:
 # ── how long it takes ───────────────────────────────────────────────────────────────────────────────────────────────
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
-SEARCH_ROWS = 3_000  # what a short run of the learning-rate search sees, three of them
 ENCODE_EFFICIENCY, TRAIN_EFFICIENCY = 1.4, 0.8  # of the float32 matrix-product rate; bfloat16 lifts the first above 1
 
 
@@ -198,9 +236,7 @@ def _resampled_seconds(job: Job) -> float:
 
 
 def _tuning_seconds(job: Job) -> float:
-    passes = job.rows * job.task.tuning.epochs
-    if job.task.tuning.learning_rate is None:
-        passes += 3 * min(job.rows, SEARCH_ROWS)
+    passes = row_passes(job.rows, job.task.tuning) * job.task.seeds
     return passes * job.tokens * TRAIN_PASSES * job.token_cost / (job.rate * TRAIN_EFFICIENCY) + 10
 
 
@@ -222,7 +258,9 @@ CONTENDERS: dict[str, Contender] = {
         f"lr+{kind}": Contender(resampled(kind), _resampled_seconds, True, f"the same, imbalance: {kind}")
         for kind in ("balanced", "smote", "smote-minority", "over", "auto")
     },
+    "frozen-head": Contender(frozen_runs, lambda job: 5 + 1e-4 * job.rows, True, "a torch head on frozen vectors"),
     "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned"),
+    "from-scratch": Contender(scratch_runs, _tuning_seconds, says="the same architecture with random weights"),
 }
 
 

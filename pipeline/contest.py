@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import UserError, listed, log
 from pipeline.compare import Comparison, compare
 from pipeline.contenders import CONTENDERS, Task, chosen, estimates, profile_of
+from pipeline.encoder import locate
 from pipeline.encoder.hardware import cpu_name, hardware
+from pipeline.extract.shelf import shelf_of
 from pipeline.report import write_report
 from pipeline.run import Run, runs_of
+from pipeline.store import keys
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,19 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     judged = profile.splits[task.dataset.roles["test"]]
     comparison = compare(runs, metric=rules.metric, margin=rules.margin, truncated_share=judged.truncated_share)
     page = rules.page or Path(runs[0].folder or task.runs).parent / "report.html"
-    write_report(page, comparison, runs, profile, task.dataset, command=command, machine=machine())
+    vectors = judged_vectors(task)
+    write_report(page, comparison, runs, profile, task.dataset, vectors, command=command, machine=machine())
     return Outcome(comparison, page)
+
+
+def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
+    """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
+    spec = task.encoders[0]
+    whole = keys(task.dataset.test.texts)
+    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
+    if not shelf.holds(whole):
+        return None
+    return {pooling: shelf.serve(whole, pooling).vectors for pooling in shelf.stores}
 
 
 def machine() -> dict[str, Any]:
@@ -81,8 +97,9 @@ def fitted(task: Task, rules: Rules) -> list[Run]:
         log.info(line)
     runs: list[Run] = []
     for row in chosen(rules.contenders).values():
-        task.progress("contenders", len(runs), None)
-        runs += row.fit(task)
+        for run in row.fit(task):
+            log.info("%s: %s", run.kind, run.folder)
+            runs.append(run)
     return runs
 
 

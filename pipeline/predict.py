@@ -27,7 +27,7 @@ from pipeline.encoder.checkpoint import EncoderSpec, locate, parts
 from pipeline.encoder.hardware import choice
 from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune import load_finetuned
-from pipeline.linear.probe import LinearModel
+from pipeline.finetune.frozen import load_frozen
 from pipeline.run import Run
 
 CHUNK = 1024  # texts that are sorted by length and encoded together
@@ -231,7 +231,7 @@ class Probe:
     """A linear model on the vectors of a frozen encoder."""
 
     def __init__(self, run: Run, effort: Effort, cache: Path) -> None:
-        self.model = LinearModel.load(run.model_folder)
+        self.model = load_frozen(run.model_folder)  # the same format holds a logistic regression
         asked = run.settings
         spec = EncoderSpec(
             asked["encoder"],
@@ -242,7 +242,12 @@ class Probe:
             precision="int8" if asked["precision"] == "int8" else "auto",
         )
         self.checkpoint = locate(spec)
-        self.model.check(self.checkpoint.checkpoint_digest(self.model.pooling), run.class_names)
+        here_digest = self.checkpoint.checkpoint_digest(self.model.pooling)
+        if self.model.checkpoint_digest != here_digest or self.model.class_names != run.class_names:
+            raise UserError(
+                f"--encoder {asked['encoder']}: not the checkpoint that {run.folder} was fitted on (it was "
+                f"{str(self.model.checkpoint_digest)[:8]}, this is {here_digest[:8]}); pass that one, or fit again"
+            )
         here = choice(spec.engine, spec.precision, effort.device)
         if here.precision != asked["precision"]:
             log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
@@ -275,5 +280,7 @@ OPENERS: dict[str, Callable[[Run, Effort, Path], Model]] = {
     "majority": lambda run, effort, cache: MajorityModel.load(run.model_folder),
     "tfidf": lambda run, effort, cache: TfidfModel.load(run.model_folder),
     "lr": Probe,
+    "frozen-head": Probe,
     "fine-tune": lambda run, effort, cache: load_finetuned(run, effort),
+    "from-scratch": lambda run, effort, cache: load_finetuned(run, effort),
 }

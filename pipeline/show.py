@@ -193,13 +193,15 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
         )
         for name in ("contender", "accuracy", "macro F1"):
             table.add_column(name)
-        for name in ("fit", "extract", "ms/text", "ms single", "model"):
-            table.add_column(name, justify="right")
+        costs = Table(title="costs", title_justify="left", box=None, pad_edge=False)
+        costs.add_column("contender")
+        for name in ("fit", "extract", "ms/text", "ms/text alone", "model"):
+            costs.add_column(name, justify="right")
         for c in comparison.contenders:
-            table.add_row(
-                Text(c.name, style="bold" if c.chosen else ""),
-                _interval(c.metrics["accuracy"]),
-                _interval(c.metrics["macro_f1"]),
+            name = Text(c.name, style="bold" if c.chosen else "")
+            table.add_row(name, _interval(c.metrics["accuracy"]), _interval(c.metrics["macro_f1"]))
+            costs.add_row(
+                name,
                 _seconds(c.cost.fit_seconds),
                 _seconds(c.cost.extract_seconds),
                 _number(c.cost.ms_per_text_batch, ".2f"),
@@ -207,6 +209,8 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
                 f"{_number(c.cost.model_mb, '.1f')} MB",
             )
         yield table
+        yield Text()
+        yield costs
         yield Text()
         pairs = Table(title=f"differences in {comparison.metric}", title_justify="left", box=None, pad_edge=False)
         for name in ("pair", "difference", "p (Holm)", "verdict"):

@@ -131,6 +131,31 @@ def test_a_list_means_several_runs(run, reviews, tmp_path):
     assert found["run"] == found["runs"][0]["run"]
 
 
+def test_a_frozen_head_is_a_run_that_predicts(run, reviews, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--freeze", "--epochs", "3", "--json"]
+    fitted = json.loads(run("fine-tune", *names(reviews), *rest)[1])
+    assert fitted["kind"] == "frozen-head"
+    words = ["predict", fitted["run"], "love the film", "--cache", tmp_path / "cache", "--device", "cpu"]
+    code, out, _ = run(*words, encoder=False)
+    assert code == 0
+    assert json.loads(out)["label"] in ("bad", "good")
+
+
+def test_pooling_auto_is_chosen_in_the_folds(run, reviews, tmp_path):
+    fitted = json.loads(run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--pooling", "auto", "--json")[1])
+    history = load_run(fitted["run"]).history
+    assert {h["pooling"] for h in history if h.get("what") == "pooling"} == {"cls", "mean", "cls+mean"}
+
+
+def test_an_unfrozen_layer_and_scratch_are_contenders(run, reviews, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--epochs", "1", "--learning-rate", "1e-3", "--json"]
+    assert json.loads(run("fine-tune", *names(reviews), *rest, "--unfreeze", "1")[1])["kind"] == "fine-tune+last-1"
+    assert json.loads(run("fine-tune", *names(reviews), *rest, "--from-scratch")[1])["kind"] == "from-scratch"
+    code, _, err = run("fine-tune", *names(reviews), *rest, "--from-scratch", "--freeze")
+    assert code == 1
+    assert "contradict" in err
+
+
 def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     rest = ["--runs", tmp_path / "runs", "--contenders", "majority,tfidf,lr,fine-tune", "--epochs", "1"]
     code, out, err = run("compare", *names(reviews), *rest, "--learning-rate", "1e-3", "--json")

@@ -46,6 +46,7 @@ class EncoderSpec:
     max_length: int | None = None  # tokens, special ones included; None: as many as the encoder takes
     precision: str = "auto"
     engine: str = "auto"
+    storage: str = "float32"  # what the vectors are kept as: float16 takes half the room and rounds them
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Extracted:
             "dim": self.checkpoint.vector_dim(first),
             "pooling": ",".join(self.spec.pooling),
             "precision": self.shelf.choice.precision,
+            "storage": self.shelf.storage,
             "engine": self.shelf.choice.engine,
             "device": self.shelf.choice.device,
             "max_length": self.checkpoint.max_length,

@@ -154,7 +154,7 @@ class Extractor:
         self.encoder = open_encoder(
             self.checkpoint, tuple(shelf.stores), wish.engine, wish.precision, effort, self.cache, texts
         )
-        self.shelf = shelf_for(self.encoder, self.cache)
+        self.shelf = shelf_for(self.encoder, self.cache, self.spec.storage)
         self.shelf.describe()
         self.done.setup_seconds = time.perf_counter() - started
 

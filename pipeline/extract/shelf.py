@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, log
+from pipeline import UserError, choose, log
 from pipeline.encoder import Effort, Encoder
 from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, parts, vectors_digest
 from pipeline.encoder.hardware import PRECISIONS, RUNS, Choice, choice
 from pipeline.encoder.int8 import calibration_of
 from pipeline.store import Found, Rows, Store, Writer
-from pipeline.store.shard import publish
+from pipeline.store.shard import DTYPES, publish
 from pipeline.store.upkeep import describe
 
 LEFT_PADDED = ("xlnet",)  # whose vectors depend on max_length even where it cuts nothing
@@ -27,9 +27,9 @@ TIMING = "timing.json"
 class SharedStore(Store):
     """A store that one thread looks up in while another one adds to it."""
 
-    def __init__(self, folder: Path, dim: int, by_length: bool) -> None:
+    def __init__(self, folder: Path, dim: int, dtype: str, by_length: bool) -> None:
         self.lock = threading.RLock()
-        super().__init__(folder, dim, by_length=by_length)
+        super().__init__(folder, dim, dtype, by_length)
 
     def refresh(self) -> int:
         with self.lock:
@@ -73,6 +73,7 @@ class Shelf:
     stores: dict[str, SharedStore]
     calibration: str | None = None
     cls_only: bool = False
+    storage: str = "float32"  # of the vectors on disk; they are always served as float32
 
     @property
     def max_length(self) -> int:
@@ -113,6 +114,7 @@ class Shelf:
                 "pooling": pooling,
                 "engine": self.choice.engine,
                 "precision": self.choice.precision,
+                "storage": self.storage,
                 "dim": self.checkpoint.dim,
             }
             describe(store.folder, about)
@@ -149,13 +151,13 @@ def shelf_of(
     What `auto` leaves open is settled by the folder that already holds all texts `whole` (n, 2), if there is one, and
     by the hardware otherwise.
 
-    Raises UserError if engine, precision and device do not go together.
+    Raises UserError if engine, precision and device do not go together, or if vectors are not kept as `spec` asks.
     """
     chosen = choice(spec.engine, spec.precision, effort.device)
     first = None
     calibration = calibration_of(checkpoint, parts(spec.pooling), cache) if chosen.precision == "int8" else None
     for other, cls_only in _candidates(checkpoint, spec, chosen):
-        shelf = shelf_at(checkpoint, spec.pooling, other, cls_only, cache, calibration)
+        shelf = shelf_at(checkpoint, spec.pooling, other, cls_only, cache, calibration, spec.storage)
         if whole is None or shelf.holds(whole):
             if other != chosen:
                 log.info(f"vectors from the cache: {other.engine}, {other.precision} (pass --precision for others)")
@@ -172,19 +174,26 @@ def shelf_at(
     cls_only: bool,
     cache: Path,
     calibration: str | None = None,
+    storage: str = "float32",
 ) -> Shelf:
-    """The folders for exactly this encoder, engine, precision and graph."""
+    """The folders for exactly this encoder, engine, precision, graph and storage.
+
+    Raises UserError for a storage that there is not.
+    """
+    choose(DTYPES, storage, "storage of vectors")
     by_length = checkpoint.config.get("model_type") in LEFT_PADDED
     stores = {}
     for part in parts(pooling):
-        name = vectors_digest(checkpoint, part, chosen.engine, chosen.precision, calibration, cls_only=cls_only)
-        stores[part] = SharedStore(Path(cache) / name, checkpoint.dim, by_length)
-    return Shelf(checkpoint, chosen, stores, calibration, cls_only)
+        name = vectors_digest(checkpoint, part, chosen.engine, chosen.precision, calibration, storage, cls_only)
+        stores[part] = SharedStore(Path(cache) / name, checkpoint.dim, storage, by_length)
+    return Shelf(checkpoint, chosen, stores, calibration, cls_only, storage)
 
 
-def shelf_for(encoder: Encoder, cache: Path) -> Shelf:
+def shelf_for(encoder: Encoder, cache: Path, storage: str = "float32") -> Shelf:
     """The folders that an open encoder's vectors belong to."""
-    return shelf_at(encoder.checkpoint, encoder.poolings, encoder.choice, encoder.cls_only, cache, encoder.calibration)
+    return shelf_at(
+        encoder.checkpoint, encoder.poolings, encoder.choice, encoder.cls_only, cache, encoder.calibration, storage
+    )
 
 
 def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Choice) -> Iterator[tuple[Choice, bool]]:

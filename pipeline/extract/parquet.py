@@ -1,0 +1,139 @@
+"""The vectors of a source as one Parquet file with its texts and labels, for pandas, polars, DuckDB and `datasets`.
+
+Vectors come from the cache and nothing is encoded. Rows go from source to file a block at a time, so that memory does
+not grow with the source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, silent
+from pipeline.data import Chunk, SourceOptions, read_chunks
+from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.extract.shelf import Shelf, shelf_of
+from pipeline.store import keys
+
+BLOCK = 8192  # rows that are read, served and written together: a row group of the file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_parquet` wrote."""
+
+    file: Path
+    rows: int
+    columns: tuple[str, ...]  # in the order of the file
+    dim: int  # of the first pooling's vectors
+    bytes: int
+
+
+def export_parquet(
+    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, file: Path, progress: Progress = silent
+) -> Exported:
+    """Write `file`: a row for each row of the source, with split, row_id, text (and text_pair), label, and a column of
+    float32 lists for each pooling of `spec`, named after it. The file appears whole or not at all.
+
+    Raises UserError if rows are not in the cache, saying how many, or if the file cannot be written.
+    """
+    if file.suffix.lower() != ".parquet":
+        raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
+    draft = file.with_name(f".draft-{secrets.token_hex(4)}-{file.name}")
+    try:
+        with open(draft, "xb") as handle:
+            rows, columns, dim = _write(source, spec, effort, cache, handle, progress)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(draft, file)
+        return Exported(file, rows, columns, dim, file.stat().st_size)
+    except OSError as error:
+        raise UserError(f"{file}: cannot write ({error.strerror or error}); choose another --out") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write(
+    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, handle: Any, progress: Progress
+) -> tuple[int, tuple[str, ...], int]:
+    """Rows, columns and width of what was written to `handle`."""
+    import pyarrow.parquet as pq
+
+    table: Any = None
+    shelf: Shelf | None = None
+    rows = missing = 0
+    checkpoint = locate(spec)
+    try:
+        for chunk in _blocks(source):
+            whole = keys(chunk.texts)
+            shelf = shelf or shelf_of(checkpoint, spec, effort, cache, whole)
+            served = {pooling: shelf.serve(whole, pooling) for pooling in spec.pooling}
+            missing += int((~np.all([part.present for part in served.values()], axis=0)).sum())
+            rows += len(chunk.texts)
+            if not missing:  # otherwise the rest is only counted
+                schema = _schema(shelf, spec, len(chunk.texts[0]))
+                table = table or pq.ParquetWriter(handle, schema, use_dictionary=["split", "label"])
+                table.write_batch(_batch(chunk, {name: part.vectors for name, part in served.items()}, schema))
+            progress("export", rows, None)
+    finally:
+        if table is not None:
+            table.close()
+    if shelf is None:
+        raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
+    if missing:
+        how = f"{shelf.choice.engine}, {shelf.choice.precision}, {', '.join(spec.pooling)}"
+        raise UserError(
+            f"{source.source}: {missing:,} of {rows:,} rows are not in the cache ({how}); "
+            "run extract with the same options first"
+        )
+    return rows, tuple(schema.names), checkpoint.vector_dim(spec.pooling[0])
+
+
+def _blocks(source: SourceOptions) -> Iterator[Chunk]:
+    return (chunk for chunk in read_chunks(source, rows=BLOCK) if chunk.texts)
+
+
+def _schema(shelf: Shelf, spec: EncoderSpec, parts: int) -> Any:
+    """Columns of texts with `parts` strings; what the vectors are stands in the schema's metadata."""
+    import pyarrow as pa
+
+    words = ["split", "row_id", *("text", "text_pair")[:parts], "label"]
+    vectors = [(name, pa.list_(pa.float32(), shelf.checkpoint.vector_dim(name))) for name in spec.pooling]
+    facts = {
+        "encoder": shelf.checkpoint.name,
+        "engine": shelf.choice.engine,
+        "precision": shelf.choice.precision,
+        "max_length": shelf.max_length,
+        "checkpoint_digest": {name: shelf.checkpoint.checkpoint_digest(name) for name in spec.pooling},
+        "vectors_digest": {name: shelf.digest(name) for name in spec.pooling},
+    }
+    return pa.schema(
+        [*((word, pa.string()) for word in words), *vectors], {"probe-or-tune": json.dumps(facts, ensure_ascii=False)}
+    )
+
+
+def _batch(chunk: Chunk, vectors: dict[str, np.ndarray], schema: Any) -> Any:
+    """One block as Arrow arrays; vectors (n, d) are not copied."""
+    import pyarrow as pa
+
+    count = len(chunk.texts)
+    strings = list(zip(*chunk.texts, strict=True))  # 1 or 2 columns of n
+    labels = [None] * count if chunk.labels is None else [label or None for label in chunk.labels.tolist()]
+    plain = [[chunk.split] * count, chunk.row_ids.tolist(), *([_encodable(t) for t in column] for column in strings)]
+    arrays = [pa.array(column, pa.string()) for column in (*plain, labels)]
+    for rows in vectors.values():
+        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1]))
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _encodable(text: str) -> str:
+    """A text that UTF-8 can hold: half of a surrogate pair is no character and becomes '?'."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

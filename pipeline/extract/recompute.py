@@ -1,0 +1,169 @@
+"""Are the vectors on disk those that the encoder gives? A sample of them, encoded again and compared.
+
+The store's own checks find bytes that changed after they were written. This finds what was wrong when it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import Progress, UserError, silent
+from pipeline.batching import pad, plan
+from pipeline.data import SourceOptions, read_chunks
+from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.extract.shelf import Shelf, shelf_of
+from pipeline.store import keys
+
+Text = tuple[str, ...]
+TOLERANCE = 1e-5  # largest difference of a number in float32, where batches fall differently
+COSINES = {"bf16": 0.9995, "fp16": 0.9995, "int8": 0.99}  # smallest cosine in less precise arithmetic
+HALF = 2.0**-11  # a number kept in float16 is off by at most this share of itself
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """Stored vectors beside new ones of the same texts."""
+
+    encoder: str
+    poolings: tuple[str, ...]
+    engine: str
+    precision: str
+    rows: int  # that were compared
+    largest_difference: float  # between two numbers of one vector
+    smallest_cosine: float
+    measure: str  # which of the two is judged
+    tolerance: float  # what a difference may be at most, or a cosine at least
+    within: bool
+    worst: str  # id of the row that differs most
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        found = f"largest difference {self.largest_difference:.2g}, smallest cosine {self.smallest_cosine:.6f}"
+        limit = f"{self.measure} at {'most' if self.measure == 'difference' else 'least'} {self.tolerance:.6g}"
+        if self.within:
+            return f"{self.rows:,} rows encoded again: {found}; within {limit}"
+        return (
+            f"{self.encoder}: vectors in the cache are not what {self.engine} gives in {self.precision}: {found} at "
+            f"{self.worst}, and {limit} is stated; delete the folder in the cache and extract again"
+        )
+
+
+def recompute(
+    source: SourceOptions,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    rows: int,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Recomputed:
+    """Encode `rows` random rows of the source again, of those that are in the cache, and compare.
+
+    Raises UserError if none of them is in the cache, or if the encoder cannot be opened.
+    """
+    checkpoint = locate(spec)
+    shelf, ids, texts = _sample(source, spec, effort, cache, rows, seed, checkpoint, progress)
+    whole = keys(texts)
+    kept = {pooling: shelf.serve(whole, pooling) for pooling in shelf.stores}
+    sound = np.flatnonzero(np.all([served.present for served in kept.values()], axis=0))
+    if not len(sound):
+        raise UserError(f"{source.source}: none of its rows is in the cache for this encoder; run extract first")
+    fresh = _encode(_open(shelf, effort, cache), [texts[i] for i in sound], cache)
+    stored = {pooling: kept[pooling].vectors[sound] for pooling in kept}
+    difference = np.max([np.abs(stored[name] - fresh[name]).max(1) for name in kept], axis=0)  # (k,)
+    cosine = np.min([_cosines(stored[name], fresh[name]) for name in kept], axis=0)  # (k,)
+    precision = shelf.choice.precision
+    exact = precision not in COSINES
+    rounding = HALF * max(float(np.abs(v).max()) for v in fresh.values()) if shelf.storage == "float16" else 0.0
+    tolerance = TOLERANCE + rounding if exact else COSINES[precision]
+    return Recomputed(
+        encoder=checkpoint.name,
+        poolings=tuple(kept),
+        engine=shelf.choice.engine,
+        precision=precision,
+        rows=len(sound),
+        largest_difference=float(difference.max()),
+        smallest_cosine=float(cosine.min()),
+        measure="difference" if exact else "cosine",
+        tolerance=tolerance,
+        within=bool(difference.max() <= tolerance if exact else cosine.min() >= tolerance),
+        worst=ids[sound[int(difference.argmax() if exact else cosine.argmin())]],
+    )
+
+
+def _sample(
+    source: SourceOptions,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    rows: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> tuple[Shelf, list[str], list[Text]]:
+    """Ids and texts of at most `rows` rows that are on disk: each row draws a number, and the lowest stay."""
+    random = np.random.default_rng(seed)
+    shelf: Shelf | None = None
+    drawn, ids, texts = np.empty(0), [], []
+    seen = 0
+    for chunk in read_chunks(source):
+        whole = keys(chunk.texts)
+        shelf = shelf or shelf_of(checkpoint, spec, effort, cache, whole)
+        there = np.all([found.present for found in shelf.find(whole).values()], axis=0)
+        numbers = np.where(there, random.random(len(whole)), 2.0)
+        best = [i for i in np.argsort(numbers)[:rows].tolist() if there[i]]
+        drawn = np.concatenate([drawn, numbers[best]])
+        ids += chunk.row_ids[best].tolist()
+        texts += [chunk.texts[i] for i in best]
+        lowest = np.argsort(drawn)[:rows].tolist()
+        drawn, ids, texts = drawn[lowest], [ids[i] for i in lowest], [texts[i] for i in lowest]
+        seen += len(whole)
+        progress("verify", seen, None)
+    if shelf is None:
+        raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
+    return shelf, ids, texts
+
+
+def _open(shelf: Shelf, effort: Effort, cache: Path) -> Encoder:
+    """The encoder that the shelf's vectors were made with."""
+    wish, poolings = shelf.choice, tuple(shelf.stores)
+    if wish.precision in ("bf16", "fp16") and poolings == ("cls",) and not shelf.cls_only:
+        poolings = ("cls", "mean")  # they come from the whole graph, which another pooling asks for
+    effort = replace(effort, device=wish.device)
+    return open_encoder(shelf.checkpoint, poolings, wish.engine, wish.precision, effort, cache)
+
+
+def _encode(encoder: Encoder, texts: list[Text], cache: Path) -> dict[str, np.ndarray]:
+    """Vectors (n, d) of each pooling, in the order of the texts."""
+    checkpoint = encoder.checkpoint
+    tokens = tokenizer(checkpoint, cache).encode(texts, checkpoint.max_length)
+    out = {name: np.empty((len(texts), checkpoint.dim), np.float32) for name in encoder.poolings}
+    batches = (
+        pad(rows, [tokens.ids[i] for i in rows], tokens.types and [tokens.types[i] for i in rows], checkpoint.pad_id)
+        for rows in plan(np.array([len(row) for row in tokens.ids]), encoder.token_budget)
+    )
+    for batch, found in encoder.encode_many(batches):
+        for name, vectors in found.items():
+            out[name][batch.rows] = vectors
+    return out
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosine (n,) of each pair of rows."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
+
+
+def said(found: Iterable[Recomputed]) -> list[str]:
+    """A line for each."""
+    return [one.verdict for one in found]

@@ -1,0 +1,233 @@
+"""Options of the command line, in bundles: each becomes one value, so that nothing downstream has ten parameters.
+
+The values' own modules are imported when a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.data import SourceOptions
+    from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.finetune import FineTuneSettings
+    from pipeline.linear import LinearSettings
+
+Command = Callable[..., Any]
+Options = dict[str, Callable[[Command], Command]]
+
+
+def bundle(name: str, options: Options, build: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Decorator: hand `options` over as the one argument `name`, made by `build`."""
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def bundled(**values: Any) -> Any:
+            mine = {key: values.pop(key) for key in options}
+            return function(**values, **{name: build(**mine)})
+
+        wrapper: Command = bundled
+        for option in reversed(options.values()):
+            wrapper = option(wrapper)
+        return wrapper
+
+    return decorate
+
+
+def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Option callback: `a,b` → ('a', 'b'), each through `kind`; None stays None."""
+
+    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError as error:
+            raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
+
+    return parse
+
+
+def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Option callback: `auto` → None, anything else through `kind`, which must be above zero."""
+
+    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        if value is None or value == "auto":
+            return None
+        try:
+            number = kind(value)
+        except ValueError:
+            number = 0
+        if not number > 0:
+            raise click.BadParameter(f"'{value}' is neither auto nor a number above 0", param=parameter)
+        return number
+
+    return parse
+
+
+def _source(**values: Any) -> SourceOptions:
+    from pipeline.data import SourceOptions
+
+    return SourceOptions(**values)
+
+
+def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
+    from pipeline.encoder import EncoderSpec
+
+    return tuple(EncoderSpec(name=name, **values) for name in encoder)
+
+
+def _effort(**values: Any) -> Effort:
+    from pipeline.encoder import Effort
+
+    return Effort(**values)
+
+
+def _linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
+    from pipeline.linear import LinearSettings
+
+    if smote and imbalance:
+        raise click.UsageError("--smote is --imbalance smote; pass one of the two")
+    kinds = ("smote",) if smote else imbalance or ("none",)
+    return tuple(LinearSettings(imbalance=kind, **values) for kind in kinds)
+
+
+def _tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSettings:
+    from pipeline.finetune import FineTuneSettings
+
+    return FineTuneSettings(report_to=report_to or (), **values)
+
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+source_options = bundle(
+    "source",
+    {
+        "source": click.argument("source"),
+        "text": click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for pairs."),
+        "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
+        "train": click.option("--train", metavar="NAME", help="Split to learn from."),
+        "validation": click.option("--validation", metavar="NAME", help="Split to choose settings on."),
+        "test": click.option("--test", metavar="NAME", help="Split to judge on."),
+        "limit": click.option("--limit", metavar="N|P%", help="Only so many rows a split (seeded, stratified)."),
+        "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
+        "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
+        "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
+        "seed": click.option("--seed", default=42, help="Seed of everything random."),
+    },
+    _source,
+)
+encoder_options = bundle(
+    "encoders",
+    {
+        "encoder": click.option(
+            "--encoder",
+            default="distilbert-base-uncased",
+            callback=several(),
+            metavar="NAME[,NAME]",
+            help="Hub name, local folder, or minilm (packaged, needs no network).",
+        ),
+        "revision": click.option("--revision", metavar="REV", help="Tag, branch or commit on the Hub."),
+        "pooling": click.option(
+            "--pooling",
+            default="cls",
+            callback=several(),
+            metavar="cls|mean|max",
+            help="Token vectors → text vector; a,b makes both, a+b concatenates.",
+        ),
+        "max_length": click.option(
+            "--max-length",
+            default="auto",
+            callback=auto(int),
+            metavar="auto|N",
+            help="Tokens at which a text is cut; auto is the encoder's own limit.",
+        ),
+        "precision": click.option(
+            "--precision", default="auto", metavar="auto|fp32|bf16|fp16|int8", help="Of the encoder."
+        ),
+        "engine": click.option("--engine", default="auto", metavar="auto|torch|openvino", help="What runs it."),
+    },
+    _encoders,
+)
+effort_options = bundle(
+    "effort",
+    {
+        "device": click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="Where it runs."),
+        "threads": click.option(
+            "--threads", type=click.IntRange(1), help="Processor threads (default: all there are)."
+        ),
+    },
+    _effort,
+)
+search: Options = {
+    "C": click.option("--C", "C", callback=several(float), metavar="A,B,…", help="Grid of C (default: found)."),
+    "folds": click.option("--folds", default=5, type=click.IntRange(2), help="Folds that choose C."),
+}
+treatment: Options = {
+    "smote": click.option("--smote", is_flag=True, help="Oversample with SMOTE, inside the folds only."),
+    "imbalance": click.option(
+        "--imbalance",
+        callback=several(),
+        metavar="KIND[,KIND]",
+        help="none, balanced, smote, smote-minority, over or auto.",
+    ),
+    "objective": click.option("--objective", default="macro_f1", help="What auto maximises."),
+    "calibrate": click.option("--calibrate", default="none", metavar="none|temperature", help="Fitted out of fold."),
+    "prior_correction": click.option("--prior-correction", is_flag=True, help="Undo what resampling does to shares."),
+    "threshold": click.option("--threshold", metavar="f1", help="Two classes: threshold of the best F1."),
+}
+search_options = bundle("linear", search, _linear)
+linear_options = bundle("linear", treatment | search, _linear)
+tuning_options = bundle(
+    "tuning",
+    {
+        "epochs": click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over train."),
+        "batch_size": click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows a step."),
+        "learning_rate": click.option(
+            "--learning-rate",
+            default="auto",
+            callback=auto(float),
+            metavar="auto|X",
+            help="auto tries 2e-5, 5e-5 and 1e-4 in short runs, judged on validation.",
+        ),
+        "weight_decay": click.option("--weight-decay", default=0.01, type=float, help="Of AdamW."),
+        "warmup": click.option("--warmup", default=0.1, type=float, help="Share of the steps."),
+        "patience": click.option("--patience", type=int, help="Stop after so many epochs without a better macro F1."),
+        "gradient_accumulation": click.option("--gradient-accumulation", default=1, type=int, help="Batches a step."),
+        "label_smoothing": click.option("--label-smoothing", default=0.0, type=float, help="0 to 1."),
+        "class_weights": click.option("--class-weights", is_flag=True, help="Rows of rare classes count for more."),
+        "head": click.option("--head", default="standard", metavar="standard|linear|mlp", help="Classifier."),
+        "dropout": click.option("--dropout", type=float, help="Of the head (default: the architecture's)."),
+        "xavier": click.option("--xavier", is_flag=True, help="Xavier weights and zero bias for the head."),
+        "init_head": click.option("--init-head", type=FOLDER, metavar="RUN", help="Start from a fit-lr run."),
+        "freeze": click.option("--freeze", is_flag=True, help="Train a head alone, on cached vectors."),
+        "unfreeze": click.option("--unfreeze", type=int, metavar="N", help="Train the last N layers and the head."),
+        "from_scratch": click.option("--from-scratch", is_flag=True, help="Random weights instead of pretrained ones."),
+        "report_to": click.option("--report-to", callback=several(), metavar="NAME,…", help="Trackers of the Trainer."),
+    },
+    _tuning,
+)
+seeds_option = click.option("--seeds", default=1, type=click.IntRange(1), help="Repeat with so many seeds.")
+
+
+def place(**folders: Path) -> dict[str, Path]:
+    """Where things lie, as the task wants it."""
+    return folders
+
+
+place_options = bundle(
+    "place",
+    {
+        "cache": click.option("--cache", default="cache", type=FOLDER, help="Folder of the vectors."),
+        "runs": click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs."),
+    },
+    place,
+)
+cache_option = click.option("--cache", default="cache", type=FOLDER, help="Folder of the vectors.")
+runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
