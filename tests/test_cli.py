@@ -274,3 +274,20 @@ def test_readme_commands_parse():
 def test_python_cli_py_is_the_same_door():
     done = subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "Usage: probe-or-tune" in done.stdout
+
+
+CACHED_FIT = """
+import sys, cli
+code = cli.main(sys.argv[1:])
+print(sorted({"torch", "transformers", "datasets"} & set(sys.modules)), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_a_fit_on_cached_vectors_imports_no_torch(run, reviews, tmp_path, tiny_distilbert):
+    assert run("extract", *names(reviews))[0] == 0
+    words = ["fit-lr", *map(str, names(reviews)), "--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
+    words += ["--runs", str(tmp_path / "runs"), "--smote"]
+    done = subprocess.run([sys.executable, "-c", CACHED_FIT, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == "[]"

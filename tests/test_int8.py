@@ -111,6 +111,23 @@ def test_a_flipped_byte_in_the_calibration_is_noticed(kept, caplog):
     assert again.calibration == calibration_of(found, ("cls",), cache)
 
 
+@needs_nncf
+def test_a_flipped_byte_in_the_record_of_the_calibration_is_noticed(kept, caplog):
+    """It names the calibration that vectors belong to: unnoticed, they would go to the folder of another one."""
+    cache, found, _ = kept
+    before = calibration_of(found, ("cls",), cache)
+    record = converted.home_of(found, cache) / "int8-cls.json"
+    content = record.read_bytes()
+    at = content.index(before.encode())
+    record.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    assert calibration_of(found, ("cls",), cache) is None
+    (note,) = [line.getMessage() for line in caplog.records if "damaged" in line.getMessage()]
+    assert "int8-cls.xml: damaged (its checksum is wrong); moved to damaged-" in note
+    assert any(file.name.startswith("damaged-") and file.suffix == ".json" for file in record.parent.iterdir())
+    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, texts=made_up(300))
+    assert again.calibration == before == calibration_of(found, ("cls",), cache)  # on the same texts, the same one
+
+
 def test_before_it_is_calibrated_there_is_no_calibration(tmp_path, tiny_bert):
     assert calibration_of(locate(EncoderSpec(str(tiny_bert))), ("cls",), tmp_path) is None
 

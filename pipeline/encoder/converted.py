@@ -1,7 +1,8 @@
 """The encoder's graph converted to OpenVINO once, kept on disk, and used again without torch.
 
 A converted model is `<cache>/models/<checkpoint digest>/<name>.xml` and `.bin`, with a `<name>.json` that holds their
-sha256 and is written last: without it, or where a byte differs, there is no model, and it is converted again. There
+sha256 and a check of itself, and is written last: without it, or where a byte of the three differs, there is no model,
+and it is converted again. There
 are two a checkpoint: `cls` for that pooling alone, `all` for any other wish.
 """
 
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, log
-from pipeline.encoder.checkpoint import POOLERS, Checkpoint, sha256
+from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
 
-FORMAT = 2  # raise it when the graph is built differently
+FORMAT = 3  # raise it when the graph is built differently
+CHECKED = 3  # the first whose record has a check of itself
 ALL = tuple(POOLERS)
 
 Model = tuple[Path, dict[str, Any]]  # the .xml file, and the facts beside it
@@ -115,7 +117,7 @@ def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
         except RuntimeError as error:  # OpenVINO's word for a full disk
             raise OSError(28, "no room to write it") from error
         facts = facts | {"sha256": {suffix: sha256(files[suffix]) for suffix in (".xml", ".bin")}}
-        files[".json"].write_text(json.dumps(facts, indent=1), "utf-8")
+        files[".json"].write_text(json.dumps(facts | {"check": digest_of(facts)}, indent=1), "utf-8")
         for suffix, file in files.items():
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())
@@ -137,10 +139,12 @@ def load(home: Path, name: str) -> Model | None:
         return None
     try:
         facts = json.loads(text)
-        if facts["format"] != FORMAT:
+        check = facts.pop("check", None)
+        if facts["format"] < CHECKED or (check == digest_of(facts) and facts["format"] != FORMAT):
             return None  # of another version: made again over it
-        wrong = [suffix for suffix, sum in facts["sha256"].items() if sha256(home / f"{name}{suffix}") != sum]
-        if not wrong:
+        if check == digest_of(facts) and all(
+            sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()
+        ):
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
     except OSError as error:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ class Exported:
     file: Path
     rows: int
     columns: tuple[str, ...]  # in the order of the file
-    dim: int  # of the first pooling's vectors
     bytes: int
 
 
@@ -47,14 +47,15 @@ def export_parquet(
     """
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
+    shelf_of_texts = partial(shelf_of, locate(spec), spec, effort, cache)
     draft = file.with_name(f".draft-{secrets.token_hex(4)}-{file.name}")
     try:
         with open(draft, "xb") as handle:
-            rows, columns, dim = _write(source, spec, effort, cache, handle, progress)
+            rows, schema = _write(source, shelf_of_texts, spec.pooling, handle, progress)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(draft, file)
-        return Exported(file, rows, columns, dim, file.stat().st_size)
+        return Exported(file, rows, tuple(schema.names), file.stat().st_size)
     except OSError as error:
         raise UserError(f"{file}: cannot write ({error.strerror or error}); choose another --out") from error
     finally:
@@ -62,25 +63,31 @@ def export_parquet(
 
 
 def _write(
-    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, handle: Any, progress: Progress
-) -> tuple[int, tuple[str, ...], int]:
-    """Rows, columns and width of what was written to `handle`."""
+    source: SourceOptions,
+    shelf_of_texts: Callable[[np.ndarray], Shelf],
+    poolings: tuple[str, ...],
+    handle: Any,
+    progress: Progress,
+) -> tuple[int, Any]:
+    """How many rows were written to `handle`, and their schema."""
     import pyarrow.parquet as pq
 
     table: Any = None
     shelf: Shelf | None = None
     rows = missing = 0
-    checkpoint = locate(spec)
     try:
-        for chunk in _blocks(source):
+        for chunk in read_chunks(source, rows=BLOCK):
+            if not chunk.texts:
+                continue
             whole = keys(chunk.texts)
-            shelf = shelf or shelf_of(checkpoint, spec, effort, cache, whole)
-            served = {pooling: shelf.serve(whole, pooling) for pooling in spec.pooling}
+            shelf = shelf or shelf_of_texts(whole)
+            served = {pooling: shelf.serve(whole, pooling) for pooling in poolings}
             missing += int((~np.all([part.present for part in served.values()], axis=0)).sum())
-            rows += len(chunk.texts)
+            rows += len(whole)
             if not missing:  # otherwise the rest is only counted
-                schema = _schema(shelf, spec, len(chunk.texts[0]))
-                table = table or pq.ParquetWriter(handle, schema, use_dictionary=["split", "label"])
+                if table is None:
+                    schema = _schema(shelf, poolings, len(chunk.texts[0]))
+                    table = pq.ParquetWriter(handle, schema, use_dictionary=["split", "label"])
                 table.write_batch(_batch(chunk, {name: part.vectors for name, part in served.items()}, schema))
             progress("export", rows, None)
     finally:
@@ -89,31 +96,27 @@ def _write(
     if shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     if missing:
-        how = f"{shelf.choice.engine}, {shelf.choice.precision}, {', '.join(spec.pooling)}"
+        how = f"{shelf.choice.engine}, {shelf.choice.precision}, {','.join(poolings)}"
         raise UserError(
             f"{source.source}: {missing:,} of {rows:,} rows are not in the cache ({how}); "
             "run extract with the same options first"
         )
-    return rows, tuple(schema.names), checkpoint.vector_dim(spec.pooling[0])
+    return rows, schema
 
 
-def _blocks(source: SourceOptions) -> Iterator[Chunk]:
-    return (chunk for chunk in read_chunks(source, rows=BLOCK) if chunk.texts)
-
-
-def _schema(shelf: Shelf, spec: EncoderSpec, parts: int) -> Any:
+def _schema(shelf: Shelf, poolings: tuple[str, ...], parts: int) -> Any:
     """Columns of texts with `parts` strings; what the vectors are stands in the schema's metadata."""
     import pyarrow as pa
 
     words = ["split", "row_id", *("text", "text_pair")[:parts], "label"]
-    vectors = [(name, pa.list_(pa.float32(), shelf.checkpoint.vector_dim(name))) for name in spec.pooling]
+    vectors = [(name, pa.list_(pa.float32(), shelf.checkpoint.vector_dim(name))) for name in poolings]
     facts = {
         "encoder": shelf.checkpoint.name,
         "engine": shelf.choice.engine,
         "precision": shelf.choice.precision,
         "max_length": shelf.max_length,
-        "checkpoint_digest": {name: shelf.checkpoint.checkpoint_digest(name) for name in spec.pooling},
-        "vectors_digest": {name: shelf.digest(name) for name in spec.pooling},
+        "checkpoint_digest": {name: shelf.checkpoint.checkpoint_digest(name) for name in poolings},
+        "vectors_digest": {name: shelf.digest(name) for name in poolings},
     }
     return pa.schema(
         [*((word, pa.string()) for word in words), *vectors], {"probe-or-tune": json.dumps(facts, ensure_ascii=False)}
@@ -124,13 +127,14 @@ def _batch(chunk: Chunk, vectors: dict[str, np.ndarray], schema: Any) -> Any:
     """One block as Arrow arrays; vectors (n, d) are not copied."""
     import pyarrow as pa
 
-    count = len(chunk.texts)
+    count, parts = len(chunk.texts), len(chunk.texts[0])
+    if ("text_pair" in schema.names) != (parts == 2):
+        raise UserError(f"split '{chunk.split}' has {parts} texts a row, another split has not; pass --text COLUMN")
     strings = list(zip(*chunk.texts, strict=True))  # 1 or 2 columns of n
     labels = [None] * count if chunk.labels is None else [label or None for label in chunk.labels.tolist()]
     plain = [[chunk.split] * count, chunk.row_ids.tolist(), *([_encodable(t) for t in column] for column in strings)]
     arrays = [pa.array(column, pa.string()) for column in (*plain, labels)]
-    for rows in vectors.values():
-        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1]))
+    arrays += [pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1]) for rows in vectors.values()]
     return pa.record_batch(arrays, schema=schema)
 
 

@@ -5,8 +5,9 @@ The store's own checks find bytes that changed after they were written. This fin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline import Progress, UserError, silent
 from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.store import keys
 
@@ -72,13 +73,13 @@ def recompute(
     Raises UserError if none of them is in the cache, or if the encoder cannot be opened.
     """
     checkpoint = locate(spec)
-    shelf, ids, texts = _sample(source, spec, effort, cache, rows, seed, checkpoint, progress)
-    whole = keys(texts)
+    sample = _sample(source, partial(shelf_of, checkpoint, spec, effort, cache), rows, seed, progress)
+    shelf, whole = sample.shelf, keys(sample.texts)
     kept = {pooling: shelf.serve(whole, pooling) for pooling in shelf.stores}
     sound = np.flatnonzero(np.all([served.present for served in kept.values()], axis=0))
     if not len(sound):
         raise UserError(f"{source.source}: none of its rows is in the cache for this encoder; run extract first")
-    fresh = _encode(_open(shelf, effort, cache), [texts[i] for i in sound], cache)
+    fresh = _encode(_open(shelf, effort, cache), [sample.texts[i] for i in sound], cache)
     stored = {pooling: kept[pooling].vectors[sound] for pooling in kept}
     difference = np.max([np.abs(stored[name] - fresh[name]).max(1) for name in kept], axis=0)  # (k,)
     cosine = np.min([_cosines(stored[name], fresh[name]) for name in kept], axis=0)  # (k,)
@@ -97,41 +98,39 @@ def recompute(
         measure="difference" if exact else "cosine",
         tolerance=tolerance,
         within=bool(difference.max() <= tolerance if exact else cosine.min() >= tolerance),
-        worst=ids[sound[int(difference.argmax() if exact else cosine.argmin())]],
+        worst=sample.ids[sound[int(difference.argmax() if exact else cosine.argmin())]],
     )
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Some rows of a source, and where their vectors stand."""
+
+    shelf: Shelf
+    ids: list[str]
+    texts: list[Text]
+
+
 def _sample(
-    source: SourceOptions,
-    spec: EncoderSpec,
-    effort: Effort,
-    cache: Path,
-    rows: int,
-    seed: int,
-    checkpoint: Checkpoint,
-    progress: Progress,
-) -> tuple[Shelf, list[str], list[Text]]:
-    """Ids and texts of at most `rows` rows that are on disk: each row draws a number, and the lowest stay."""
+    source: SourceOptions, shelf_of_texts: Callable[[np.ndarray], Shelf], rows: int, seed: int, progress: Progress
+) -> Sample:
+    """At most `rows` random rows that are on disk: each draws a number, and the lowest stay."""
     random = np.random.default_rng(seed)
     shelf: Shelf | None = None
-    drawn, ids, texts = np.empty(0), [], []
+    lots: list[tuple[float, str, Text]] = []
     seen = 0
     for chunk in read_chunks(source):
         whole = keys(chunk.texts)
-        shelf = shelf or shelf_of(checkpoint, spec, effort, cache, whole)
+        shelf = shelf or shelf_of_texts(whole)
         there = np.all([found.present for found in shelf.find(whole).values()], axis=0)
-        numbers = np.where(there, random.random(len(whole)), 2.0)
-        best = [i for i in np.argsort(numbers)[:rows].tolist() if there[i]]
-        drawn = np.concatenate([drawn, numbers[best]])
-        ids += chunk.row_ids[best].tolist()
-        texts += [chunk.texts[i] for i in best]
-        lowest = np.argsort(drawn)[:rows].tolist()
-        drawn, ids, texts = drawn[lowest], [ids[i] for i in lowest], [texts[i] for i in lowest]
+        drawn = np.where(there, random.random(len(whole)), np.inf)
+        best = np.argsort(drawn)[: min(rows, int(there.sum()))].tolist()
+        lots = sorted([*lots, *((float(drawn[i]), str(chunk.row_ids[i]), chunk.texts[i]) for i in best)])[:rows]
         seen += len(whole)
         progress("verify", seen, None)
     if shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
-    return shelf, ids, texts
+    return Sample(shelf, [row_id for _, row_id, _ in lots], [text for *_, text in lots])
 
 
 def _open(shelf: Shelf, effort: Effort, cache: Path) -> Encoder:
@@ -162,8 +161,3 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine (n,) of each pair of rows."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
-
-
-def said(found: Iterable[Recomputed]) -> list[str]:
-    """A line for each."""
-    return [one.verdict for one in found]
