@@ -251,6 +251,8 @@ class Probe:
         here = choice(spec.engine, spec.precision, effort.device)
         if here.precision != asked["precision"]:
             log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
+        if asked.get("storage", "float32") != "float32":
+            log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
         self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, effort, cache)
         self.tokenizer = tokenizer(self.checkpoint, cache)
 

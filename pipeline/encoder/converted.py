@@ -2,8 +2,7 @@
 
 A converted model is `<cache>/models/<checkpoint digest>/<name>.xml` and `.bin`, with a `<name>.json` that holds their
 sha256 and a check of itself, and is written last: without it, or where a byte of the three differs, there is no model,
-and it is converted again. There
-are two a checkpoint: `cls` for that pooling alone, `all` for any other wish.
+and it is converted again. There are two a checkpoint: `cls` for that pooling alone, `all` for any other wish.
 """
 
 from __future__ import annotations
@@ -140,11 +139,10 @@ def load(home: Path, name: str) -> Model | None:
     try:
         facts = json.loads(text)
         check = facts.pop("check", None)
-        if facts["format"] < CHECKED or (check == digest_of(facts) and facts["format"] != FORMAT):
+        whole = check == digest_of(facts)
+        if facts["format"] < CHECKED and check is None or facts["format"] != FORMAT and whole:
             return None  # of another version: made again over it
-        if check == digest_of(facts) and all(
-            sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()
-        ):
+        if whole and all(sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()):
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
     except OSError as error:
