@@ -22,6 +22,7 @@ from pipeline.options import (
     encoder_options,
     json_option,
     linear_options,
+    optional_source,
     place_options,
     search_options,
     seeds_option,
@@ -246,17 +247,62 @@ def cache_ls(cache: Path, as_json: bool) -> None:
     show.listing(holdings(cache), as_json)
 
 
-@cache.command("verify", epilog="Example:  probe-or-tune cache verify")
+@cache.command("verify", epilog="Example:  probe-or-tune cache verify sms-spam --encoder minilm --recompute 100")
+@optional_source
+@encoder_options
+@effort_options
 @cache_option
+@click.option("--recompute", "count", type=click.IntRange(1), metavar="K", help="Encode K random rows of SOURCE again.")
 @json_option
-def cache_verify(cache: Path, as_json: bool) -> None:
-    """Check every byte of every shard; what is damaged is moved aside and encoded again when it is next wanted."""
+def cache_verify(
+    source: SourceOptions | None,
+    encoders: tuple[EncoderSpec, ...],
+    effort: Effort,
+    cache: Path,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Check every byte of every shard; what is damaged is moved aside and encoded again when it is next wanted.
+
+    With --recompute, which needs SOURCE: are the vectors what the encoder gives, within its stated tolerance?
+    """
     from pipeline import show
     from pipeline.store.upkeep import folders, verify
 
+    if (source is None) != (count is None):
+        raise click.UsageError("SOURCE and --recompute K go together: K of its rows are encoded again")
+    if source is None or count is None:
+        with show.progress() as progress:
+            checked = [verify(folder, progress) for folder in folders(cache)]
+        show.listing(checked, as_json)
+        return
+    from pipeline.extract.recompute import insist, recompute
+
     with show.progress() as progress:
-        found = [verify(folder, progress) for folder in folders(cache)]
-    show.listing(found, as_json)
+        found = [recompute(source, spec, effort, cache, count, source.seed, progress) for spec in encoders]
+    show.results(found, as_json)
+    insist(found)
+
+
+@cache.command("export", epilog="Example:  probe-or-tune cache export sms-spam --encoder minilm --out vectors.parquet")
+@source_options
+@encoder_options
+@effort_options
+@cache_option
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write: .parquet.")
+@json_option
+def cache_export(
+    source: SourceOptions, encoders: tuple[EncoderSpec, ...], effort: Effort, cache: Path, out: Path, as_json: bool
+) -> None:
+    """Vectors of SOURCE with texts and labels as one Parquet file, for pandas, polars, DuckDB and datasets."""
+    from pipeline import show
+    from pipeline.extract.parquet import export_parquet
+
+    if len(encoders) > 1:
+        raise click.UsageError("a file holds the vectors of one encoder; pass one --encoder")
+    with show.progress() as progress:
+        done = export_parquet(source, encoders[0], effort, cache, out, progress)
+    show.result(done, as_json)
 
 
 @cache.command("prune", epilog="Example:  probe-or-tune cache prune --litter")

@@ -95,7 +95,7 @@ def linear_run(task: Task, done: Embedded, spec: EncoderSpec, pooling: str, sett
 
 def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict[str, Any]:
     """What a run on vectors says of them, so that prediction can make the same ones."""
-    return {
+    told = {
         "encoder": spec.name,
         "revision": spec.revision,
         "pooling": pooling,
@@ -104,6 +104,7 @@ def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict
         "precision": done.extracted.shelf.choice.precision,
         "text_parts": len(task.dataset.text_columns),
     }
+    return told | ({} if spec.storage == "float32" else {"storage": spec.storage})
 
 
 def facts_of(done: Embedded) -> EncodingFacts:

@@ -76,6 +76,10 @@ def _source(**values: Any) -> SourceOptions:
     return SourceOptions(**values)
 
 
+def _source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
+    return None if source is None else _source(source=source, **values)
+
+
 def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
     from pipeline.encoder import EncoderSpec
 
@@ -105,23 +109,21 @@ def _tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSetting
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
-source_options = bundle(
-    "source",
-    {
-        "source": click.argument("source"),
-        "text": click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for pairs."),
-        "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
-        "train": click.option("--train", metavar="NAME", help="Split to learn from."),
-        "validation": click.option("--validation", metavar="NAME", help="Split to choose settings on."),
-        "test": click.option("--test", metavar="NAME", help="Split to judge on."),
-        "limit": click.option("--limit", metavar="N|P%", help="Only so many rows a split (seeded, stratified)."),
-        "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
-        "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
-        "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
-        "seed": click.option("--seed", default=42, help="Seed of everything random."),
-    },
-    _source,
-)
+source_parts: Options = {
+    "source": click.argument("source"),
+    "text": click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text; twice for pairs."),
+    "label": click.option("--label", metavar="COLUMN", help="Column of the label."),
+    "train": click.option("--train", metavar="NAME", help="Split to learn from."),
+    "validation": click.option("--validation", metavar="NAME", help="Split to choose settings on."),
+    "test": click.option("--test", metavar="NAME", help="Split to judge on."),
+    "limit": click.option("--limit", metavar="N|P%", help="Only so many rows a split (seeded, stratified)."),
+    "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
+    "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
+    "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
+    "seed": click.option("--seed", default=42, help="Seed of everything random."),
+}
+source_options = bundle("source", source_parts, _source)
+optional_source = bundle("source", source_parts | {"source": click.argument("source", required=False)}, _source_if_any)
 encoder_options = bundle(
     "encoders",
     {
@@ -151,6 +153,12 @@ encoder_options = bundle(
             "--precision", default="auto", metavar="auto|fp32|bf16|fp16|int8", help="Of the encoder."
         ),
         "engine": click.option("--engine", default="auto", metavar="auto|torch|openvino", help="What runs it."),
+        "storage": click.option(
+            "--storage",
+            default="float32",
+            metavar="float32|float16",
+            help="Kept on disk; float16 rounds, in half the room.",
+        ),
     },
     _encoders,
 )

@@ -64,7 +64,9 @@ def _cell(name: str, value: Any) -> str:
     if value is None or value == () or value == {}:
         return "–"
     if isinstance(value, dict):
-        return ", ".join(f"{value[key]}" for key in ("encoder", "pooling", "engine", "precision") if key in value)
+        return ", ".join(
+            f"{value[key]}" for key in ("encoder", "pooling", "engine", "precision", "storage") if key in value
+        )
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if name == "last_used":
@@ -198,10 +200,10 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
         for name in ("fit", "extract", "ms/text", "ms/text alone", "model"):
             costs.add_column(name, justify="right")
         for c in comparison.contenders:
-            name = Text(c.name, style="bold" if c.chosen else "")
-            table.add_row(name, _interval(c.metrics["accuracy"]), _interval(c.metrics["macro_f1"]))
+            who = Text(c.name, style="bold" if c.chosen else "")
+            table.add_row(who, _interval(c.metrics["accuracy"]), _interval(c.metrics["macro_f1"]))
             costs.add_row(
-                name,
+                who,
                 _seconds(c.cost.fit_seconds),
                 _seconds(c.cost.extract_seconds),
                 _number(c.cost.ms_per_text_batch, ".2f"),
@@ -266,7 +268,19 @@ def _profile(values: Sequence[Any]) -> Iterator[Any]:
         yield Text(f"• {finding}")
 
 
+def _recomputed(values: Sequence[Any]) -> Iterator[Any]:
+    for found in values:
+        yield Text(found.verdict)
+
+
+def _exported(values: Sequence[Any]) -> Iterator[Any]:
+    for done in values:
+        yield Text(f"{done.rows:,} rows of {', '.join(done.columns)}: {done.file} ({done.bytes / 1e6:,.1f} MB)")
+
+
 SHOWN = {
+    "Recomputed": _recomputed,
+    "Exported": _exported,
     "Profile": _profile,
     "Extracted": _extraction,
     "Run": _runs,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -262,3 +263,14 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
     proba = model.proba(mails.test.texts)
     np.testing.assert_allclose(proba, kept.proba, atol=0.05 if note else 1e-4)
     np.testing.assert_array_equal(proba.argmax(1), kept.proba.argmax(1))
+
+
+def test_a_run_fitted_on_rounded_vectors_says_so_when_it_predicts(mails, tiny_distilbert, tmp_path, caplog):
+    spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32", storage="float16")
+    (run,) = linear_runs(Task(mails, encoders=(spec,), effort=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs"))
+    fitted = load_run(run.folder)
+    caplog.set_level("INFO", "pipeline")
+    fitted = replace(fitted, settings=fitted.settings | {"storage": "float16"})
+    proba = predict.open_run(fitted, EFFORT, tmp_path / "cache").proba(mails.test.texts)
+    assert "fitted on vectors kept as float16, predicting from ones that are not rounded" in caplog.text
+    np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=0.01)

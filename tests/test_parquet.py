@@ -46,6 +46,7 @@ def test_pandas_reads_what_the_store_holds(exported):
     table = pandas.read_parquet(file)
     assert list(table.columns) == ["split", "row_id", "text", "label", "cls", "cls+mean"] == list(told.columns)
     assert (told.rows, told.bytes) == (len(table), file.stat().st_size) == (51, told.bytes)
+    assert told.to_json()["file"] == str(file)
     assert table.split.tolist() == ["test"] * 7 + ["train"] * 44  # as the files stand in the folder
     assert table.row_id.tolist() == [f"test:{i}" for i in range(7)] + [f"train:{i}" for i in range(44)]
     assert table.text[10] == "日本 🙂 çafé"

@@ -7,7 +7,7 @@ from pipeline import UserError, silent
 from pipeline.data import SourceOptions
 from pipeline.encoder import Effort, EncoderSpec
 from pipeline.extract import extract_source
-from pipeline.extract.recompute import TOLERANCE, recompute
+from pipeline.extract.recompute import TOLERANCE, insist, recompute
 from pipeline.store import Store
 from pipeline.store.upkeep import verify
 
@@ -43,6 +43,7 @@ def test_a_sound_cache_passes(mails, tiny_distilbert, tmp_path, wishes, measure)
     assert found.smallest_cosine > 0.9995
     assert (found.largest_difference > TOLERANCE) == bool({"precision", "storage"} & wishes.keys())
     assert found.verdict.startswith("20 rows encoded again: largest difference")
+    insist([found])
     assert set(found.to_json()) >= {"rows", "largest_difference", "smallest_cosine", "tolerance", "within"}
 
 
@@ -66,7 +67,8 @@ def test_vectors_that_were_wrong_when_they_were_written_are_found(mails, tiny_di
     assert not found.within
     assert found.largest_difference >= by * 0.9
     assert found.worst.startswith("mails:")
-    assert "vectors in the cache are not what torch gives in" in found.verdict
+    with pytest.raises(UserError, match=r"vectors in the cache are not what torch gives in .*extract again"):
+        insist([found])
 
 
 def test_one_wrong_row_is_found_if_every_row_is_compared(mails, tiny_distilbert, tmp_path):

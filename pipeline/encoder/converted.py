@@ -140,7 +140,7 @@ def load(home: Path, name: str) -> Model | None:
         facts = json.loads(text)
         check = facts.pop("check", None)
         whole = check == digest_of(facts)
-        if facts["format"] < CHECKED and check is None or facts["format"] != FORMAT and whole:
+        if (facts["format"] < CHECKED and check is None) or (facts["format"] != FORMAT and whole):
             return None  # of another version: made again over it
         if whole and all(sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()):
             return home / f"{name}.xml", facts

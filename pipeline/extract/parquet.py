@@ -10,14 +10,14 @@ import json
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, silent
+from pipeline import Progress, UserError, listed, silent
 from pipeline.data import Chunk, SourceOptions, read_chunks
 from pipeline.encoder import Effort
 from pipeline.encoder.checkpoint import EncoderSpec, locate
@@ -35,6 +35,9 @@ class Exported:
     rows: int
     columns: tuple[str, ...]  # in the order of the file
     bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"file": str(self.file)}
 
 
 def export_parquet(
@@ -96,7 +99,7 @@ def _write(
     if shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     if missing:
-        how = f"{shelf.choice.engine}, {shelf.choice.precision}, {','.join(poolings)}"
+        how = listed([shelf.choice.engine, shelf.choice.precision, shelf.storage, *poolings])
         raise UserError(
             f"{source.source}: {missing:,} of {rows:,} rows are not in the cache ({how}); "
             "run extract with the same options first"
@@ -114,6 +117,7 @@ def _schema(shelf: Shelf, poolings: tuple[str, ...], parts: int) -> Any:
         "encoder": shelf.checkpoint.name,
         "engine": shelf.choice.engine,
         "precision": shelf.choice.precision,
+        "storage": shelf.storage,
         "max_length": shelf.max_length,
         "checkpoint_digest": {name: shelf.checkpoint.checkpoint_digest(name) for name in poolings},
         "vectors_digest": {name: shelf.digest(name) for name in poolings},

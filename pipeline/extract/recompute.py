@@ -5,7 +5,7 @@ The store's own checks find bytes that changed after they were written. This fin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,13 @@ def recompute(
         within=bool(difference.max() <= tolerance if exact else cosine.min() >= tolerance),
         worst=sample.ids[sound[int(difference.argmax() if exact else cosine.argmin())]],
     )
+
+
+def insist(several: Sequence[Recomputed]) -> None:
+    """Raises UserError if one of them is not within its tolerance."""
+    for found in several:
+        if not found.within:
+            raise UserError(found.verdict)
 
 
 @dataclass(frozen=True)
