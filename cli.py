@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,16 +184,20 @@ def compare(
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Texts: parquet, csv, tsv, jsonl, txt.")
 @click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text in --file; twice for pairs.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here: .jsonl, .csv or .parquet.")
+@click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
 @effort_options
 @cache_option
+@click.option("--json", "as_json", is_flag=True, help="Answers are JSON, an object a line, with and without this.")
 def predict(
     run: Path,
     texts: tuple[str, ...],
     file: Path | None,
     text: tuple[str, ...],
     out: Path | None,
+    encoder: str | None,
     effort: Effort,
     cache: Path,
+    as_json: bool,
 ) -> None:
     """A run on TEXTS, on a file, or on the lines of standard input: one JSON object a text."""
     from pipeline import predict as library
@@ -201,7 +206,7 @@ def predict(
 
     fitted = load_run(run)
     blocks = library.texts_in(fitted, texts, file, text, sys.stdin)
-    found = library.answers(fitted, library.open_run(fitted, effort, cache), blocks)
+    found = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks)
     if out is None:
         show.lines(found)
     else:
@@ -342,8 +347,21 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo("interrupted; what was committed stays, the same command goes on from there", err=True)
         return 130
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
         return 0
+    except OSError as error:  # standard output on a full disk, say
+        click.echo(f"error: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        return 1
+
+
+def door() -> None:
+    """Run the command line and leave; interrupted, without waiting for threads that are in the middle of a batch."""
+    code = main()
+    if code == 130:
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    door()

@@ -96,7 +96,7 @@ def linear_run(task: Task, done: Embedded, spec: EncoderSpec, pooling: str, sett
 def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict[str, Any]:
     """What a run on vectors says of them, so that prediction can make the same ones."""
     told = {
-        "encoder": spec.name,
+        "encoder": str(Path(spec.name).resolve()) if Path(spec.name).exists() else spec.name,
         "revision": spec.revision,
         "pooling": pooling,
         "max_length": done.checkpoint.max_length,

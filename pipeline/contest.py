@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed, log
+from pipeline import UserError, choose, listed, log
 from pipeline.compare import Comparison, compare
+from pipeline.compare.verdict import LABELS
 from pipeline.contenders import CONTENDERS, Task, chosen, estimates, profile_of
-from pipeline.encoder import locate
+from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
 from pipeline.report import write_report
@@ -49,6 +50,7 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, or if a fit fails.
     """
     chosen(rules.contenders)
+    choose(LABELS, rules.metric, "metric")  # before anything is fitted
     runs = existing(task, rules) if rules.only_existing else fitted(task, rules)
     profile = profile_of(task.dataset, task.encoders[0], task.cache)
     judged = profile.splits[task.dataset.roles["test"]]
@@ -76,12 +78,18 @@ def machine() -> dict[str, Any]:
 
 
 def existing(task: Task, rules: Rules) -> list[Run]:
-    """The runs that are there for exactly these rows, of the kinds that take part.
+    """The runs that are there for exactly these rows and encoders, of the kinds that take part.
 
     Raises UserError if there are fewer than two.
     """
     kinds = set(rules.contenders)
-    runs = [run for run in runs_of(task.runs, task.dataset.name, task.dataset.digest) if run.kind in kinds]
+    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
+    own |= {locate(spec).checkpoint_digest(pooling) for spec in task.encoders for pooling in spec.pooling}
+    runs = [
+        run
+        for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
+        if run.kind in kinds and (run.checkpoint_digest is None or run.checkpoint_digest in own)
+    ]
     if len(runs) < 2:
         there = listed(run.kind for run in runs) or "none"
         raise UserError(

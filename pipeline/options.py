@@ -46,9 +46,12 @@ def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.
         if value is None:
             return None
         try:
-            return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+            parts = tuple(kind(part.strip()) for part in value.split(",") if part.strip())
         except ValueError as error:
             raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
+        if not parts:
+            raise click.BadParameter("an empty list", param=parameter)
+        return parts
 
     return parse
 
@@ -120,7 +123,7 @@ source_parts: Options = {
     "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
     "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
     "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
-    "seed": click.option("--seed", default=42, help="Seed of everything random."),
+    "seed": click.option("--seed", default=42, type=click.IntRange(0), help="Seed of everything random."),
 }
 source_options = bundle("source", source_parts, _source)
 optional_source = bundle("source", source_parts | {"source": click.argument("source", required=False)}, _source_if_any)

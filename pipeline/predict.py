@@ -12,7 +12,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,12 +58,14 @@ class Answer:
         }
 
 
-def open_run(run: Run, effort: Effort | None = None, cache: Path = Path("cache")) -> Model:
-    """The model of a run, ready to predict.
+def open_run(run: Run, effort: Effort | None = None, cache: Path = Path("cache"), encoder: str | None = None) -> Model:
+    """The model of a run, ready to predict; `encoder` says where its encoder lies now, if not where it was.
 
     Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
     """
     family = run.kind.partition("+")[0]
+    if encoder is not None:
+        run = replace(run, settings=run.settings | {"encoder": encoder})
     return choose(OPENERS, family, "kind of run")(run, effort or Effort(), cache)
 
 
@@ -245,14 +247,15 @@ class Probe:
         here_digest = self.checkpoint.checkpoint_digest(self.model.pooling)
         if self.model.checkpoint_digest != here_digest or self.model.class_names != run.class_names:
             raise UserError(
-                f"--encoder {asked['encoder']}: not the checkpoint that {run.folder} was fitted on (it was "
-                f"{str(self.model.checkpoint_digest)[:8]}, this is {here_digest[:8]}); pass that one, or fit again"
+                f"--encoder {asked['encoder']}: not the checkpoint that {run.folder} was fitted on "
+                f"({here_digest[:8]} instead of {str(self.model.checkpoint_digest)[:8]}); pass that one, or fit again"
             )
         here = choice(spec.engine, spec.precision, effort.device)
         if here.precision != asked["precision"]:
             log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
         if asked.get("storage", "float32") != "float32":
             log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
+        effort = replace(effort, device=here.device)
         self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, effort, cache)
         self.tokenizer = tokenizer(self.checkpoint, cache)
 

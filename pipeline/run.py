@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
+from pipeline import UserError, log
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "imbalanced-learn", "openvino", "numpy")
@@ -199,8 +199,12 @@ def run_folder(
     checkpoint_digest: str | None,
     seed: int,
 ) -> Path:
-    """Where the run that answers exactly this question lies, fitted or not."""
-    asked = digest([FORMAT, kind, settings, checkpoint_digest, seed])
+    """Where the run that answers exactly this question lies, fitted or not.
+
+    Where an encoder lies and what it is called does not count: its digest says what it is.
+    """
+    counted = {name: value for name, value in settings.items() if name not in ("encoder", "revision")}
+    asked = digest([FORMAT, kind, counted, checkpoint_digest, seed])
     return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / f"{slug(kind)}-{asked}"
 
 
@@ -242,9 +246,12 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
         try:
             os.rename(draft, folder)
         except OSError:
-            if not (folder / "run.json").exists():
+            if (folder / "run.json").exists():
+                return load_run(folder)
+            if not folder.exists():
                 raise
-            return load_run(folder)
+            set_aside(folder, "not whole")
+            os.rename(draft, folder)
         return replace(whole, folder=folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot write the run ({error.strerror or error}); choose another --runs") from error
@@ -253,8 +260,40 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
 
 
 def find(folder: Path) -> Run | None:
-    """The run at `folder`, or None if it has not been fitted."""
-    return load_run(folder) if (Path(folder) / "run.json").exists() else None
+    """The run at `folder`, or None if it has not been fitted, or has been damaged since: then it is set aside."""
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        return None
+    try:
+        run = load_run(folder)
+        broken = [file.name for file in (folder / "model").glob("*.safetensors") if not _is_whole(file)]
+        problem = f"{broken[0]} is damaged" if broken else ""
+        problem = problem or ("" if any((folder / "model").iterdir()) else "its model is gone")
+    except (UserError, OSError) as error:
+        run, problem = None, str(error)
+    if problem:
+        set_aside(folder, problem)
+        return None
+    return run
+
+
+def set_aside(folder: Path, problem: str) -> None:
+    """Move a damaged run out of the way, so that it is fitted again; nothing is deleted."""
+    aside = folder.with_name(f".damaged-{secrets.token_hex(4)}-{folder.name}")
+    os.rename(folder, aside)
+    log.warning("%s: %s; moved to %s", folder, problem, aside.name)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    try:
+        with open(file, "rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(length)) if length < file.stat().st_size else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return bool(ends) and file.stat().st_size == 8 + length + max(ends)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return False
 
 
 def load_run(folder: Path | str) -> Run:

@@ -20,7 +20,20 @@ from rich.text import Text
 import pipeline
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
+WIDE = 2000  # columns, where no terminal sets a limit
 LINE_SECONDS = 15.0  # how often progress speaks where nobody watches a bar
+
+
+class Output(Console):
+    """Standard output: as wide as the terminal; where there is none, nothing is cut or folded."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+        if not self.is_terminal:
+            self.width = WIDE
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def result(value: Any, as_json: bool) -> None:
@@ -34,7 +47,7 @@ def results(values: Sequence[Any], as_json: bool) -> None:
         objects = [value.to_json() for value in values]
         print(json.dumps(objects[0] | ({"runs": objects} if len(objects) > 1 else {}), ensure_ascii=False, indent=2))
         return
-    console = Console(highlight=False, soft_wrap=False)
+    console = Output()
     for part in SHOWN[type(values[0]).__name__](values):
         console.print(part)
 
@@ -46,9 +59,10 @@ def lines(values: Iterable[Any]) -> None:
 
 
 def listing(values: Sequence[Any], as_json: bool) -> None:
-    """Print dataclasses of one kind as a table, a column a field, or as a JSON list."""
+    """Print dataclasses of one kind as a table, a column a field, or as one JSON object."""
     if as_json:
-        print(json.dumps([asdict(value) for value in values], ensure_ascii=False, indent=2, default=str))
+        found = {"folders": [asdict(value) for value in values]}
+        print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
         return
     table = Table(box=None, pad_edge=False)
     names = [field.name for field in fields(values[0])] if values else []
@@ -56,7 +70,7 @@ def listing(values: Sequence[Any], as_json: bool) -> None:
         table.add_column(name.replace("_", " "), overflow="fold")
     for value in values:
         table.add_row(*(Text(_cell(name, getattr(value, name))) for name in names))
-    Console(highlight=False).print(table if values else "nothing there yet")
+    Output().print(table if values else "nothing there yet")
 
 
 def _cell(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +225,58 @@ def test_wrong_usage_is_exit_code_2(capsys):
     assert cli.main(["fit-lr", "sms-spam", "--smote", "--imbalance", "over"]) == 2
     assert cli.main(["fit-lr", "sms-spam", "--max-length", "none"]) == 2
     assert cli.main(["nonsense"]) == 2
+
+
+@pytest.mark.parametrize("words", [["--encoder", ","], ["--pooling", ""], ["--imbalance", ","], ["--seed", "-1"]])
+def test_an_empty_list_and_a_negative_seed_are_wrong_usage(words, capsys):
+    assert cli.main(["fit-lr", "sms-spam", *words]) == 2
+
+
+def test_an_unknown_metric_is_refused_before_anything_is_fitted(run, reviews, tmp_path):
+    code, _, err = run("compare", *names(reviews), "--runs", tmp_path / "runs", "--metric", "nonsense")
+    assert code == 1
+    assert "nonsense" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_moved_encoder_is_found_by_its_new_place(run, reviews, tmp_path, tiny_distilbert, tiny_bert):
+    old, new = tmp_path / "old", tmp_path / "new"
+    shutil.copytree(tiny_distilbert, old)
+    words = [*map(str, names(reviews)), "--encoder", str(old), "--cache", str(tmp_path / "c")]
+    code, out, _ = run("fit-lr", *words, "--runs", tmp_path / "runs", "--json", encoder=False)
+    fitted = json.loads(out)["run"]
+    old.rename(new)
+    rest = ["--cache", tmp_path / "c", "--device", "cpu"]
+    assert run("predict", fitted, "love it", *rest, encoder=False)[0] == 1
+    assert run("predict", fitted, "love it", "--encoder", new, *rest, encoder=False)[0] == 0
+    code, _, err = run("predict", fitted, "love it", "--encoder", tiny_bert, *rest, encoder=False)
+    assert code == 1
+    assert "not the checkpoint" in err
+
+
+def test_only_existing_runs_of_the_encoder_asked_for_take_part(run, reviews, tmp_path, tiny_bert):
+    rest = ["--runs", tmp_path / "runs"]
+    for kind in ("none", "balanced"):
+        run("fit-lr", *names(reviews), *rest, "--imbalance", kind)
+    words = ["--encoder", str(tiny_bert), "--contenders", "lr,lr+balanced", "--only-existing"]
+    code, _, err = run("compare", *names(reviews), *rest, *words, encoder=False)
+    assert code == 1
+    assert "0 of the runs" in err
+
+
+def test_output_that_is_no_terminal_is_not_cut(run, reviews, tmp_path, capsys):
+    run("extract", *names(reviews))
+    assert cli.main(["cache", "ls", "--cache", str(tmp_path / "cache")]) == 0
+    folder = next(path for path in (tmp_path / "cache").iterdir() if (path / "about.json").exists())
+    assert folder.name in capsys.readouterr().out
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path, reviews, tiny_distilbert):
+    words = ["explore", *map(str, names(reviews)), "--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "c")]
+    line = f"{sys.executable} cli.py {' '.join(words)} --json | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch, capsys, reviews):

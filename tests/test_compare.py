@@ -380,3 +380,21 @@ def test_a_real_gap_is_found(simulation):
 def test_every_case_is_honest(simulation, rows):
     for case in simulation.CASES:
         honest(simulation.simulate(case, rows, 1000, 500), 1000)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [
+        ("accuracy", 0.2, "20.0"),
+        ("accuracy", 0.9, "90.0"),
+        ("accuracy", -0.1, "−10.0"),
+        ("accuracy", 0.0004, "0.0"),
+        ("accuracy", -0.0004, "0.0"),
+        ("log_loss", 10.0, "10.000"),
+        ("log_loss", -0.0004, "0.000"),
+    ],
+)
+def test_a_difference_is_said_as_it_is(metric, value, shown):
+    from pipeline.compare.verdict import change
+
+    assert change(metric, value) == shown

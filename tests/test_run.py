@@ -148,3 +148,36 @@ def test_predictions_that_do_not_fit_the_classes_are_refused(tmp_path):
 def test_no_run_here(tmp_path):
     with pytest.raises(UserError, match=r"no run here"):
         load_run(tmp_path)
+
+
+def test_a_damaged_run_is_set_aside_and_fitted_again(tmp_path):
+    from safetensors.numpy import save_file
+
+    def write(model):
+        save_file({"W": np.ones((3, 4), np.float32)}, model / "model.safetensors")
+
+    folder = tmp_path / "lr-1"
+    save(a_run(), folder, write)
+    assert find(folder) is not None
+    weights = folder / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:30])
+    assert find(folder) is None
+    assert [path.name.startswith(".damaged-") for path in tmp_path.iterdir()] == [True]
+    save(a_run(), folder, write)
+    assert find(folder) is not None
+
+
+def test_half_a_run_does_not_stand_in_the_way(tmp_path):
+    folder = tmp_path / "lr-1"
+    save(a_run(), folder, lambda model: (model / "w").write_text("1"))
+    (folder / "run.json").unlink()
+    assert find(folder) is None
+    assert save(a_run(), folder, lambda model: (model / "w").write_text("2")).folder == folder
+    assert (folder / "model" / "w").read_text() == "2"
+
+
+def test_a_moved_encoder_does_not_make_another_run():
+    def place(encoder):
+        return run_folder("runs", "mails", "d" * 32, "lr", {"C": 1, "encoder": encoder}, "e" * 32, 1)
+
+    assert place("/here/model") == place("/there/model")

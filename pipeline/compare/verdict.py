@@ -131,12 +131,10 @@ def score(metric: str, value: float) -> str:
 
 def change(metric: str, value: float, sign: bool = False) -> str:
     """A difference without its unit: `5.3` (points), or `0.021` for a loss; the minus is a real one."""
-    digits = (
-        f"{value:{'+' if sign else ''}.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:{'+' if sign else ''}.1f}"
-    )
-    return ("0.000" if "0.000" in digits else "0.0" if digits[-3:] == "0.0" and len(digits) <= 4 else digits).replace(
-        "-", "−"
-    )
+    shown, places = (value, 3) if metric in LOWER_IS_BETTER else (100 * value, 1)
+    if round(shown, places) == 0:
+        return f"{0:.{places}f}"  # neither +0.0 nor −0.0
+    return f"{shown:{'+' if sign else ''}.{places}f}".replace("-", "−")
 
 
 def unit(metric: str) -> str:

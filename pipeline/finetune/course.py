@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress
+from pipeline import Progress, UserError
 from pipeline.finetune.arithmetic import Machine, is_writer, together
 from pipeline.finetune.heads import isolated, quiet
 from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
@@ -108,11 +108,16 @@ def _weights(work: Path, epoch: int) -> Path:
 
 
 def _keep(model: Any, file: Path) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     draft = file.with_suffix(".draft")
-    save_model(model, str(draft))
-    os.replace(draft, file)
+    try:
+        save_model(model, str(draft))
+        os.replace(draft, file)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(f"{file}: cannot write ({error}); free some space or choose another --runs") from error
 
 
 def _load(model: Any, file: Path) -> None:
