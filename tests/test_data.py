@@ -777,3 +777,12 @@ def test_the_parts_of_reading_import_backwards():
         )
         parts = {part for module, names in found for part in ([module] if module else names.split(", "))}
         assert parts <= set(order[: order.index(name)]), name
+
+
+def test_a_test_split_without_labels_is_named_when_train_is_cut(tmp_path):
+    rows = "".join(f"text number {i},{'ab'[i % 2]}\n" for i in range(60))
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+    (tmp_path / "test.csv").write_text("text,label\none more,\nand another,\n")
+    found = read(SourceOptions(str(tmp_path)))
+    assert set(found.roles) == {"train", "validation", "test"}
+    assert any("'test' has no labels" in note for note in found.notes)

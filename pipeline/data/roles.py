@@ -58,11 +58,15 @@ def _fill_roles(roles: dict[str, str], free: list[str], kept: dict[str, Split], 
     elif "test" not in roles and validations:
         roles["test"] = validations[0]
         validations = []  # what is judged stays apart: validation comes from train, even where there is a second one
-        unlabelled = [name for name in naming.candidates(list(kept), "test") if not kept[name].labelled]
-        why = f"the split '{unlabelled[0]}' has no labels" if unlabelled else "no test split"
-        notes.append(f"{why}: judged on '{roles['test']}'")
+        notes.append(f"{_why_no_test(kept) or 'no test split'}: judged on '{roles['test']}'")
     if "validation" not in roles and validations:
         roles["validation"] = validations[0]
+
+
+def _why_no_test(kept: dict[str, Split]) -> str:
+    """What is wrong with the test split, if there is one that cannot be judged on."""
+    unlabelled = [name for name in naming.candidates(list(kept), "test") if not kept[name].labelled]
+    return f"the split '{unlabelled[0]}' has no labels" if unlabelled else ""
 
 
 def _carve(
@@ -75,7 +79,9 @@ def _carve(
     train = roles["train"]
     ratios = [80.0 if len(roles) == 1 else 90.0, *(0.0 if there else 10.0 for there in wanted[1:])]
     if len(roles) == 1:
-        notes.append(f"no validation and no test split: '{train}' cut 80/10/10 into train, validation and test")
+        why = _why_no_test(kept)
+        lacking = f"{why} and there is no validation split" if why else "no validation and no test split"
+        notes.append(f"{lacking}: '{train}' cut 80/10/10 into train, validation and test")
     else:
         notes.append(f"no {ROLES[wanted.index(False)]} split: 10 % of '{train}' taken for it")
     return _parts(kept, train, ratios, roles, options)
