@@ -79,3 +79,12 @@ def test_readme_tree_names_every_room_and_no_other():
     tree = (ROOT / "README.md").read_text("utf-8").split("## The tree")[1].split("\n## ")[0]
     named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"^  ([\w.]+/?)\s", tree, re.M)}
     assert named - {"__init__", "samples"} == rooms()
+
+
+def test_public_names_are_there():
+    import pipeline
+
+    for name in pipeline.PUBLIC:
+        assert getattr(pipeline, name).__doc__, name
+    with pytest.raises(AttributeError):
+        _ = pipeline.nonsense
