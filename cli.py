@@ -336,6 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
     try:
         cli(args=arguments, prog_name="probe-or-tune", standalone_mode=False)
+        sys.stdout.flush()  # here, where an error of it is answered
         return 0
     except UserError as error:
         click.echo(f"error: {error}", err=True)
@@ -346,7 +347,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was committed stays, the same command goes on from there", err=True)
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the second is what click makes of the first
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
         return 0
     except OSError as error:  # standard output on a full disk, say
