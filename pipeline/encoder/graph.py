@@ -7,11 +7,8 @@ Imports torch; who only reads vectors from disk never comes here.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint
+from pipeline.encoder.quiet import quiet
 
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
 
@@ -182,21 +180,3 @@ def _difference(cut: nn.Module, whole: nn.Module, checkpoint: Checkpoint) -> flo
     with torch.inference_mode():
         (short,), (full,) = cut(ids, mask, torch.zeros_like(ids)), whole(ids, mask, torch.zeros_like(ids))
     return float((short - full).abs().max() / full.abs().max().clamp(min=1))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its bars and its report of weights that a bare encoder has no use for."""
-    from transformers.utils import logging as chatter
-
-    level, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity(logging.CRITICAL)
-    chatter.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        chatter.set_verbosity(level)
-        if bars:
-            chatter.enable_progress_bar()

@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline import UserError, choose
 from pipeline.encoder.checkpoint import Checkpoint
+from pipeline.encoder.quiet import quiet
 from pipeline.linear.probe import LinearModel, read_record
 
 if TYPE_CHECKING:
@@ -301,26 +302,6 @@ def linear_head(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 # ── manners ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers says nothing meanwhile: neither load reports nor progress bars."""
-    import warnings
-
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @contextmanager
