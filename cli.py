@@ -73,16 +73,22 @@ def explore(source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Pat
 @encoder_options
 @effort_options
 @cache_option
+@click.option("--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder.")
 @json_option
 def extract(
-    source: SourceOptions, encoders: tuple[EncoderSpec, ...], effort: Effort, cache: Path, as_json: bool
+    source: SourceOptions,
+    encoders: tuple[EncoderSpec, ...],
+    effort: Effort,
+    cache: Path,
+    recalibrate: bool,
+    as_json: bool,
 ) -> None:
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
     from pipeline.extract import extract_source
 
     with show.progress() as progress:
-        done = [extract_source(source, spec, effort, cache, progress) for spec in encoders]
+        done = [extract_source(source, spec, effort, cache, progress, recalibrate) for spec in encoders]
     show.results(done, as_json)
 
 
@@ -234,6 +240,22 @@ def report(
 
     rules = Rules(only_existing=True, metric=metric, page=page)
     show.result(contest(task_of(source, place, encoders=encoders), rules, spoken_command()), as_json)
+
+
+@command("doctor", "probe-or-tune doctor sms-spam --encoder minilm")
+@optional_source
+@encoder_options
+@effort_options
+@cache_option
+@json_option
+def doctor(
+    source: SourceOptions | None, encoders: tuple[EncoderSpec, ...], effort: Effort, cache: Path, as_json: bool
+) -> None:
+    """What this machine can do: engines and precisions with measured tokens/s, and what extracting SOURCE will take."""
+    from pipeline import show
+    from pipeline.doctor import checkup
+
+    show.results([checkup(spec, effort, cache, source) for spec in encoders], as_json)
 
 
 @cli.group()

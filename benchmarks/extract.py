@@ -1,11 +1,13 @@
 """Texts in hand to vectors in hand: ours in each precision beside what people use, in one run on one machine.
 
-    python benchmarks/extract.py                                   # the bundled sample, DistilBERT-base's shape
-    python benchmarks/extract.py --data FOLDER --rows 4000 --rounds 5
+    python benchmarks/extract.py                                        # the bundled sample
+    python benchmarks/extract.py --data FOLDER --rows 4000 --long FOLDER --long-rows 300 --rounds 3
+    python benchmarks/extract.py --other OTHER/bin/python               # runs sentence-transformers on OpenVINO too
 
-Everybody gets the same texts, the same checkpoint (random weights: right for timing) and --max-length 512. Models are
-loaded before the clock starts; ours writes its vectors to disk and reads them back, the others keep them in memory.
-Rounds are interleaved, the median counts, and only ratios of one run carry over to another machine.
+Everybody gets the same texts, the same checkpoint (distilbert-base-uncased's shape, random weights: right for timing)
+and a limit of 512 tokens. Models are loaded before the clock starts; ours writes its vectors to disk and reads them
+back, the others keep them in memory. Rounds are interleaved, the median counts, and only ratios of one run carry over
+to another machine. `make bench` sets up the other interpreter, whose transformers is older than ours.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,17 +30,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import numpy as np
 
+from benchmarks.ceiling import Shape, ceiling, encoder_alone
+from benchmarks.extract_peers import APART, PEERS, Encode
 from pipeline import UserError, silent
+from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
-from pipeline.encoder import Effort, EncoderSpec, locate
+from pipeline.encoder import Effort, EncoderSpec, locate, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import packaged
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract import Extractor
 from pipeline.store import keys
 
 RESULTS = Path(__file__).parent / "results"
-PEER = "sentence-transformers, torch"
-Encode = Callable[[list[str]], np.ndarray]
+REFERENCE = "sentence-transformers, torch"
+Timed = Callable[[list[str]], tuple[np.ndarray, float]]  # texts → vectors (n, d), seconds
 
 
 def base_shaped(folder: Path) -> Path:
@@ -52,196 +58,244 @@ def base_shaped(folder: Path) -> Path:
     return folder
 
 
-# ── who takes part: checkpoint folder → a function from texts to [CLS] vectors (n, d) ───────────────────────────────
+# ── who takes part ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def map_recipe(folder: Path) -> Encode:
-    """The usual notebook: Dataset.map, padding to the longest of 1,000 rows, torch in float32."""
-    import torch
-    from datasets import Dataset, disable_progress_bars
-    from transformers import AutoModel, AutoTokenizer
+def here(encode: Encode) -> Timed:
+    """A peer in this process."""
 
-    disable_progress_bars()
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32)
+    def timed(texts: list[str]) -> tuple[np.ndarray, float]:
+        started = time.perf_counter()
+        found = encode(texts)
+        return found, time.perf_counter() - started
 
-    def vectors(batch: dict[str, list]) -> dict[str, np.ndarray]:
-        inputs = {k: torch.tensor(batch[k]) for k in ("input_ids", "attention_mask")}
-        with torch.no_grad():
-            return {"cls": model(**inputs).last_hidden_state[:, 0].numpy()}
-
-    def encode(texts: list[str]) -> np.ndarray:
-        def tokens(batch: dict[str, list]) -> dict:
-            return tokenizer(batch["text"], padding=True, truncation=True, max_length=512)
-
-        data = Dataset.from_dict({"text": texts}).map(tokens, batched=True, batch_size=1000, keep_in_memory=True)
-        data = data.map(vectors, batched=True, batch_size=100, keep_in_memory=True)
-        return np.array(data.with_format("numpy")[:]["cls"])
-
-    return encode
+    return timed
 
 
-def transformers_pipeline(folder: Path) -> Encode:
-    """transformers' own pipeline("feature-extraction"), 32 texts a batch."""
-    import torch
-    from transformers import pipeline
+class Apart:
+    """A peer in a process of another interpreter, which keeps its own time."""
 
-    extract = pipeline("feature-extraction", model=str(folder), tokenizer=str(folder), dtype=torch.float32)
+    def __init__(self, interpreter: str, name: str, folder: Path) -> None:
+        script = Path(__file__).parent / "extract_peers.py"
+        call = [interpreter, str(script), name, str(folder)]
+        self.process = subprocess.Popen(
+            call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
+        )
+        self.texts: list[str] | None = None
+        self.out = folder / f"{abs(hash(name))}.npy"
 
-    def encode(texts: list[str]) -> np.ndarray:
-        found = extract(texts, batch_size=32, truncation=True, max_length=512, return_tensors=True)
-        return np.stack([row[0, 0].numpy() for row in found])
+    def said(self, line: str) -> str:
+        assert self.process.stdin, "a pipe"
+        assert self.process.stdout, "a pipe"
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
 
-    return encode
+    def __call__(self, texts: list[str]) -> tuple[np.ndarray, float]:
+        if self.texts is None:
+            answer = self.said(json.dumps(texts))
+            if answer != "ready":
+                raise UserError(answer or "the other interpreter ended without a word")
+            self.texts = texts
+        assert self.texts is texts, "one process, one list of texts"
+        spent = float(self.said(str(self.out)))
+        return np.load(self.out), spent
+
+    def close(self) -> None:
+        assert self.process.stdin, "a pipe"
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def sentence_transformers(folder: Path, backend: str = "torch") -> Encode:
-    """sentence-transformers' encode with [CLS] pooling."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-
-    if backend == "torch":
-        word = Transformer(str(folder), max_seq_length=512)
-        pool = Pooling(word.get_embedding_dimension(), pooling_mode="cls")
-        model = SentenceTransformer(modules=[word, pool], device="cpu")
-    else:
-        import optimum.intel  # noqa: F401  - what the backend needs; absent, it says so here
-
-        model = SentenceTransformer(str(folder), backend=backend, device="cpu")
-    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
-
-
-def ours(precision: str) -> Callable[[Path], Encode]:
+def ours(folder: Path, precision: str) -> Timed:
     """This project: vectors go to a fresh store on disk and are read back from it."""
+    spec = EncoderSpec(str(folder), precision=precision)
+    checkpoint = locate(spec)
+    models = Path(tempfile.mkdtemp())  # the converted model is kept, the vectors are not
 
-    def opened(folder: Path) -> Encode:
-        spec = EncoderSpec(str(folder), precision=precision)
-        checkpoint = locate(spec)
-        models = Path(tempfile.mkdtemp())  # the converted model is kept, the vectors are not
+    def timed(texts: list[str]) -> tuple[np.ndarray, float]:
+        rows = [(text,) for text in texts]
+        started = time.perf_counter()
+        whole = keys(rows)
+        extractor = Extractor(checkpoint, spec, Effort(), models, silent, whole)
+        done = extractor.run([rows])
+        assert extractor.shelf is not None, "there are texts"
+        found = extractor.shelf.serve(whole, "cls").vectors
+        spent = time.perf_counter() - started - done.setup_seconds  # models are loaded before anybody's clock starts
+        timed.said = f"{extractor.shelf.choice.engine}, {extractor.shelf.choice.precision}"  # type: ignore[attr-defined]
+        for store in extractor.shelf.stores.values():
+            shutil.rmtree(store.folder)
+        return found, spent
 
-        def encode(texts: list[str]) -> np.ndarray:
-            rows = [(text,) for text in texts]
-            whole = keys(rows)
-            extractor = Extractor(checkpoint, spec, Effort(), models, silent, whole)
-            started = time.perf_counter()
-            done = extractor.run([rows])
-            assert extractor.shelf is not None, "there are texts"
-            found = extractor.shelf.serve(whole, "cls").vectors
-            encode.seconds = time.perf_counter() - started - done.setup_seconds  # type: ignore[attr-defined]
-            encode.said = f"{extractor.shelf.choice.engine} {extractor.shelf.choice.precision}"  # type: ignore[attr-defined]
-            for store in extractor.shelf.stores.values():
-                shutil.rmtree(store.folder)
-            return found
-
-        return encode
-
-    return opened
+    return timed
 
 
-CONTENDERS: dict[str, Callable[[Path], Encode]] = {
-    "Dataset.map recipe": map_recipe,
-    "transformers pipeline": transformers_pipeline,
-    PEER: sentence_transformers,
-    "sentence-transformers, OpenVINO": lambda folder: sentence_transformers(folder, "openvino"),
-    "ours, fp32": ours("fp32"),
-    "ours, bf16": ours("bf16"),
-    "ours, auto": ours("auto"),
-    "ours, int8": ours("int8"),
-}
+OURS = {f"ours, {precision}": precision for precision in ("fp32", "bf16", "auto", "int8")}
+
+
+def ready(texts: list[str], folder: Path, names: list[str], other: str | None, table: dict[str, dict]) -> dict:
+    """Everybody who can be set up here, warmed up; in `table` the reason for everybody else."""
+    found: dict[str, Timed] = {}
+    for name in names:
+        try:
+            if name in OURS:
+                found[name] = ours(folder, OURS[name])
+                found[name](texts[:400])  # int8 is calibrated on 300
+            elif name in PEERS:
+                found[name] = here(PEERS[name](folder))
+                found[name](texts[:64])
+            elif other is None:
+                raise UserError("needs another interpreter: --other PYTHON")
+            else:
+                found[name] = Apart(other, name, folder)
+                found[name](texts)
+        except (ImportError, UserError, TypeError, ValueError, OSError) as error:
+            found.pop(name, None)
+            table[name] = {"skipped": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
+    return found
+
+
+def measure(texts: list[str], folder: Path, names: list[str], rounds: int, other: str | None) -> dict[str, dict]:
+    """Seconds of each round for each contender that can be set up here, and how near its vectors are to float32."""
+    table: dict[str, dict] = {}
+    runners = ready(texts, folder, names, other, table)
+    exact: np.ndarray | None = None
+    for _ in range(rounds):
+        for name, timed in runners.items():
+            found, spent = timed(texts)
+            assert found.shape[0] == len(texts), "a vector a text"
+            exact = found if exact is None or name == REFERENCE else exact
+            table.setdefault(name, {"seconds": []})["seconds"].append(spent)
+            table[name]["cosine"] = float(cosines(found, exact).mean())
+            print(f"  {name}: {len(texts) / spent:,.0f} texts/s", file=sys.stderr, flush=True)
+    for name, timed in runners.items():
+        row = table[name]
+        row["texts_per_second"] = len(texts) / statistics.median(row["seconds"])
+        row["ran"] = getattr(timed, "said", "")
+        if isinstance(timed, Apart):
+            timed.close()
+    reference = table.get(REFERENCE, {}).get("texts_per_second")
+    for row in table.values():
+        if reference and "skipped" not in row:
+            row["ratio"] = row["texts_per_second"] / reference
+    return {name: table[name] for name in names}
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n,) cosine of each row of two (n, d)."""
+    return (first * second).sum(1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))
+
+
+def limit(texts: list[str], folder: Path) -> dict[str, dict[str, float]]:
+    """What the machine can do in each precision, and what share of it the encoder alone reaches on these texts."""
+    spec, found = EncoderSpec(str(folder)), {}
+    checkpoint = locate(spec)
+    tokens = tokenizer(checkpoint).encode([(text,) for text in texts])
+    ids = [row[:512] for row in tokens.ids]
+    batches = [pad(places, [ids[i] for i in places]) for places in plan(np.array([len(row) for row in ids]))]
+    for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
+        encoder = open_encoder(checkpoint, engine="openvino", precision=precision, cache=folder / "models")
+        best, runs = 0.0, []
+        for _ in range(3):
+            best = max(best, ceiling(hint))
+            runs.append(encoder_alone(encoder, batches, Shape()))
+        speed, work = sorted(runs)[1]
+        found[precision] = {"gflops": best / 1e9, "tokens_per_second": speed, "share": work / best}
+    return found
+
+
+# ── the texts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def texts_of(source: str, rows: int) -> list[str]:
+    """The first `rows` different texts of a source: the others would pay for repeats, which is not the point here."""
+    chunks = read_chunks(SourceOptions(source, rows=f"first:{rows}"))
+    return list(dict.fromkeys(text for chunk in chunks for (text,) in chunk.texts))[:rows]
+
+
+def long_texts(source: str | None, rows: int) -> list[str]:
+    """Reviews of a given source, or as many texts made of the bundled sample, as long as film reviews are."""
+    if source is not None:
+        return texts_of(source, rows)
+    random, pieces = np.random.default_rng(0), texts_of("sms-spam", 5000)
+    sizes = np.clip(random.lognormal(2.4, 0.6, rows), 2, 60).astype(int)  # messages a text: about 290 tokens
+    return [" ".join(random.choice(pieces, size)) for size in sizes]
 
 
 # ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ceiling(precision: str = "f32") -> float:
-    """Multiply-adds a second of a matrix product of the encoder's size, all threads (OpenVINO)."""
-    import openvino
-    from openvino import opset13 as ops
-
-    rows, inner, outer = 2048, 768, 3072
-    given = ops.parameter((rows, inner), np.float32)
-    product = ops.matmul(given, ops.constant(np.full((inner, outer), 1e-3, np.float32)), False, False)
-    compiled = openvino.Core().compile_model(
-        openvino.Model([product], [given]), "CPU", {"INFERENCE_PRECISION_HINT": precision}
-    )
-    request, array, best = compiled.create_infer_request(), np.ones((rows, inner), np.float32), np.inf
-    for _ in range(12):
-        started = time.perf_counter()
-        request.infer([array])
-        best = min(best, time.perf_counter() - started)
-    return rows * inner * outer / best
-
-
-def measure(texts: list[str], folder: Path, names: list[str], rounds: int) -> dict[str, dict]:
-    """Seconds of each round for each contender that can be set up here."""
-    ready: dict[str, Encode] = {}
-    table: dict[str, dict] = {}
-    for name in names:
-        try:
-            ready[name] = CONTENDERS[name](folder)
-            ready[name](texts[:64])  # what is slow the first time is not what is measured
-        except (ImportError, UserError, TypeError, ValueError) as error:
-            table[name] = {"skipped": f"{type(error).__name__}: {error}".splitlines()[0][:120]}
-    for _ in range(rounds):
-        for name, encode in ready.items():
-            started = time.perf_counter()
-            found = encode(texts)
-            spent = getattr(encode, "seconds", time.perf_counter() - started)
-            assert found.shape == (len(texts), 768), "a vector a text"
-            table.setdefault(name, {"seconds": []})["seconds"].append(spent)
-            print(f"  {name}: {len(texts) / spent:,.0f} texts/s", file=sys.stderr, flush=True)
-    for name, encode in ready.items():
-        table[name] |= {"texts_per_second": len(texts) / statistics.median(table[name]["seconds"])}
-        table[name] |= {"ran": getattr(encode, "said", "")}
-    return table
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="sms-spam", help="source of the texts, as the command line takes it")
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--data", default="sms-spam", help="source of short texts, as the command line takes it")
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--long", help="source of long texts (default: the bundled sample, put together)")
+    parser.add_argument("--long-rows", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", default=[], help="part of a contender's name; may be repeated")
+    parser.add_argument("--other", help="interpreter that has sentence-transformers[openvino]")
     parser.add_argument("--out", type=Path, default=RESULTS / "extract.json")
     wish = parser.parse_args()
-    source = SourceOptions(wish.data, rows=f"first:{wish.rows}")
-    texts = [text for chunk in read_chunks(source) for (text,) in chunk.texts][: wish.rows]
-    texts = list(dict.fromkeys(texts))  # the others pay for repeated texts, which is not the point here
     folder = base_shaped(Path(tempfile.mkdtemp()))
-    names = [name for name in CONTENDERS if not wish.only or any(part in name for part in wish.only)]
-    table = measure(texts, folder, names, wish.rounds)
-    reference = table.get(PEER, {}).get("texts_per_second")
-    here = hardware()
-    facts = {"data": wish.data, "rows": len(texts), "rounds": wish.rounds, "processor": cpu_name()}
-    facts |= {"cores": here.cores, "bf16_pays": here.cpu_bf16, "python": platform.python_version()}
-    facts |= {"ceiling_gflops": {hint: 2e-9 * ceiling(hint) for hint in ("f32", "bf16")}}
-    print(f"\n{wish.data}: {len(texts)} texts, {facts['processor']}, {here.cores} cores")
-    for name, row in table.items():
-        if "skipped" in row:
-            print(f"{name:34s} not run: {row['skipped']}")
-            continue
-        row["ratio"] = row["texts_per_second"] / reference if reference else None
-        ratio = f"{row['ratio']:5.2f} x" if reference else ""
-        print(f"{name:34s} {row['texts_per_second']:8.0f} texts/s {ratio:>9s}  {row['ran']}")
+    names = [name for name in (*PEERS, *APART, *OURS) if not wish.only or any(part in name for part in wish.only)]
+    machine = hardware()
+    facts = {"processor": cpu_name(), "cores": machine.cores, "auto_bf16": machine.cpu_bf16, "rounds": wish.rounds}
+    result: dict[str, dict] = {"machine": facts | {"python": platform.python_version()}, "lengths": {}}
+    for length, texts in {
+        "short": texts_of(wish.data, wish.rows),
+        "long": long_texts(wish.long, wish.long_rows),
+    }.items():
+        table = measure(texts, folder, names, wish.rounds, wish.other)
+        source = {"short": wish.data, "long": wish.long or "sms-spam, put together"}[length]
+        data = {"source": Path(source).name, "rows": len(texts)}
+        result["lengths"][length] = {"data": data, "table": table, "limit": limit(texts, folder)}
+        shown(length, result["lengths"][length], facts)
     wish.out.parent.mkdir(parents=True, exist_ok=True)
-    wish.out.write_text(json.dumps(facts | {"table": table}, indent=1))
-    chart(table, wish.out.with_suffix(".svg"))
+    wish.out.write_text(json.dumps(result, indent=1))
+    chart(result, wish.out.with_suffix(".svg"))
 
 
-def chart(table: dict[str, dict], path: Path) -> None:
-    """Bars of texts a second, for the README."""
+def shown(length: str, result: dict[str, dict], facts: dict) -> None:
+    data = result["data"]
+    print(f"\n{length} texts: {data['rows']} of {data['source']}; {facts['processor']}, {facts['cores']} cores")
+    for name, row in result["table"].items():
+        if "skipped" in row:
+            print(f"{name:44s} not run: {row['skipped']}")
+            continue
+        ratio = f"{row['ratio']:5.2f} x" if "ratio" in row else ""
+        print(
+            f"{name:44s} {row['texts_per_second']:8.1f} texts/s {ratio:>8s}  cosine {row['cosine']:.5f}  {row['ran']}"
+        )
+    for precision, row in result["limit"].items():
+        print(
+            f"the limit in {precision}: {row['gflops']:,.0f} GFLOP/s in one matrix product; the encoder alone runs "
+            f"at {row['tokens_per_second']:,.0f} tokens/s, {row['share']:.0%} of it"
+        )
+
+
+def chart(result: dict[str, dict], path: Path) -> None:
+    """Bars of texts a second, short and long side by side, for the README."""
     import altair as alt
 
-    rows = [{"who": name, "texts/s": row["texts_per_second"]} for name, row in table.items() if "skipped" not in row]
-    bars = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_bar()
-        .encode(
-            y=alt.Y("who:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
-            x=alt.X("texts/s:Q", title="texts a second"),
-            color=alt.condition("indexof(datum.who, 'ours') == 0", alt.value("#1f6fb2"), alt.value("#b5b9be")),
+    panels = []
+    for length, found in result["lengths"].items():
+        rows = [
+            {"who": name, "texts/s": row["texts_per_second"]}
+            for name, row in found["table"].items()
+            if "skipped" not in row
+        ]
+        title = f"{length} texts ({found['data']['source']})"
+        panels.append(
+            alt.Chart(alt.Data(values=rows), title=title)
+            .mark_bar()
+            .encode(
+                y=alt.Y("who:N", sort=None, title=None, axis=alt.Axis(labelLimit=280)),
+                x=alt.X("texts/s:Q", title="texts a second"),
+                color=alt.condition("indexof(datum.who, 'ours') == 0", alt.value("#1f6fb2"), alt.value("#b5b9be")),
+            )
+            .properties(width=420)
         )
-    )
-    bars.properties(width=420).save(str(path))
+    alt.vconcat(*panels).save(str(path))
 
 
 if __name__ == "__main__":

@@ -292,7 +292,40 @@ def _exported(values: Sequence[Any]) -> Iterator[Any]:
         yield Text(f"{done.rows:,} rows of {', '.join(done.columns)}: {done.file} ({done.bytes / 1e6:,.1f} MB)")
 
 
+def _checkup(values: Sequence[Any]) -> Iterator[Any]:
+    for found in values:
+        yield _facts("this machine", list(found.machine.items()))
+        if found.speeds:
+            table = Table(title=f"{found.encoder} runs here", title_justify="left", box=None, pad_edge=False)
+            for name in ("engine", "precision", "device"):
+                table.add_column(name)
+            table.add_column("tokens/s", justify="right")
+            table.add_column("set-up", justify="right")
+            table.add_column(overflow="fold")
+            for row in found.speeds:
+                speed = _number(row.tokens_per_second, ",.0f")
+                note = Text("; ".join(filter(None, ("what auto takes" if row.chosen else "", row.note))))
+                table.add_row(row.engine, row.precision, row.device, speed, _seconds(row.setup_seconds), note)
+            yield Text()
+            yield table
+        if found.job:
+            job = found.job
+            yield Text()
+            yield _facts(
+                f"{job.source}: {job.rows:,} rows",
+                [
+                    ("to extract", f"about {_seconds(job.seconds)}, for {job.tokens:,.0f} tokens"),
+                    ("there already", f"{job.cached_share:.0%}"),
+                    ("cut", f"{job.truncated_share:.1%} of the texts are longer than the limit"),
+                    ("disk", f"{job.disk_mb:,.1f} MB of vectors"),
+                ],
+            )
+        for line in found.trouble:
+            yield Text(f"! {line}")
+
+
 SHOWN = {
+    "Checkup": _checkup,
     "Recomputed": _recomputed,
     "Exported": _exported,
     "Profile": _profile,

@@ -20,6 +20,7 @@ from pipeline.encoder import (
     open_encoder,
     tokenizer,
 )
+from pipeline.encoder.int8 import forget
 
 EFFORT = Effort(device="cpu", threads=1)
 needs_nncf = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="nncf is not installed")
@@ -92,7 +93,8 @@ print(here.calibration, [name for name in ("torch", "transformers", "nncf") if n
 @needs_nncf
 def test_calibrating_again_opens_another_folder_of_vectors(kept, capsys):
     cache, found, small = kept
-    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, made_up(310)[10:], recalibrate=True)
+    forget(found, ("cls",), cache)
+    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, made_up(310)[10:])
     assert again.calibration != small.calibration
     assert again.vectors_digest("cls") != small.vectors_digest("cls")
     assert any(file.name.startswith("former-") for file in converted.home_of(found, cache).iterdir())

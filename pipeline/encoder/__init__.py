@@ -156,11 +156,10 @@ def open_encoder(
     effort: Effort | None = None,
     cache: Path = Path("cache"),
     texts: Iterable[tuple[str, ...]] = (),
-    recalibrate: bool = False,
 ) -> Encoder:
     """Load `checkpoint` for `poolings`; 'cls+mean' counts as its two parts.
 
-    `texts` are for calibrating int8 if that has not happened yet, or if `recalibrate` asks for it again.
+    `texts` are for calibrating int8 if that has not happened yet (`int8.forget` makes it happen again).
 
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
@@ -171,6 +170,6 @@ def open_encoder(
     threads = effort.threads or this_machine().cores
     make = choose(ENGINES, chosen.engine, "engine")
     asked = (checkpoint, parts(poolings), chosen.precision, chosen.device, threads, Path(cache))
-    running = make(*asked, texts=texts, recalibrate=recalibrate)
+    running = make(*asked, texts=texts)
     budget = effort.token_budget or (TOKEN_BUDGET if chosen.device == "cpu" else GPU_BUDGET)
     return Encoder(checkpoint, chosen, running, budget, time.perf_counter() - started)

@@ -42,16 +42,21 @@ def calibrated(
     poolings: tuple[str, ...],
     cache: Path,
     texts: Iterable[tuple[str, ...]] = (),
-    again: bool = False,
 ) -> Model:
-    """The 8-bit model for `poolings`; calibrated the first time, or `again`, on `texts` and the bundled sample.
+    """The 8-bit model for `poolings`; calibrated the first time, on `texts` and the bundled sample.
 
     Raises UserError if it has to be calibrated and NNCF is not installed.
     """
     home, name = home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}"
-    if again:
-        retire(home, name)
     return kept(home, name, lambda: calibrate(checkpoint, poolings, cache, texts))
+
+
+def forget(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> None:
+    """Set the calibration for `poolings` aside, so that the next encoder is calibrated anew, on the texts it is given.
+
+    Other texts make another calibration, and its vectors get a folder of their own.
+    """
+    retire(home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}")
 
 
 def calibrate(

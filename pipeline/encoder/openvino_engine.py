@@ -31,12 +31,11 @@ class OpenVinoEngine:
         threads: int,
         cache: Path,
         texts: Sequence[tuple[str, ...]] = (),
-        recalibrate: bool = False,
     ) -> None:
         import openvino
 
         if precision == "int8":
-            file, facts = int8.calibrated(checkpoint, poolings, cache, texts, recalibrate)
+            file, facts = int8.calibrated(checkpoint, poolings, cache, texts)
         else:
             file, facts = converted(checkpoint, poolings, cache)
         self.poolings, self.cls_only = poolings, bool(facts["cls_only"])

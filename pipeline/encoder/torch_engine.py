@@ -29,7 +29,6 @@ class TorchEngine:
         threads: int,
         cache: Path,
         texts: Sequence[tuple[str, ...]] = (),
-        recalibrate: bool = False,
     ) -> None:
         import torch
 

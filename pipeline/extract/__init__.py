@@ -12,7 +12,8 @@ import numpy as np
 from pipeline import Progress, UserError
 from pipeline.data import Dataset, SourceOptions, read_chunks
 from pipeline.encoder import Effort
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.int8 import forget
 from pipeline.extract.extractor import Extraction, Extractor
 from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.store import keys
@@ -76,13 +77,24 @@ class Extracted:
 
 
 def extract_source(
-    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, progress: Progress
+    source: SourceOptions,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    progress: Progress,
+    recalibrate: bool = False,
 ) -> Extracted:
     """Encode every split of a source of any size, labelled or not.
 
+    `recalibrate` makes a new calibration for int8 from the source's first texts; its vectors get their own folder.
+
     Raises UserError if the source, the encoder or the cache cannot be used; what was committed before stays.
     """
+    if recalibrate and spec.precision != "int8":
+        raise UserError("--recalibrate: only int8 is calibrated; pass --precision int8 with it")
     checkpoint = locate(spec)
+    if recalibrate:
+        forget(checkpoint, parts(spec.pooling), cache)
     extractor = Extractor(checkpoint, spec, effort, cache, progress)
     done = extractor.run(chunk.texts for chunk in read_chunks(source))
     if extractor.shelf is None:

@@ -1,0 +1,277 @@
+"""What this machine can do and what a job will cost: measured, not guessed.
+
+Every engine and precision that runs here encodes for about a second, on batches as extraction makes them; what cannot
+run says why. A source's cost is its tokens, counted on a sample of its rows, over the speed of what `auto` chooses.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, hub
+from pipeline.batching import TokenBatch, pad, plan
+from pipeline.data import SourceOptions, read_chunks
+from pipeline.data import sources as source_files
+from pipeline.encoder import Effort, Encoder, EncoderSpec, calibration_of, choice, locate, open_encoder, parts
+from pipeline.encoder.checkpoint import Checkpoint
+from pipeline.encoder.hardware import (
+    PRECISIONS,
+    RUNS,
+    auto_device,
+    bf16_gain,
+    cpu_name,
+    gpu_name,
+    hardware,
+    torch_has_cuda,
+)
+from pipeline.encoder.tokens import tokenizer
+from pipeline.extract.extractor import Texts
+from pipeline.extract.shelf import shelf_of
+from pipeline.store import keys
+
+SECONDS = 1.0  # of encoding that a speed is measured on
+TEXT_TOKENS = (12, 20, 28, 40, 64)  # lengths of the texts that stand for a usual data set
+SAMPLED = 2000  # rows of a source that are tokenised to estimate it
+PACKAGES = ("torch", "transformers", "openvino", "scikit-learn", "nncf", "ray")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One engine in one precision on one device."""
+
+    engine: str
+    precision: str
+    device: str
+    tokens_per_second: float | None  # None: it does not run here, or not yet
+    setup_seconds: float | None  # load, convert if that has not happened, compile
+    chosen: bool  # what `auto` stands for
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What extracting a source will take with what `auto` chooses."""
+
+    source: str
+    rows: int
+    cached_share: float  # of the sampled rows, on disk already
+    tokens: float  # to encode, estimated
+    truncated_share: float  # of the sampled rows
+    seconds: float
+    disk_mb: float
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """Everything that `doctor` found out."""
+
+    machine: dict[str, str]
+    encoder: str
+    speeds: tuple[Speed, ...]
+    job: Job | None
+    trouble: tuple[str, ...]  # what is in the way, and the way out
+
+    def to_json(self) -> dict[str, Any]:
+        """What `doctor --json` prints."""
+        return asdict(self)
+
+
+def checkup(spec: EncoderSpec, effort: Effort, cache: Path, source: SourceOptions | None = None) -> Checkup:
+    """Look at the machine, measure `spec`'s encoder in every way that runs here, and estimate `source` if given.
+
+    An encoder that cannot be had is among `trouble`, and nothing is measured then.
+    Raises UserError if the source cannot be read.
+    """
+    if source is not None:
+        source_files.locate(source.source)  # before seconds are spent
+    trouble = [*gpu_trouble()]
+    speeds: tuple[Speed, ...] = ()
+    job = None
+    spec = replace(spec, pooling=tuple(name for name in spec.pooling if name != "auto") or ("cls",))
+    try:
+        checkpoint = locate(spec)
+    except UserError as error:
+        trouble.append(str(error))
+    else:
+        speeds = tuple(measured(checkpoint, spec, effort, cache))
+        if source is not None:
+            job = estimate(checkpoint, spec, effort, cache, source, speeds)
+    return Checkup(machine_facts(), spec.name, speeds, job, tuple(trouble))
+
+
+# ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def machine_facts() -> dict[str, str]:
+    """What there is, for people."""
+    import psutil
+
+    here, gain = hardware(), bf16_gain()
+    memory = psutil.virtual_memory()
+    facts = {
+        "processor": f"{cpu_name()}, {here.cores} cores",
+        "memory": f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} free",
+        "GPU": gpu_facts(),
+        "python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "Hub": "switched off (HF_HUB_OFFLINE)" if hub.offline() else reachable(),
+    }
+    if gain is not None:
+        facts["bfloat16"] = f"a matrix product runs at {gain:.1f} x float32's speed on the processor"
+    return facts
+
+
+def gpu_facts() -> str:
+    here = hardware()
+    if here.cuda:
+        return f"{gpu_name() or 'CUDA'}, capability {here.cuda[0]}.{here.cuda[1]}"
+    return "Apple's" if here.mps else "none"
+
+
+def gpu_trouble() -> Iterator[str]:
+    """A GPU that is there and lies idle."""
+    if hardware().cuda and not torch_has_cuda():
+        yield (
+            f"{gpu_name() or 'the GPU'} is there, but torch {version('torch')} is built without CUDA: "
+            "pip install torch --index-url https://download.pytorch.org/whl/cu130"
+        )
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def reachable() -> str:
+    """Whether the Hub answers: one request, as little as an encoder's name costs."""
+    started = time.perf_counter()
+    try:
+        hub.within(hub.TIMEOUT + 0.5, lambda: hub.ask("distilbert/distilbert-base-uncased", None))
+    except hub.UnreachableError as error:
+        return f"cannot be reached ({error}); the packaged encoder works without: --encoder minilm"
+    except UserError as error:
+        return str(error)
+    return f"answers in {time.perf_counter() - started:.1f} s"
+
+
+# ── speed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def measured(checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path) -> Iterator[Speed]:
+    """Each engine and precision that there is for this machine's devices."""
+    best = choice(spec.engine, spec.precision, effort.device)
+    devices = dict.fromkeys(("cpu", best.device, auto_device(hardware())))
+    batches = usual_batches(checkpoint)
+    for engine, able in RUNS.items():
+        for device in devices:
+            for precision in (name for name in PRECISIONS if name in able.get(device.partition(":")[0], ())):
+                chosen = (engine, precision, device) == (best.engine, best.precision, best.device)
+                try:
+                    rest = (replace(effort, device=device), cache, batches, chosen)
+                    yield speed(checkpoint, spec, engine, precision, *rest)
+                except UserError as error:
+                    yield Speed(engine, precision, device, None, None, chosen, str(error))
+
+
+def speed(
+    checkpoint: Checkpoint,
+    spec: EncoderSpec,
+    engine: str,
+    precision: str,
+    effort: Effort,
+    cache: Path,
+    batches: Sequence[TokenBatch],
+    chosen: bool,
+) -> Speed:
+    """Tokens a second, padding left out, of one way to encode."""
+    poolings = parts(spec.pooling)
+    if precision == "int8" and calibration_of(checkpoint, poolings, cache) is None:
+        note = "calibrated at first use" if importlib.util.find_spec("nncf") else "pip install 'probe-or-tune[int8]'"
+        return Speed(engine, precision, effort.device, None, None, chosen, note)
+    encoder = open_encoder(checkpoint, poolings, engine, precision, effort, cache)
+    return Speed(engine, precision, effort.device, tokens_per_second(encoder, batches), encoder.setup_seconds, chosen)
+
+
+def usual_batches(checkpoint: Checkpoint) -> list[TokenBatch]:
+    """Batches of texts of usual lengths, the ids of which mean nothing."""
+    random = np.random.default_rng(0)
+    lengths = np.minimum(random.choice(TEXT_TOKENS, 400), checkpoint.max_length)
+    vocabulary = int(checkpoint.config.get("vocab_size", 1000))
+    ids = [random.integers(0, vocabulary, length) for length in lengths]
+    types = [np.zeros(length, np.int64) for length in lengths] if checkpoint.has_types else None
+    return [
+        pad(rows, [ids[i] for i in rows], [types[i] for i in rows] if types else None, checkpoint.pad_id)
+        for rows in plan(lengths)
+    ]
+
+
+def tokens_per_second(encoder: Encoder, batches: Sequence[TokenBatch]) -> float:
+    """Of `batches`, again and again for about `SECONDS`; the first, which is slower, is not counted."""
+    encoder.encode(batches[0])
+    done, started = 0, time.perf_counter()
+    while True:
+        for batch, _ in encoder.encode_many(batches):
+            done += int(batch.mask.sum())
+            spent = time.perf_counter() - started
+            if spent > SECONDS and done:
+                return done / spent
+
+
+# ── a job ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def estimate(
+    checkpoint: Checkpoint,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    source: SourceOptions,
+    speeds: Sequence[Speed],
+) -> Job:
+    """What extracting `source` takes, by a sample of its first rows.
+
+    Raises UserError if it cannot be read or has no rows.
+    """
+    rows = 0
+    some: list[tuple[str, ...]] = []
+    for chunk in read_chunks(source):
+        rows += len(chunk.texts)
+        step = max(1, len(chunk.texts) * 4 // SAMPLED)
+        some += chunk.texts[::step]
+    if not some:
+        raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
+    some = some[:: max(1, len(some) // SAMPLED)]
+    lengths = tokenizer(checkpoint, cache).lengths(some)
+    there = present(checkpoint, spec, effort, cache, some)
+    tokens = float(np.minimum(lengths, checkpoint.max_length)[~there].sum()) * rows / len(some)
+    best = next((row for row in speeds if row.chosen and row.tokens_per_second), None)
+    setup = (best.setup_seconds or 0.0) if best and tokens else 0.0
+    seconds = setup + (tokens / best.tokens_per_second if best and best.tokens_per_second else 0.0)
+    width = checkpoint.dim * len(parts(spec.pooling))
+    return Job(
+        source=source.source,
+        rows=rows,
+        cached_share=float(there.mean()),
+        tokens=tokens,
+        truncated_share=float((lengths > checkpoint.max_length).mean()),
+        seconds=seconds,
+        disk_mb=rows * float((~there).mean()) * (width * (2 if spec.storage == "float16" else 4) + 28) / 1e6,
+    )
+
+
+def present(checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path, texts: Texts) -> np.ndarray:
+    """Which texts (n,) bool are on disk in every pooling asked for."""
+    whole = keys(texts)
+    found = shelf_of(checkpoint, spec, effort, cache, whole).find(whole)
+    return np.all([there.present for there in found.values()], axis=0)
