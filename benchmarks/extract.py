@@ -42,6 +42,7 @@ from pipeline.extract import Extractor
 from pipeline.store import keys
 
 RESULTS = Path(__file__).parent / "results"
+LENGTHS = ["short", "long"]
 REFERENCE = "sentence-transformers, torch"
 Timed = Callable[[list[str]], tuple[np.ndarray, float]]  # texts → vectors (n, d), seconds
 
@@ -75,14 +76,16 @@ def here(encode: Encode) -> Timed:
 class Apart:
     """A peer in a process of another interpreter, which keeps its own time."""
 
-    def __init__(self, interpreter: str, name: str, folder: Path) -> None:
+    def __init__(self, interpreter: str, name: str, folder: Path, texts: list[str]) -> None:
         script = Path(__file__).parent / "extract_peers.py"
         call = [interpreter, str(script), name, str(folder)]
         self.process = subprocess.Popen(
             call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
         )
-        self.texts: list[str] | None = None
         self.out = folder / f"{abs(hash(name))}.npy"
+        answer = self.said(json.dumps(texts))
+        if answer != "ready":
+            raise UserError(answer or "the other interpreter ended without a word")
 
     def said(self, line: str) -> str:
         assert self.process.stdin, "a pipe"
@@ -92,12 +95,6 @@ class Apart:
         return self.process.stdout.readline().strip()
 
     def __call__(self, texts: list[str]) -> tuple[np.ndarray, float]:
-        if self.texts is None:
-            answer = self.said(json.dumps(texts))
-            if answer != "ready":
-                raise UserError(answer or "the other interpreter ended without a word")
-            self.texts = texts
-        assert self.texts is texts, "one process, one list of texts"
         spent = float(self.said(str(self.out)))
         return np.load(self.out), spent
 
@@ -147,8 +144,7 @@ def ready(texts: list[str], folder: Path, names: list[str], other: str | None, t
             elif other is None:
                 raise UserError("needs another interpreter: --other PYTHON")
             else:
-                found[name] = Apart(other, name, folder)
-                found[name](texts)
+                found[name] = Apart(other, name, folder, texts)
         except (ImportError, UserError, TypeError, ValueError, OSError) as error:
             found.pop(name, None)
             table[name] = {"skipped": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
@@ -192,7 +188,7 @@ def limit(texts: list[str], folder: Path) -> dict[str, dict[str, float]]:
     checkpoint = locate(spec)
     tokens = tokenizer(checkpoint).encode([(text,) for text in texts])
     ids = [row[:512] for row in tokens.ids]
-    batches = [pad(places, [ids[i] for i in places]) for places in plan(np.array([len(row) for row in ids]))]
+    batches = [pad(places, [ids[i] for i in places]) for places in plan(np.array([len(row) for row in ids]))][::4]
     for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
         encoder = open_encoder(checkpoint, engine="openvino", precision=precision, cache=folder / "models")
         best, runs = 0.0, []
@@ -232,6 +228,7 @@ def main() -> None:
     parser.add_argument("--long", help="source of long texts (default: the bundled sample, put together)")
     parser.add_argument("--long-rows", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=LENGTHS, help="one of them: added to --out")
     parser.add_argument("--only", action="append", default=[], help="part of a contender's name; may be repeated")
     parser.add_argument("--other", help="interpreter that has sentence-transformers[openvino]")
     parser.add_argument("--out", type=Path, default=RESULTS / "extract.json")
@@ -240,18 +237,17 @@ def main() -> None:
     names = [name for name in (*PEERS, *APART, *OURS) if not wish.only or any(part in name for part in wish.only)]
     machine = hardware()
     facts = {"processor": cpu_name(), "cores": machine.cores, "auto_bf16": machine.cpu_bf16, "rounds": wish.rounds}
-    result: dict[str, dict] = {"machine": facts | {"python": platform.python_version()}, "lengths": {}}
-    for length, texts in {
-        "short": texts_of(wish.data, wish.rows),
-        "long": long_texts(wish.long, wish.long_rows),
-    }.items():
+    before = json.loads(wish.out.read_text()) if wish.lengths != LENGTHS and wish.out.exists() else {"lengths": {}}
+    result: dict[str, dict] = {"machine": facts | {"python": platform.python_version()}, "lengths": before["lengths"]}
+    for length in wish.lengths:
+        texts = texts_of(wish.data, wish.rows) if length == "short" else long_texts(wish.long, wish.long_rows)
         table = measure(texts, folder, names, wish.rounds, wish.other)
         source = {"short": wish.data, "long": wish.long or "sms-spam, put together"}[length]
         data = {"source": Path(source).name, "rows": len(texts)}
         result["lengths"][length] = {"data": data, "table": table, "limit": limit(texts, folder)}
         shown(length, result["lengths"][length], facts)
-    wish.out.parent.mkdir(parents=True, exist_ok=True)
-    wish.out.write_text(json.dumps(result, indent=1))
+        wish.out.parent.mkdir(parents=True, exist_ok=True)
+        wish.out.write_text(json.dumps(result, indent=1))
     chart(result, wish.out.with_suffix(".svg"))
 
 
