@@ -149,7 +149,9 @@ def chosen_c(run: Run) -> float:
 
 def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
     """The line's name: its kind, and what tells it from the others of that kind."""
-    more = [plain("encoder", spec.name)] if len(task.encoders) > 1 else []
+    short = {plain("encoder", one.name) for one in task.encoders}
+    own = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
+    more = [own] if len(task.encoders) > 1 else []
     more += [pooling] if pooling and len(spec.pooling) > 1 else []
     return f"{kind} ({', '.join(more)})" if more else kind
 
