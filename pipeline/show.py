@@ -275,13 +275,9 @@ def _groups(comparison: Any) -> Iterator[Any]:
 
 def _curves(values: Sequence[Any]) -> Iterator[Any]:
     for curve in values:
-        table = Table(
-            title=f"{escape(curve.dataset)}: {curve.metric} on {curve.rows:,} rows of '{escape(curve.split)}' by "
-            "number of labels, 95 % intervals",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-        )
+        where = f"{curve.rows:,} rows of '{curve.split}', 95 % intervals"
+        yield Text(f"{curve.dataset}: {curve.metric} by number of labels, {where}", style="italic")
+        table = Table(box=None, pad_edge=False)
         table.add_column("labels", justify="right")
         for line in curve.lines:
             table.add_column(escape(line.name))

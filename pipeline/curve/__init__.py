@@ -201,7 +201,8 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
     for name, prospect in whole.items():
         if name not in grids:
             total += prospect.seconds
-            lines.append(f"  {name}: about {duration(prospect.seconds)}")
+            if prospect.seconds:
+                lines.append(f"  {name}: about {duration(prospect.seconds)}")
             continue
         cells = plan.cells(task, name in TUNED)
         labels = sum(size for size, _ in cells)

@@ -8,6 +8,7 @@ over the logarithm of the size. In every redrawing the crossing is the size from
 largest common size stays ahead; its 2.5 and 97.5 percentiles are the interval. A redrawing in which it leads from the
 start counts as −∞, one in which it does not lead at the end as +∞, so that "no crossing" is part of the interval.
 
+What differs from row to row and from draw to draw is counted in both, so that the interval errs on the wide side.
 What is not in it: draws of one train split overlap, the more the larger they are; a line with one draw a size (as
 fine-tuning usually has) moves with the test rows alone, not with its rows and seed.
 """
