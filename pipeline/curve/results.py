@@ -132,13 +132,20 @@ def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -
             "always" if high == -math.inf else "undecided" if high == math.inf else "overtakes",
             knots[0],
             knots[-1],
-            *(value if math.isfinite(value) else None for value in (at, low, high)),
+            finite(at),
+            finite(low),
+            finite(high),
             certain=float((sign * gaps[-1] > 0).mean()),
             gap=float(abs(means[-1])),
             sentence="",
         )
         found.append(replace(crossing, sentence=sentence(crossing, metric)))
     return tuple(found)
+
+
+def finite(size: float) -> float | None:
+    """A size within those tried; None beyond."""
+    return size if math.isfinite(size) else None
 
 
 def sentence(c: Crossing, metric: str) -> str:
