@@ -182,7 +182,11 @@ def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Sp
     places = list(range(len(names)))
     form = ".1%" if percent else ".3f"
     base = alt.Chart(_named(alt, rows, names)).encode(
-        x=alt.X("labels:Q", scale=alt.Scale(type="log"), axis=alt.Axis(title="labels", tickCount=6, labelExpr=AMOUNT)),
+        x=alt.X(
+            "labels:Q",
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(title="labels", tickCount=6, labelExpr=AMOUNT),
+        ),
         color=alt.Color(
             "i:O",
             scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
