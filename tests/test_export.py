@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.export import check as checking
+from pipeline.export import agreement as checking
 from pipeline.export import export_run, parts_of
-from pipeline.export.card import safe
+from pipeline.export.model_card import safe
 from pipeline.export.parts import Head
 from pipeline.export.stock import as_relu
 from pipeline.run import Cost, Predictions, Run, save
 
 NAMES = ("ham", "spam")
 TEXTS = [("win a prize now",), ("come home today",), ("",), ("very " * 700,)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all of these tests: each tiny encoder is converted once."""
+    return tmp_path_factory.mktemp("cache")
 
 
 def linear_run(folder, encoder, class_names=NAMES, seed=0, pooling="cls", parts=1, **more):
@@ -63,15 +69,15 @@ def test_a_linear_model_fits_into_distilberts_head(classes, narrow):
 
 @pytest.mark.parametrize("kind", ["tiny_distilbert", "tiny_bert"])
 @pytest.mark.parametrize("form", ["transformers", "onnx", "joblib"])
-def test_an_export_says_what_the_run_says(form, kind, tmp_path, request):
+def test_an_export_says_what_the_run_says(form, kind, tmp_path, request, cache):
     if form == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnx")
     from pipeline.predict import open_run
 
     run = linear_run(tmp_path / "run", request.getfixturevalue(kind), ("a", "c", "b"), temperature=1.7)
-    found, done = exported(run, form, tmp_path / "out", tmp_path / "cache")
-    own = open_run(run, cache=tmp_path / "cache", precision="fp32").proba(TEXTS)
+    found, done = exported(run, form, tmp_path / "out", cache)
+    own = open_run(run, cache=cache, precision="fp32").proba(TEXTS)
     np.testing.assert_allclose(found, own, atol=2e-5)
     assert np.ptp(own[:, 0]) > 0.01  # texts are told apart at all
     assert done.checked.difference < 1e-5
@@ -79,11 +85,11 @@ def test_an_export_says_what_the_run_says(form, kind, tmp_path, request):
     assert not list(tmp_path.glob(".draft*"))
 
 
-def test_the_stock_checkpoint_is_stock(tmp_path, tiny_bert):
+def test_the_stock_checkpoint_is_stock(tmp_path, tiny_bert, cache):
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     run = linear_run(tmp_path / "run", tiny_bert)
-    export_run(run, "transformers", tmp_path / "out", cache=tmp_path / "c")
+    export_run(run, "transformers", tmp_path / "out", cache=cache)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", local_files_only=True)
     assert type(model).__name__ == "DistilBertForSequenceClassification"
     assert AutoConfig.from_pretrained(tmp_path / "out").label2id == {"ham": 0, "spam": 1}
@@ -92,9 +98,9 @@ def test_the_stock_checkpoint_is_stock(tmp_path, tiny_bert):
     assert len(encoded["input_ids"][1]) == 512
 
 
-def test_many_classes_are_marked_float32_only(tmp_path, tiny_distilbert):
+def test_many_classes_are_marked_float32_only(tmp_path, tiny_distilbert, cache):
     run = linear_run(tmp_path / "run", tiny_distilbert, [f"class {i}" for i in range(20)])
-    done = export_run(run, "transformers", tmp_path / "out", cache=tmp_path / "c")
+    done = export_run(run, "transformers", tmp_path / "out", cache=cache)
     assert "float32 only" in done.notes[0]
     assert "float32 only" in (tmp_path / "out" / "README.md").read_text("utf-8")
     assert (
@@ -111,32 +117,32 @@ def test_many_classes_are_marked_float32_only(tmp_path, tiny_distilbert):
         ("tiny_bert", "cls", 2, "no token types"),
     ],
 )
-def test_what_no_stock_class_computes_is_refused_with_the_way_out(kind, pooling, parts, says, tmp_path, request):
+def test_what_no_stock_class_computes_is_refused_with_the_way_out(kind, pooling, parts, says, tmp_path, request, cache):
     run = linear_run(tmp_path / "run", request.getfixturevalue(kind), pooling=pooling, parts=parts)
     with pytest.raises(UserError, match=says) as found:
-        export_run(run, "transformers", tmp_path / "out", cache=tmp_path / "c")
+        export_run(run, "transformers", tmp_path / "out", cache=cache)
     assert "onnx" in str(found.value)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("kind", "pooling", "parts"), [("tiny_roberta", "cls+mean", 1), ("tiny_bert", "max", 2)])
-def test_onnx_takes_every_pooling_and_pairs(kind, pooling, parts, tmp_path, request):
+def test_onnx_takes_every_pooling_and_pairs(kind, pooling, parts, tmp_path, request, cache):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     run = linear_run(tmp_path / "run", request.getfixturevalue(kind), pooling=pooling, parts=parts)
-    done = export_run(run, "onnx", tmp_path / "out", cache=tmp_path / "c")
+    done = export_run(run, "onnx", tmp_path / "out", cache=cache)
     assert done.checked.difference < 1e-5
     assert json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))["class_names"] == ["ham", "spam"]
 
 
-def test_a_threshold_travels(tmp_path, tiny_distilbert):
+def test_a_threshold_travels(tmp_path, tiny_distilbert, cache):
     import joblib
 
     run = linear_run(tmp_path / "run", tiny_distilbert, threshold=0.9)
     run = save(replace_threshold(run), tmp_path / "second", lambda folder: copy_model(tmp_path / "run", folder))
-    export_run(run, "joblib", tmp_path / "out", cache=tmp_path / "c")
+    export_run(run, "joblib", tmp_path / "out", cache=cache)
     model = joblib.load(tmp_path / "out" / "model.joblib")
-    model.estimator_.estimator.named_steps["encoder"].set_params(cache_dir=str(tmp_path / "c"))
+    model.estimator_.estimator.named_steps["encoder"].set_params(cache_dir=str(cache))
     texts = [" ".join(["win", "home", "very", "sad"][: i % 4 + 1]) + " now" * (i % 7) for i in range(40)]
     proba = model.predict_proba(texts)[:, 1]
     assert model.predict(texts).tolist() == ["spam" if p >= 0.9 else "ham" for p in proba]
@@ -197,9 +203,9 @@ def frozen_head_run(folder, encoder):
 
 
 @pytest.mark.parametrize("form", ["transformers", "joblib"])
-def test_a_frozen_head_is_distilberts_own(form, tmp_path, tiny_distilbert):
+def test_a_frozen_head_is_distilberts_own(form, tmp_path, tiny_distilbert, cache):
     run = frozen_head_run(tmp_path / "run", tiny_distilbert)
-    assert exported(run, form, tmp_path / "out", tmp_path / "c")[1].checked.difference < 1e-5
+    assert exported(run, form, tmp_path / "out", cache)[1].checked.difference < 1e-5
 
 
 @pytest.mark.parametrize("head", ["standard", "linear", "mlp"])
@@ -227,15 +233,15 @@ def test_fine_tuned_runs(head, tmp_path, tiny_distilbert):
 # ── what goes wrong ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_export_that_differs_is_not_published(tmp_path, tiny_distilbert, monkeypatch):
+def test_an_export_that_differs_is_not_published(tmp_path, tiny_distilbert, monkeypatch, cache):
     run = linear_run(tmp_path / "run", tiny_distilbert)
     honest = checking.reference_of
     monkeypatch.setattr(
         "pipeline.export.reference_of", lambda *given: lambda texts: honest(*given)(texts)[:, ::-1].copy()
     )
     with pytest.raises(UserError, match="differs from the run"):
-        export_run(run, "joblib", tmp_path / "out", cache=tmp_path / "c")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c", "run"]
+        export_run(run, "joblib", tmp_path / "out", cache=cache)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path, tiny_distilbert):
@@ -246,19 +252,19 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, tiny_distilbert):
         export_run(run, "pmml", tmp_path / "out")
 
 
-def test_a_missing_package_is_named(tmp_path, tiny_distilbert, monkeypatch):
+def test_a_missing_package_is_named(tmp_path, tiny_distilbert, monkeypatch, cache):
     import importlib.util
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else real(name, *a))
     with pytest.raises(UserError, match=r"pip install 'probe-or-tune\[onnx\]'"):
-        export_run(linear_run(tmp_path / "run", tiny_distilbert), "onnx", tmp_path / "out", cache=tmp_path / "c")
+        export_run(linear_run(tmp_path / "run", tiny_distilbert), "onnx", tmp_path / "out", cache=cache)
 
 
-def test_the_card_shows_names_as_they_are(tmp_path, tiny_distilbert):
+def test_the_card_shows_names_as_they_are(tmp_path, tiny_distilbert, cache):
     names = ("<script>alert(1)</script>", "a|b`c*")
     run = linear_run(tmp_path / "run", tiny_distilbert, names)
-    export_run(run, "transformers", tmp_path / "out", cache=tmp_path / "c")
+    export_run(run, "transformers", tmp_path / "out", cache=cache)
     card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert "<script>" not in card
     assert r"| 1 | a\|b\`c\* |" in card
@@ -283,13 +289,13 @@ class FakeHub:
         self.kept[repo_id] = sorted(file.name for file in folder_path.iterdir())
 
 
-def test_push_uploads_what_was_checked(tmp_path, tiny_distilbert, monkeypatch):
+def test_push_uploads_what_was_checked(tmp_path, tiny_distilbert, monkeypatch, cache):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
     run = linear_run(tmp_path / "run", tiny_distilbert)
-    done = export_run(run, "transformers", tmp_path / "out", cache=tmp_path / "c", repository="me/mails")
+    done = export_run(run, "transformers", tmp_path / "out", cache=cache, repository="me/mails")
     assert done.pushed == "https://hub/me/mails"
     files = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     assert FakeHub.kept["me/mails"] == files
@@ -307,13 +313,13 @@ def test_push_says_beforehand_what_is_missing(tmp_path, tiny_distilbert, monkeyp
         export_run(run, "joblib", tmp_path / "out", repository="mails")
 
 
-def test_a_hub_out_of_reach_leaves_the_export(tmp_path, tiny_distilbert, monkeypatch):
+def test_a_hub_out_of_reach_leaves_the_export(tmp_path, tiny_distilbert, monkeypatch, cache):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
     run = linear_run(tmp_path / "run", tiny_distilbert)
     with pytest.raises(UserError, match="the export itself is in"):
-        export_run(run, "joblib", tmp_path / "out", cache=tmp_path / "c", repository="me/mails")
+        export_run(run, "joblib", tmp_path / "out", cache=cache, repository="me/mails")
     assert (tmp_path / "out" / "model.joblib").exists()
 
 

@@ -65,8 +65,8 @@ def compare(
 ) -> Comparison:
     """Judge `runs` on the rows they share; `by` (n,) groups the judged rows, in the order of the first run's split.
 
-    `margin` is the difference, in the metric's own unit (accuracy: a share from 0 to 1), below which two are equivalent;
-    `draws` and `row_draws` are bootstrap draws of counts and of rows.
+    `margin` is the difference, in the metric's own unit (accuracy: a share from 0 to 1), below which two are
+    equivalent; `draws` and `row_draws` are bootstrap draws of counts and of rows.
 
     Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
     metric is unknown.

@@ -17,10 +17,10 @@ from typing import Any
 from pipeline import UserError, choose
 from pipeline.data import SourceOptions
 from pipeline.encoder import Effort
-from pipeline.export.card import card
-from pipeline.export.check import Checked, check, reference_of, texts_for
+from pipeline.export.model_card import card
+from pipeline.export.agreement import Checked, check, reference_of, texts_for
 from pipeline.export.parts import ENCODED, family, parts_of
-from pipeline.export.push import push, ready
+from pipeline.export.upload import push, ready
 from pipeline.run import Run
 
 __all__ = ["FORMATS", "Checked", "Handed", "export_run"]

@@ -6,7 +6,7 @@ import html
 import json
 from pathlib import Path
 
-from pipeline.export.check import Checked
+from pipeline.export.agreement import Checked
 from pipeline.run import Run
 
 SHOWN = ("accuracy", "macro_f1", "log_loss", "ece")
