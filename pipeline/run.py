@@ -68,8 +68,8 @@ class Run:
 
     Raises nothing itself: `load_run` answers for a folder that is no run.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import load_run
     >>> run = load_run(RUN)
     >>> run.kind, run.class_names, run.predictions["test"].proba.shape
@@ -332,8 +332,8 @@ def load_run(folder: Path | str) -> Run:
     Raises UserError if `folder` is not a run, is of a newer format, or has been damaged. Nothing in the folder is
     executed, whatever it holds.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import load_run
     >>> load_run(RUN).folder == RUN  # RUN is the folder that fit-lr printed
     True

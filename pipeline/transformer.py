@@ -53,8 +53,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Raises `UserError` if the encoder cannot be found, its options do not go together, or the input holds something
     that is no text (numbers, missing values).
 
-    Example
-    -------
+    Examples
+    --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler

@@ -184,6 +184,19 @@ def test_baselines_become_plain_scikit_learn(tmp_path):
             export_run(run, "transformers", tmp_path / "no")
 
 
+def test_tfidf_on_pairs_takes_pairs(tmp_path):
+    import joblib
+
+    from pipeline.baseline import TfidfModel
+
+    model = TfidfModel(("0:win", "1:prize", "1:win"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)
+    done = export_run(baseline_run(tmp_path / "run", model, "tfidf"), "joblib", tmp_path / "out")
+    assert "imports this package" in done.notes[-1]
+    pairs = [("win a prize", "no"), ("no", "win a prize")]
+    served = joblib.load(tmp_path / "out" / "model.joblib")
+    np.testing.assert_allclose(served.predict_proba(pairs), model.proba(pairs), atol=1e-6)
+
+
 def weights():
     return np.float32([[0, 0, 0], [1, 2, 3]]), np.float32([0, -1])
 

@@ -71,8 +71,8 @@ def compare(
     Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
     metric is unknown.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import compare, load_run
     >>> found = compare([load_run(RUN), load_run(BASELINE)], metric="macro_f1", draws=200, row_draws=50)
     >>> found.rows, len(found.pairs), found.pairs[0].verdict in ("better", "equivalent", "undecided")

@@ -34,8 +34,8 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
 
     Raises UserError, in one line, for everything that cannot be read or learnt from.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import SourceOptions, read
     >>> data = read(SourceOptions("sms-spam", rows="first:100"))
     >>> data.train.labels.shape, data.train.texts[0][0][:20]

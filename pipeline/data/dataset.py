@@ -21,8 +21,8 @@ class SourceOptions:
 
     Raises nothing itself: `read` answers for what cannot be read.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import SourceOptions
     >>> SourceOptions("reviews.csv", text=("body",), label="stars", split="80/0/20").split
     '80/0/20'
@@ -47,8 +47,8 @@ class Split:
 
     Raises nothing itself.
 
-    Example
-    -------
+    Examples
+    --------
     >>> import numpy as np
     >>> from pipeline import Split
     >>> split = Split("train", [("win a prize",), ("see you",)], np.array([1, 0]), np.array(["train:0", "train:1"]))
@@ -77,8 +77,8 @@ class Dataset:
 
     Raises UserError where a role is asked for (`.train`, `.validation`, `.test`) that no split plays.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import SourceOptions, read
     >>> data = read(SourceOptions("sms-spam"))
     >>> data.class_names, len(data.train), len(data.validation), len(data.test)

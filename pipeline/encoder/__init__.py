@@ -52,8 +52,8 @@ class Effort:
 
     Raises nothing itself.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import Effort
     >>> Effort(threads=2).token_budget is None
     True

@@ -42,8 +42,8 @@ class EncoderSpec:
 
     Raises nothing itself: whoever opens the encoder answers for what cannot be opened.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import EncoderSpec
     >>> spec = EncoderSpec("minilm", pooling=("cls", "mean"), max_length=128)
     >>> spec.precision, spec.storage

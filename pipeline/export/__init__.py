@@ -17,9 +17,9 @@ from typing import Any
 from pipeline import UserError, choose
 from pipeline.data import SourceOptions
 from pipeline.encoder import Effort
-from pipeline.export.model_card import card
 from pipeline.export.agreement import Checked, check, reference_of, texts_for
-from pipeline.export.parts import ENCODED, family, parts_of
+from pipeline.export.model_card import card
+from pipeline.export.parts import ENCODED, family, parts_of, rounded
 from pipeline.export.upload import push, ready
 from pipeline.run import Run
 
@@ -119,8 +119,8 @@ def export_run(
     Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` is there already,
     if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import export_run, load_run
     >>> done = export_run(load_run(RUN), "joblib", TMP / "served", cache=TMP / "cache")
     >>> sorted(done.files)
@@ -139,10 +139,12 @@ def export_run(
     draft = out.absolute().parent / f".draft-{secrets.token_hex(6)}"
     try:
         draft.mkdir(parents=True)
-        notes = row.write(run, encoder, draft)
+        notes = [*row.write(run, encoder, draft), *([] if form == "joblib" else rounded(run))]
         reference = reference_of(run, effort or Effort(), cache, encoder)
         checked = check(run, reference, row.reload(draft, run, cache), texts, name)
         (draft / "README.md").write_text(card(run, form, checked, notes, repository or out.name), "utf-8")
+        for file in draft.iterdir():
+            file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
         files = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
         os.replace(draft, out)
     except OSError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline import UserError
 from pipeline.data import SourceOptions, read_chunks, samples
+from pipeline.export.parts import texts_a_row
 from pipeline.run import Run, decide
 
 COUNT = 200
@@ -36,7 +37,7 @@ def texts_for(run: Run, source: SourceOptions | None) -> tuple[list[tuple[str, .
 
     Raises UserError if the source cannot be read, or if its rows have another number of texts than the run's.
     """
-    parts = int(run.settings.get("text_parts", 0)) or 1
+    parts = texts_a_row(run)
     name = run.dataset if run.dataset in samples() else next(iter(samples()))
     if source is None:
         found = list(islice(_texts(SourceOptions(name), None), COUNT * parts))
@@ -51,7 +52,7 @@ def texts_for(run: Run, source: SourceOptions | None) -> tuple[list[tuple[str, .
             if "no split" not in str(error):
                 raise
             found = list(islice(_texts(source, None), COUNT))
-        if found and run.kind != "majority" and run.kind != "tfidf" and len(found[0]) != parts:
+        if found and run.kind != "majority" and len(found[0]) != parts:
             raise UserError(f"{name}: {len(found[0])} texts a row where the run reads {parts}; pass --text")
     parts = len(found[0]) if found else parts
     return [*found, *((text,) * parts for text in HARD)], name

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose
-from pipeline.export.parts import TUNED, Parts, family, parts_of
+from pipeline.export.parts import TUNED, Parts, family, parts_of, reads_pairs
 from pipeline.run import Run
 
 FILE = "model.joblib"
@@ -83,16 +83,11 @@ def _tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from pipeline.baseline import WORD, TfidfModel, words
 
     model = TfidfModel.load(run.model_folder)
-    pairs = _reads_pairs(model.vocabulary)
+    pairs = reads_pairs(model.vocabulary)
     how = {"analyzer": words} if pairs else {"token_pattern": WORD.pattern, "ngram_range": (1, 2)}
     vectorizer = TfidfVectorizer(vocabulary=model.places, sublinear_tf=True, dtype=np.float32, **how)
     vectorizer.idf_ = model.idf
     return Pipeline([("tfidf", vectorizer), ("classifier", _regression(model.W, model.b, run))]), pairs
-
-
-def _reads_pairs(vocabulary: tuple[str, ...]) -> bool:
-    """Whether a vocabulary marks the sides of a pair: no single word has a colon in it."""
-    return any(word.startswith(("0:", "1:")) for word in vocabulary)
 
 
 def _probe(run: Run, encoder: str | None) -> tuple[Any, bool]:

@@ -27,8 +27,8 @@ class EmbeddingMatrix:
 
     Raises nothing itself.
 
-    Example
-    -------
+    Examples
+    --------
     >>> import numpy as np
     >>> from pipeline import EmbeddingMatrix
     >>> ids, vectors, tokens = np.array(["test:0"]), np.zeros((1, 384), np.float32), np.array([7])

@@ -38,8 +38,8 @@ def open_run(
 
     Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import load_run, open_run
     >>> model = open_run(load_run(RUN), cache=TMP / "cache")
     >>> proba = model.proba([("win a prize now",), ("see you at home",)])  # a text is a tuple of 1 or 2 strings

@@ -75,8 +75,8 @@ class Store:
 
     Raises UserError if the folder cannot be read, or holds vectors of another width.
 
-    Example
-    -------
+    Examples
+    --------
     >>> from pipeline import Store
     >>> from pipeline.store import keys
     >>> whole = keys([("win a prize",), ("see you",)])  # (n, 2) uint64, what a text is found by
