@@ -257,8 +257,8 @@ def export(
     from pipeline.run import load_run
 
     texts = SourceOptions(source, text=text) if source else None
-    where = {"encoder": encoder, "cache": cache, "repository": repository}
-    show.result(export_run(load_run(run), form, out, source=texts, **where), as_json)
+    done = export_run(load_run(run), form, out, source=texts, cache=cache, encoder=encoder, repository=repository)
+    show.result(done, as_json)
 
 
 @command("report", "probe-or-tune report sms-spam --encoder minilm")

@@ -63,7 +63,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> model = make_pipeline(FrozenEncoder("minilm"), StandardScaler(), LogisticRegression())
     >>> model.fit(texts, ["spam", "ham", "spam", "ham"] * 3).predict(texts[:2]).tolist()
     ['spam', 'ham']
-    >>> model[:-1].set_output(transform="pandas").transform(texts[:2]).columns[:2].tolist()
+    >>> model[0].set_output(transform="pandas").transform(texts[:2]).columns[:2].tolist()
     ['cls_0', 'cls_1']
     """
 
