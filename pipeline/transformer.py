@@ -186,10 +186,8 @@ def texts_of(X: Any) -> list[tuple[str, ...]]:
 
 def _row(row: Any, place: int) -> tuple[str, ...]:
     given: Sequence[Any] = row if isinstance(row, tuple | list) else (row,)
-    wrong = next((part for part in given if not isinstance(part, str)), None)
-    if wrong is not None or len(given) not in (1, 2):
-        what = (
-            "no or more than two texts" if wrong is None else f"{type(wrong).__name__} {str(wrong)[:20]!r} is no text"
-        )
-        raise NoTextError(f"row {place}: {what}; pass strings, with missing values filled or dropped")
+    wrong = [part for part in given if not isinstance(part, str)]
+    if wrong or len(given) not in (1, 2):
+        said = f"{type(wrong[0]).__name__} {str(wrong[0])[:20]!r} is no text" if wrong else "no or more than two texts"
+        raise NoTextError(f"row {place}: {said}; pass strings, with missing values filled or dropped")
     return tuple(map(str, given))
