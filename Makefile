@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= sms-spam
 ENCODER ?= minilm
 
-.PHONY: demo test test-slow lint bench clean help
+.PHONY: demo test test-slow lint docs bench clean help
 
 help:
-	@echo "make demo | test | test-slow | lint | bench | clean"
+	@echo "make demo | test | test-slow | lint | docs | bench | clean"
 
 demo: $(VENV)/.ready
 	$(BIN)/python cli.py compare $(DATA) --encoder $(ENCODER)
@@ -27,6 +27,9 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(VENV)/.ready-bench $(PEER)/.ready
 	$(BIN)/python benchmarks/extract.py --other $(PEER)/bin/python
@@ -61,4 +64,8 @@ $(PEER)/.ready: benchmarks/peer-requirements.txt
 	$(PYTHON) -m venv $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --requirement benchmarks/peer-requirements.txt
 	$(PEER)/bin/python -m pip install --quiet --no-deps optimum-intel==2.2.0
+	@touch $@
+
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) --constraint constraints.txt --editable '.[offline,docs]'
 	@touch $@

@@ -188,6 +188,10 @@ def curve(source: SourceOptions, place: dict[str, Path], plan: Plan, as_json: bo
 @click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Texts: parquet, csv, tsv, jsonl, txt.")
 @click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text in --file; twice for pairs.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here: .jsonl, .csv or .parquet.")
+@click.option("--top-k", type=click.IntRange(1), metavar="N", help="Only the N likeliest classes, likeliest first.")
+@click.option(
+    "--abstain-below", type=click.FloatRange(0, 1), metavar="P", help="No label where its probability is below P."
+)
 @click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
 @effort_options
 @cache_option
@@ -198,6 +202,8 @@ def predict(
     file: Path | None,
     text: tuple[str, ...],
     out: Path | None,
+    top_k: int | None,
+    abstain_below: float | None,
     encoder: str | None,
     effort: Effort,
     cache: Path,
@@ -210,11 +216,47 @@ def predict(
 
     fitted = load_run(run)
     blocks = library.texts_in(fitted, texts, file, text, sys.stdin)
-    found = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks)
+    ask = library.Ask(top_k, abstain_below)
+    found = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks, ask)
     if out is None:
         show.lines(found)
     else:
         click.echo(f"{library.write(found, out):,} texts predicted: {out}", err=True)
+
+
+@command("export", "probe-or-tune export runs/sms-spam-…/lr-… --format transformers --out served")
+@click.argument("run", type=FOLDER)
+@click.option("--format", "form", required=True, metavar="transformers|onnx|joblib", help="What will run it.")
+@click.option("--out", required=True, type=FOLDER, help="New folder: the model, its class names and a model card.")
+@click.option("--source", metavar="SOURCE", help="Check on 200 texts of this (default: of the bundled data set).")
+@click.option("--text", multiple=True, metavar="COLUMN", help="Column of the text in --source; twice for pairs.")
+@click.option("--push", "repository", metavar="OWNER/NAME", help="Upload it to the Hub, too.")
+@click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
+@cache_option
+@json_option
+def export(
+    run: Path,
+    form: str,
+    out: Path,
+    source: str | None,
+    text: tuple[str, ...],
+    repository: str | None,
+    encoder: str | None,
+    cache: Path,
+    as_json: bool,
+) -> None:
+    """A run as what the world already runs: a stock Hugging Face checkpoint, an ONNX graph, a scikit-learn pipeline.
+
+    It is loaded again by what will run it and compared with the run on 200 texts before --out appears.
+    """
+    from pipeline import show
+    from pipeline.data import SourceOptions
+    from pipeline.export import export_run
+    from pipeline.run import load_run
+
+    texts = SourceOptions(source, text=text) if source else None
+    done = export_run(load_run(run), form, out, source=texts, cache=cache, encoder=encoder, repository=repository)
+    show.result(done, as_json)
 
 
 @command("report", "probe-or-tune report sms-spam --encoder minilm")

@@ -32,6 +32,7 @@ from pipeline.encoder import Effort, EncoderSpec
 from pipeline.extract import Embedded, embed
 from pipeline.linear import LinearSettings
 from pipeline.linear.folds import equal, split
+from pipeline.run import Predictions
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.json"
 KINDS = ("none", "balanced", "smote", "auto")
@@ -83,7 +84,7 @@ def scikit_learn(task: Task, done: Embedded) -> Fit:
     return Fit("scikit-learn", whole, float(model.C_), time.perf_counter() - started)
 
 
-def judged(source: str, encoder: str, cache: Path) -> dict[str, Any]:
+def judge(source: str, encoder: str, cache: Path) -> dict[str, Any]:
     """Every treatment on one source."""
     data = read(SourceOptions(source))
     spec = EncoderSpec(encoder)
@@ -92,7 +93,9 @@ def judged(source: str, encoder: str, cache: Path) -> dict[str, Any]:
         task = Task(dataset=data, encoders=(spec,), cache=cache, runs=Path(runs))
         fits = [*(ours(task, done, kind) for kind in KINDS), scikit_learn(task, done)]
     truth = data.splits[data.roles["test"]].labels
-    found = measure(truth, [fit.proba.astype(np.float64) for fit in fits], data.class_names, 10_000, 2_000, 0)
+    ids = data.splits[data.roles["test"]].row_ids
+    judged = [Predictions("test", ids, truth, fit.proba) for fit in fits]
+    found = measure(judged, data.class_names, 10_000, 2_000, 0)
     shares = np.bincount(data.train.labels, minlength=len(data.class_names)) / len(data.train.labels)
     record: dict[str, Any] = {"rows": len(data.train.labels), "judged": len(truth), "classes": len(data.class_names)}
     record |= {"rarest_share": float(shares.min()), "most_frequent_share": float(shares.max()), "fits": {}}
@@ -119,7 +122,7 @@ def main() -> None:
     asked = parser.parse_args()
     for source in asked.sources:
         name = Path(source).name
-        record = judged(source, asked.encoder, asked.cache)
+        record = judge(source, asked.encoder, asked.cache)
         shown(name, record)
         before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps(before | {name: record}, indent=1))

@@ -66,8 +66,12 @@ PUBLIC = {
     "Effort": "encoder",
     "Store": "store",
     "EmbeddingMatrix": "extract",
+    "FrozenEncoder": "transformer",
     "Run": "run",
     "load_run": "run",
+    "open_run": "predict",
+    "export_run": "export",
+    "compare": "compare",
 }
 
 

@@ -38,6 +38,12 @@ class Predictions:
     row_ids: np.ndarray  # (n,) str
     truth: np.ndarray  # (n,) int64
     proba: np.ndarray  # (n, k) float32, rows sum to 1
+    threshold: float | None = None  # of the run that says it
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers (n,): what the run answers, by its threshold if it has one."""
+        return decide(self.proba, self.threshold)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,21 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One fitted contender. `predictions` is keyed by role: 'validation', 'test', 'train' (out of fold)."""
+    """One fitted contender. `predictions` is keyed by role: 'validation', 'test', 'train' (out of fold).
+
+    Costs are in seconds, megabytes (10⁶ bytes) and milliseconds a text, as their names say.
+
+    Raises nothing itself: `load_run` answers for a folder that is no run.
+
+    Examples
+    --------
+    >>> from pipeline import load_run
+    >>> run = load_run(RUN)
+    >>> run.kind, run.class_names, run.predictions["test"].proba.shape
+    ('lr', ('ham', 'spam'), (30, 2))
+    >>> 0 <= run.metrics["test"]["macro_f1"] <= 1
+    True
+    """
 
     kind: str
     settings: dict[str, Any]
@@ -71,6 +91,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)  # per epoch, or per point of a search
     notes: tuple[str, ...] = ()
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # role -> scores()
+    threshold: float | None = None  # two classes: the second from this probability on, instead of the likelier one
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     folder: Path | None = None  # where it lies; None until saved
@@ -105,6 +126,13 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
+def decide(proba: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """Class numbers (n,) of probabilities (n, k): the likeliest; with a threshold the second of two, from there on."""
+    if threshold is None:
+        return np.asarray(proba).argmax(1)
+    return (np.asarray(proba)[:, 1] >= threshold).astype(np.int64)
+
+
 def per_class(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Precision, recall and F1, each (k,), of a confusion table (k, k); 0 where nothing was predicted or true."""
     hit = np.diag(table).astype(float)
@@ -130,8 +158,10 @@ def reliability(truth: np.ndarray, proba: np.ndarray, bins: int = CALIBRATION_BI
     ]
 
 
-def scores(truth: np.ndarray, proba: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
-    """Every metric of the contract for truth (n,) and probabilities (n, k).
+def scores(
+    truth: np.ndarray, proba: np.ndarray, class_names: Sequence[str], threshold: float | None = None
+) -> dict[str, Any]:
+    """Every metric of the contract for truth (n,) and probabilities (n, k); labels by `threshold` if there is one.
 
     `precision` and `recall` are macro means; macro means go over the classes that occur in truth or prediction, as
     scikit-learn's do. `balanced_accuracy` is the mean recall over the classes in truth. `brier` is the sum of squared
@@ -146,7 +176,7 @@ def scores(truth: np.ndarray, proba: np.ndarray, class_names: Sequence[str]) -> 
         raise UserError("no labelled rows to score; check the split")
     if not np.isfinite(proba).all():
         raise UserError("a model gave probabilities that are not finite numbers; the run cannot be scored")
-    table = confusion(truth, proba.argmax(1), k)
+    table = confusion(truth, decide(proba, threshold), k)
     precision, recall, f1 = per_class(table)
     true = table.sum(1)
     seen, present = (true + table.sum(0)) > 0, true > 0
@@ -223,7 +253,7 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
         whole = replace(
             run,
             metrics={
-                role: scores(p.truth, p.proba, run.class_names)
+                role: scores(p.truth, p.proba, run.class_names, p.threshold)
                 for role, p in run.predictions.items()
                 if len(p.truth) and (p.truth >= 0).all()
             },
@@ -301,6 +331,12 @@ def load_run(folder: Path | str) -> Run:
 
     Raises UserError if `folder` is not a run, is of a newer format, or has been damaged. Nothing in the folder is
     executed, whatever it holds.
+
+    Examples
+    --------
+    >>> from pipeline import load_run
+    >>> load_run(RUN).folder == RUN  # RUN is the folder that fit-lr printed
+    True
     """
     folder = Path(folder)
     try:
@@ -317,7 +353,8 @@ def load_run(folder: Path | str) -> Run:
         splits = record.pop("splits")
         del record["format"]
         classes = tuple(str(name) for name in record.pop("class_names"))
-        predictions = _read_predictions(folder / "predictions.safetensors", splits, len(classes))
+        threshold = record.get("threshold")
+        predictions = _read_predictions(folder / "predictions.safetensors", splits, len(classes), threshold)
         return Run(
             **{f.name: record[f.name] for f in fields(Run) if f.name in record and f.name not in ("cost", "notes")},
             class_names=classes,
@@ -374,7 +411,9 @@ def _write_predictions(path: Path, predictions: dict[str, Predictions]) -> None:
     save_file(arrays, path)
 
 
-def _read_predictions(path: Path, splits: dict[str, str], classes: int) -> dict[str, Predictions]:
+def _read_predictions(
+    path: Path, splits: dict[str, str], classes: int, threshold: float | None
+) -> dict[str, Predictions]:
     from safetensors.numpy import load_file
 
     arrays, found = load_file(path), {}
@@ -384,5 +423,5 @@ def _read_predictions(path: Path, splits: dict[str, str], classes: int) -> dict[
         truth, proba = arrays[f"{role}.truth"], arrays[f"{role}.proba"]
         if not (len(ids) == len(truth) == len(proba)) or proba.shape[1:] != (classes,) or truth.dtype != np.int64:
             raise UserError(f"{path}: predictions of '{role}' do not fit together; delete the run and fit it again")
-        found[role] = Predictions(split, ids, truth, proba)
+        found[role] = Predictions(split, ids, truth, proba, threshold)
     return found

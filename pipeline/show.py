@@ -369,8 +369,23 @@ def _checkup(values: Sequence[Any]) -> Iterator[Any]:
             yield Text(f"! {line}")
 
 
+def _handed(values: Sequence[Any]) -> Iterator[Any]:
+    for done in values:
+        yield Text(f"{done.folder}: {', '.join(done.files)} ({sum(done.files.values()) / 1e6:,.1f} MB)")
+        checked = done.checked
+        yield Text(
+            f"reloaded and compared with the run on {checked.texts:,} texts of {checked.source}: largest difference of "
+            f"a probability {checked.difference:.1e}, the same label for {checked.same_labels:,}"
+        )
+        for note in done.notes:
+            yield Text(f"  {note}", style="dim")
+        if done.pushed:
+            yield Text(f"uploaded: {done.pushed}")
+
+
 SHOWN = {
     "Checkup": _checkup,
+    "Handed": _handed,
     "Recomputed": _recomputed,
     "Exported": _exported,
     "Profile": _profile,

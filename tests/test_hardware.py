@@ -153,3 +153,20 @@ def test_the_machine_is_asked_without_torch():
     code = "import sys; from pipeline.encoder.hardware import *; choice(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_gain_is_measured_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(hardware, "bf16_gain", lambda: asked.append(1) or 1.5)
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: type("Spec", (), {"origin": __file__}))
+    home = tmp_path / "home"
+    assert [hardware.kept_gain(cpuinfo(tmp_path, "avx512_bf16"), home) for _ in range(3)] == [1.5] * 3
+    assert len(asked) == 1
+    assert hardware.kept_gain(cpuinfo(tmp_path, "avx512_bf16 avx512_vnni"), home) == 1.5  # another processor
+    assert len(asked) == 2
+    for file in home.iterdir():
+        file.write_text('{"gain": "fast"}')
+    assert hardware.kept_gain(cpuinfo(tmp_path, "avx512_bf16"), home) == 1.5
+    assert len(asked) == 3
+    (tmp_path / "full").write_text("no folder")
+    assert hardware.kept_gain(cpuinfo(tmp_path, "avx512_bf16"), tmp_path / "full") == 1.5  # nothing can be kept

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "hub data explore batching encoder store extract run linear baseline finetune predict contenders compare plan "
-    "curve card report doctor contest show options"
+    "hub data explore batching encoder store extract transformer run linear baseline finetune predict export "
+    "contenders compare plan curve card report doctor contest show options"
 ).split()
 LIGHT = ("batching", "store", "run")  # neither torch nor another room
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UserError
-from pipeline.predict import Answer, answers, line_blocks, open_run, texts_in, write
+from pipeline.predict import Answer, Ask, answers, line_blocks, open_run, texts_in, write
 from pipeline.run import Cost, Run
 
 
@@ -108,3 +108,71 @@ def test_an_unknown_suffix_is_answered_with_the_list(tmp_path):
 def test_an_unknown_kind_is_answered_with_the_list():
     with pytest.raises(UserError, match="no kind of run 'oracle'"):
         open_run(Run("oracle", {}, ("a", "b"), {}, Cost(), "mails", "d" * 32))
+
+
+# ── which label, and whether one at all ─────────────────────────────────────────────────────────────────────────────
+
+
+class Thirds:
+    """Three classes, in shares that the text itself states."""
+
+    def proba(self, texts):
+        return np.array([[float(part) for part in text[0].split()] for text in texts], np.float32)
+
+
+def three(texts, **ask):
+    run = Run("lr", {}, ("a", "b", "c"), {}, Cost(), "mails", "d" * 32)
+    return list(answers(run, Thirds(), [[(text,) for text in texts]], Ask(**ask)))
+
+
+def test_top_k_are_the_likeliest_first():
+    (found,) = three(["0.2 0.5 0.3"], top_k=2)
+    assert list(found.proba.items()) == [("b", 0.5), ("c", 0.3)]
+    assert found.to_row() == {"text": "0.2 0.5 0.3", "label": "b", "top_1": "b", "p_1": 0.5, "top_2": "c", "p_2": 0.3}
+    assert len(three(["0.2 0.5 0.3"], top_k=9)[0].proba) == 3
+
+
+def test_below_the_limit_there_is_no_label():
+    sure, unsure = three(["0.1 0.8 0.1", "0.3 0.4 0.3"], abstain_below=0.5)
+    assert sure.to_json() == {
+        "text": "0.1 0.8 0.1", "label": "b", "abstained": False, "proba": {"a": 0.1, "b": 0.8, "c": 0.1},
+    }  # fmt: skip
+    assert (unsure.label, unsure.to_json()["abstained"]) == (None, True)
+    assert "abstained" not in three(["0.3 0.4 0.3"])[0].to_json()
+
+
+def test_a_threshold_decides_instead_of_the_likelier_class():
+    model = Shout()
+    model.threshold = 0.25
+    found = list(answers(a_run(), model, [[("Abcd",), ("Abc",), ("abc",)]], Ask(abstain_below=0.3)))
+    assert [(a.label, a.abstained) for a in found] == [(None, True), ("loud", False), ("calm", False)]
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.parquet"])
+def test_a_file_whose_first_answers_all_abstain(tmp_path, name):
+    texts = ["0.4 0.3 0.3"] * 9000 + ["0.9 0.1 0"]
+    assert write(iter(three(texts, abstain_below=0.5, top_k=1)), tmp_path / name) == 9001
+    if name.endswith("parquet"):
+        last = pq.read_table(tmp_path / name).to_pylist()[-1]
+        assert last | {"p_1": 0} == {"text": texts[-1], "label": "a", "abstained": False, "top_1": "a", "p_1": 0}
+
+
+def test_metrics_and_verdict_use_the_threshold(tmp_path):
+    from pipeline.compare import compare
+    from pipeline.run import Predictions, load_run, save
+
+    rows, truth = np.array([f"test:{i}" for i in range(4)]), np.array([0, 1, 1, 0])
+    second = np.array([0.1, 0.4, 0.45, 0.2])
+    proba = np.stack([1 - second, second], 1).astype(np.float32)
+
+    def saved(threshold):
+        kept = {"test": Predictions("test", rows, truth, proba, threshold)}
+        run = Run("lr", {"t": threshold}, ("calm", "loud"), kept, Cost(), "mails", "d" * 32, threshold=threshold)
+        return load_run(save(run, tmp_path / str(threshold), lambda folder: (folder / "x").touch()).folder)
+
+    plain, cut = saved(None), saved(0.3)
+    assert (plain.metrics["test"]["accuracy"], cut.metrics["test"]["accuracy"]) == (0.5, 1.0)
+    assert plain.metrics["test"]["log_loss"] == cut.metrics["test"]["log_loss"]
+    found = compare([plain, cut], draws=50, row_draws=50)
+    assert [c.metrics["accuracy"].value for c in found.contenders] == [1.0, 0.5]
+    assert found.pairs[0].difference == 0.5

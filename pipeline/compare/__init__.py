@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -65,14 +67,27 @@ def compare(
 ) -> Comparison:
     """Judge `runs` on the rows they share; `by` (n,) groups the judged rows, in the order of the first run's split.
 
+    `margin` is the difference, in the metric's own unit (accuracy: a share from 0 to 1), below which two are
+    equivalent; `draws` and `row_draws` are bootstrap draws of counts and of rows.
+
     Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
     metric is unknown.
+
+    Examples
+    --------
+    >>> from pipeline import compare, load_run
+    >>> found = compare([load_run(RUN), load_run(BASELINE)], metric="macro_f1", draws=200, row_draws=50)
+    >>> found.rows, len(found.pairs), found.pairs[0].verdict in ("better", "equivalent", "undecided")
+    (30, 1, True)
+    >>> interval = found.contenders[0].metrics["macro_f1"]
+    >>> interval.low <= interval.value <= interval.high
+    True
     """
     choose(LABELS, metric, "metric")
     judged = aligned(runs)
     truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
     names = names_of(runs)
-    found = measure(truth, probas, runs[0].class_names, draws, row_draws, seed)
+    found = measure(judged, runs[0].class_names, draws, row_draws, seed)
     order = sorted(range(len(runs)), key=lambda i: found.value[metric][i] * (1 if metric in st.LOWER_IS_BETTER else -1))
     spread = seed_spreads(runs, found.value[metric])
     contenders = [
@@ -91,7 +106,7 @@ def compare(
     front = pareto_front(contenders, metric)
     contenders = [replace(c, pareto=c.name in front) for c in contenders]
     paired = {
-        m: pairs_of(m, order, names, truth, probas, found, margin, draws, seed)
+        m: pairs_of(m, order, names, judged, probas, found, margin, draws, seed)
         for m in dict.fromkeys((metric, *ALWAYS))
     }
     recommended, sentence, reasons = recommend(
@@ -112,7 +127,7 @@ def compare(
         reasons=(*reasons, *caveats(len(truth), truncated_share, left_out)),
         break_even=tuple(break_evens(contenders)),
         by=by_name,
-        groups=groups_of(by, truth, [probas[i] for i in order], [names[i] for i in order], runs[0].class_names, seed),
+        groups=groups_of(by, [judged[i] for i in order], [names[i] for i in order], runs[0].class_names, seed),
         left_out=tuple(left_out),
         other_pairs=tuple(pair for m in ALWAYS if m != metric for pair in paired[m]),
         recommended=recommended,
@@ -187,7 +202,7 @@ def pairs_of(
     metric: str,
     order: Sequence[int],
     names: Sequence[str],
-    truth: np.ndarray,
+    judged: Sequence[Predictions],
     probas: Sequence[np.ndarray],
     found: Measured,
     margin: float,
@@ -198,7 +213,8 @@ def pairs_of(
     couples = list(combinations(order, 2))
     tests = np.random.default_rng([seed, 1]).spawn(len(couples))
     raw = [
-        paired_p(metric, truth, probas[a], probas[b], draws, rng) for (a, b), rng in zip(couples, tests, strict=True)
+        paired_p(metric, (judged[a], judged[b]), probas[a], probas[b], draws, rng)
+        for (a, b), rng in zip(couples, tests, strict=True)
     ]
     sign = -1 if metric in st.LOWER_IS_BETTER else 1
     result = []
@@ -209,7 +225,7 @@ def pairs_of(
         verdict = st.judge(sign * difference, wide, narrow, float(adjusted), margin)
         more = None
         if verdict == "undecided":
-            more = st.rows_to_decide(difference, float(drawn.std()), len(truth), margin, len(couples))
+            more = st.rows_to_decide(difference, float(drawn.std()), len(judged[0].truth), margin, len(couples))
         pair = Pair(
             names[a], names[b], metric, difference, *wide, float(p), float(adjusted), verdict, more, "", *narrow
         )
@@ -218,14 +234,20 @@ def pairs_of(
 
 
 def paired_p(
-    metric: str, truth: np.ndarray, a: np.ndarray, b: np.ndarray, draws: int, rng: np.random.Generator
+    metric: str,
+    judged: tuple[Predictions, Predictions],
+    a: np.ndarray,
+    b: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
 ) -> float:
     """Exact McNemar for accuracy, the paired permutation test for every other metric; a and b (n, k)."""
+    truth, said = judged[0].truth, np.array([p.labels for p in judged])
     if metric == "accuracy":
-        right_a, right_b = a.argmax(1) == truth, b.argmax(1) == truth
+        right_a, right_b = said == truth
         return st.mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
     if metric in st.COUNT_METRICS:
-        table = st.outcomes(truth, np.array([a.argmax(1), b.argmax(1)]), a.shape[1])
+        table = st.outcomes(truth, said, a.shape[1])
         return st.permute_counts(metric, table, draws, rng)
     return st.permute_rows(metric, st.row_sums(metric, truth, a), st.row_sums(metric, truth, b), draws, rng)
 
@@ -255,3 +277,16 @@ def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
     for key, value in zip(keys, values, strict=True):
         groups.setdefault(key, []).append(float(value))
     return [max(groups[key]) - min(groups[key]) if len(groups[key]) > 1 else None for key in keys]
+
+
+# ── a room and a function of one name ───────────────────────────────────────────────────────────────────────────────
+
+
+class _Room(ModuleType):
+    """`from pipeline import compare` gives the function, or this room once it has been imported: both can be called."""
+
+    def __call__(self, *runs: Any, **rules: Any) -> Comparison:
+        return compare(*runs, **rules)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.compare import bootstrap
 from pipeline.compare import statistics as st
 from pipeline.compare.verdict import Interval
 from pipeline.data import Split
-from pipeline.run import scores
+from pipeline.run import Predictions, scores
 
 METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
 MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end
@@ -32,14 +32,15 @@ class Measured:
 
 
 def measure(
-    truth: np.ndarray, probas: Sequence[np.ndarray], class_names: Sequence[str], draws: int, row_draws: int, seed: int
+    judged: Sequence[Predictions], class_names: Sequence[str], draws: int, row_draws: int, seed: int
 ) -> Measured:
-    """Values, intervals and paired draws of every metric: truth (n,), probabilities (n, k) a contender."""
+    """Values, intervals and paired draws of every metric, from predictions of the same rows, one a contender."""
+    truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
     counts_rng, rows_rng, null_rng = np.random.default_rng(seed).spawn(3)
-    table = st.outcomes(truth, np.array([p.argmax(1) for p in probas]), len(class_names))
+    table = st.outcomes(truth, np.array([p.labels for p in judged]), len(class_names))
     counts = bootstrap.counts(table, st.COUNT_METRICS, draws, counts_rng)
     rows = bootstrap.rows(st.ROW_METRICS, truth, probas, row_draws, rows_rng)
-    whole = [scores(truth, p, class_names) for p in probas]
+    whole = [scores(truth, p, class_names, j.threshold) for p, j in zip(probas, judged, strict=True)]
     value = {m: np.array([s[m] for s in whole]) for m in METRICS}
     intervals = {}
     for m, own in zip(METRICS, [*counts[0], *rows[0]], strict=True):
@@ -82,19 +83,18 @@ class Group:
 
 def groups_of(
     by: np.ndarray | None,
-    truth: np.ndarray,
-    probas: Sequence[np.ndarray],
+    judged: Sequence[Predictions],
     names: Sequence[str],
     class_names: Sequence[str],
     seed: int,
 ) -> tuple[Group, ...]:
-    """Scores of the groups `by` (n,) that truth (n,) and probabilities (n, k) fall into, the largest first.
+    """Scores of the groups `by` (n,) that the judged rows fall into, the largest first.
 
     No more than 40 of them. Nothing is tested here: with twenty groups one lies outside its interval by chance.
     """
     if by is None:
         return ()
-    by = np.asarray(by).astype(str)
+    by, truth = np.asarray(by).astype(str), judged[0].truth
     if by.shape != truth.shape:
         raise UserError(
             f"--by: {len(by)} group labels for {len(truth)} judged rows; choose a column of the judged split"
@@ -103,7 +103,8 @@ def groups_of(
     found = []
     for place in np.argsort(-sizes, kind="stable")[:GROUPS]:
         rows = by == values[place]
-        m = measure(truth[rows], [p[rows] for p in probas], class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
+        own = [replace(p, row_ids=p.row_ids[rows], truth=p.truth[rows], proba=p.proba[rows]) for p in judged]
+        m = measure(own, class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
         metrics = {
             name: {metric: Interval(float(m.value[metric][i]), *m.interval[metric][i]) for metric in METRICS}
             for i, name in enumerate(names)

@@ -33,6 +33,13 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     `allow_one_class`: do not refuse a train split with a single class (`class_names` then holds all that are named).
 
     Raises UserError, in one line, for everything that cannot be read or learnt from.
+
+    Examples
+    --------
+    >>> from pipeline import SourceOptions, read
+    >>> data = read(SourceOptions("sms-spam", rows="first:100"))
+    >>> data.train.labels.shape, data.train.texts[0][0][:20]
+    ((80,), ...)
     """
     source = sources.locate(options.source)
     notes: list[str] = []

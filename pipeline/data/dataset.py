@@ -15,7 +15,18 @@ ROLES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What to read and how to divide it. All of it changes the numbers."""
+    """What to read and how to divide it. All of it changes the numbers.
+
+    `source` is a bundled sample, a folder, a file or a Hub data set; whatever else is None is found out.
+
+    Raises nothing itself: `read` answers for what cannot be read.
+
+    Examples
+    --------
+    >>> from pipeline import SourceOptions
+    >>> SourceOptions("reviews.csv", text=("body",), label="stars", split="80/0/20").split
+    '80/0/20'
+    """
 
     source: str
     text: tuple[str, ...] = ()
@@ -32,7 +43,18 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split, in the source's order."""
+    """The rows of one split, in the source's order: n texts, their class numbers (n,) and ids (n,).
+
+    Raises nothing itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pipeline import Split
+    >>> split = Split("train", [("win a prize",), ("see you",)], np.array([1, 0]), np.array(["train:0", "train:1"]))
+    >>> len(split), split.labelled
+    (2, True)
+    """
 
     name: str
     texts: list[tuple[str, ...]]  # n tuples of 1 or 2 strings
@@ -51,7 +73,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Splits under the names that the source gives them, and their roles."""
+    """Splits under the names that the source gives them, and their roles; `class_names` (k,) number the labels.
+
+    Raises UserError where a role is asked for (`.train`, `.validation`, `.test`) that no split plays.
+
+    Examples
+    --------
+    >>> from pipeline import SourceOptions, read
+    >>> data = read(SourceOptions("sms-spam"))
+    >>> data.class_names, len(data.train), len(data.validation), len(data.test)
+    (('ham', 'spam'), 4459, 558, 557)
+    """
 
     name: str
     splits: dict[str, Split]

@@ -48,7 +48,16 @@ GPU_BUDGET = 32_768  # tokens a batch on a GPU, which wants more at once than a 
 
 @dataclass(frozen=True)
 class Effort:
-    """What only the clock depends on."""
+    """What only the clock depends on: device, tokens a batch, threads, rows and seconds a shard. No vector does.
+
+    Raises nothing itself.
+
+    Examples
+    --------
+    >>> from pipeline import Effort
+    >>> Effort(threads=2).token_budget is None
+    True
+    """
 
     device: str = "auto"
     token_budget: int | None = None  # tokens a batch, padding included; None: what suits the device

@@ -38,7 +38,17 @@ POOLERS: dict[str, Any] = {  # hidden (b, t, d), mask (b, t) → (b, d); torch t
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What the vectors depend on, as the user asks for it."""
+    """What the vectors depend on, as the user asks for it; all of it counts for where they are kept.
+
+    Raises nothing itself: whoever opens the encoder answers for what cannot be opened.
+
+    Examples
+    --------
+    >>> from pipeline import EncoderSpec
+    >>> spec = EncoderSpec("minilm", pooling=("cls", "mean"), max_length=128)
+    >>> spec.precision, spec.storage
+    ('auto', 'float32')
+    """
 
     name: str = "distilbert-base-uncased"
     revision: str | None = None

@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ctypes.util
+import hashlib
 import importlib.util
+import json
 import os
 import platform
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from pathlib import Path
 
 from pipeline import UserError, choose
 
+CPUINFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 WORTH = 1.15  # gain over float32 below which bfloat16 is not chosen
 AMPERE = (8, 0)  # the first CUDA capability with bfloat16
@@ -107,7 +111,7 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         return None
 
 
-def cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def cpu_bf16(cpuinfo: Path = CPUINFO) -> bool:
     """Whether bfloat16 matrix products pay on this processor: it has them, and they are measurably faster.
 
     The flag alone is not enough: a virtual machine may hide the matrix unit (AMX) of a processor whose vector
@@ -118,7 +122,7 @@ def cpu_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
     if any(flag.startswith("amx_") for flag in flags):
         return True
-    gain = bf16_gain()
+    gain = kept_gain(cpuinfo) if cpuinfo == CPUINFO else bf16_gain()
     return gain > WORTH if gain is not None else "AuthenticAMD" in _first_line(cpuinfo, "vendor_id")
 
 
@@ -173,6 +177,33 @@ def bf16_gain() -> float | None:
             times.append(time.process_time() - started)
         spent[hint] = min(times)
     return spent["f32"] / max(spent["bf16"], 1e-9)
+
+
+def kept_gain(cpuinfo: Path, home: Path | None = None) -> float | None:
+    """`bf16_gain`, measured once a processor and installed OpenVINO and then remembered in the user's cache folder.
+
+    A process that encodes one text would spend more time on measuring than on the text.
+    """
+    found = importlib.util.find_spec("openvino")
+    if found is None or not found.origin:
+        return bf16_gain()
+    asked = [cpu_name(), sorted(cpu_flags(cpuinfo)), os.stat(found.origin).st_mtime]
+    name = hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
+    home = home or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+    file = home / f"bf16-{name}.json"
+    try:
+        gain = json.loads(file.read_text("utf-8"))["gain"]
+        if isinstance(gain, float) and gain > 0:
+            return gain
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never measured here, or no number: measured now
+    gain = bf16_gain()
+    with contextlib.suppress(OSError):  # where nothing can be kept, it is measured each time
+        home.mkdir(parents=True, exist_ok=True)
+        draft = home / f".draft-{secrets.token_hex(6)}"
+        draft.write_text(json.dumps({"gain": gain}), "utf-8")
+        os.replace(draft, file)
+    return gain
 
 
 def cpu_name() -> str:

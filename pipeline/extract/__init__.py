@@ -23,7 +23,18 @@ TRIES = 3  # how often rows that fail their check are encoded again
 
 @dataclass(frozen=True)
 class EmbeddingMatrix:
-    """Vectors of some texts, and what they belong to."""
+    """Vectors (n, d) of some texts in float32, without a unit, their full token counts (n,), and what they belong to.
+
+    Raises nothing itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pipeline import EmbeddingMatrix
+    >>> ids, vectors, tokens = np.array(["test:0"]), np.zeros((1, 384), np.float32), np.array([7])
+    >>> EmbeddingMatrix(ids, vectors, tokens, "checkpoint", "vectors").vectors.shape
+    (1, 384)
+    """
 
     row_ids: np.ndarray  # (n,) str
     vectors: np.ndarray  # (n, d) float32

@@ -92,6 +92,7 @@ def fit_lr(
         seconds=time.perf_counter() - started,
         history=[*history, *fitted.history, *_held_out_facts(model, predictions)],
         notes=fitted.notes,
+        threshold=model.threshold,
     )
     return save(run, folder, model.save)
 
@@ -115,7 +116,7 @@ def _predictions(
         truth = np.asarray(part.labels, np.int64)
         if len(truth) and truth.min() >= 0:
             proba = out_of_fold if role == "train" else model.proba(matrix)
-            found[role] = Predictions(part.name, np.asarray(part.row_ids), truth, proba)
+            found[role] = Predictions(part.name, np.asarray(part.row_ids), truth, proba, model.threshold)
     return found
 
 

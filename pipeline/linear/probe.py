@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, listed
+from pipeline.run import decide
 
 FORMAT = 1
 LARGEST = 2**30  # bytes of a model file that are read; a linear model of 150 classes x 8,192 columns has 5 MB
@@ -61,9 +62,7 @@ class LinearModel:
 
     def labels(self, proba: np.ndarray) -> np.ndarray:
         """Class numbers (n,) of probabilities (n, k): the likeliest, or by the threshold if the model has one."""
-        if self.threshold is None:
-            return proba.argmax(1)
-        return (proba[:, 1] >= self.threshold).astype(np.int64)
+        return decide(proba, self.threshold)
 
     def check(self, checkpoint_digest: str | None, class_names: tuple[str, ...] | None = None) -> LinearModel:
         """This model, if it belongs to that checkpoint and those classes.

@@ -69,11 +69,7 @@ class Facts:
 
     def said(self) -> np.ndarray:
         """(n, c): what each contender predicts."""
-        return (
-            np.stack([self.judged[name].proba.argmax(1) for name in self.names], axis=1)
-            if self.judged
-            else np.empty((0, 0))
-        )
+        return np.stack([self.judged[name].labels for name in self.names], axis=1) if self.judged else np.empty((0, 0))
 
 
 def collect(

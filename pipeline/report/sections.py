@@ -274,7 +274,8 @@ def disagreements(facts: Facts) -> Section | None:
         return None
     truth, rows = facts.truth, np.arange(len(facts.truth))
     probas = np.stack([facts.judged[name].proba for name in names], axis=1)  # (n, c, k)
-    said, sure = probas.argmax(2), probas.max(2)  # (n, c)
+    said = np.stack([facts.judged[name].labels for name in names], axis=1)  # (n, c)
+    sure = np.take_along_axis(probas, said[:, :, None], 2)[:, :, 0]  # (n, c)
     own = probas[rows, :, truth]  # (n, c): probability of the true label
     spread = own.max(1) - own.min(1)
     differ = np.flatnonzero((said != said[:, :1]).any(1))

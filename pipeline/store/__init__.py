@@ -74,6 +74,14 @@ class Store:
     texts that it does not cut. For any number of processes, but one thread of each.
 
     Raises UserError if the folder cannot be read, or holds vectors of another width.
+
+    Examples
+    --------
+    >>> from pipeline import Store
+    >>> from pipeline.store import keys
+    >>> whole = keys([("win a prize",), ("see you",)])  # (n, 2) uint64, what a text is found by
+    >>> Store(TMP / "empty").find(whole, max_length=128).present.tolist()
+    [False, False]
     """
 
     def __init__(self, folder: Path | str, dim: int | None = None, dtype: str | None = None, by_length: bool = False):

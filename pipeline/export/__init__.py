@@ -1,0 +1,155 @@
+"""Run → what the world already runs: a stock Hugging Face checkpoint, an ONNX graph, a scikit-learn pipeline.
+
+Each export is written as a draft, reloaded in the program that will run it, compared with the run on 200 texts, and
+renamed when it agrees: a folder of that name is always whole and always checked.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import UserError, choose
+from pipeline.data import SourceOptions
+from pipeline.encoder import Effort
+from pipeline.export.agreement import Checked, check, reference_of, texts_for
+from pipeline.export.model_card import card
+from pipeline.export.parts import ENCODED, family, parts_of, rounded
+from pipeline.export.upload import push, ready
+from pipeline.run import Run
+
+__all__ = ["FORMATS", "Checked", "Handed", "export_run"]
+
+
+@dataclass(frozen=True)
+class Handed:
+    """An export that has been checked."""
+
+    run: str
+    format: str
+    folder: str
+    files: dict[str, int]  # name → bytes
+    checked: Checked
+    notes: tuple[str, ...]
+    pushed: str | None = None  # its address on the Hub
+
+    def to_json(self) -> dict[str, Any]:
+        """What `export --json` prints."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row of the table: how a run is written, and how the folder is run again."""
+
+    write: Callable[[Run, str | None, Path], list[str]]  # run, where its encoder lies now, folder → notes
+    reload: Callable[[Path, Run, Path], Any]  # folder, run, cache → (texts → probabilities)
+
+
+def _encoded(run: Run, form: str) -> None:
+    if family(run) not in ENCODED:
+        raise UserError(f"--format {form}: a {run.kind} run has no encoder; pass --format joblib")
+
+
+def _write_stock(run: Run, encoder: str | None, folder: Path) -> list[str]:
+    from pipeline.export import stock
+
+    _encoded(run, "transformers")
+    return stock.write(parts_of(run, encoder), folder)
+
+
+def _reload_stock(folder: Path, run: Run, cache: Path) -> Any:
+    from pipeline.export import stock
+
+    return stock.reload(folder, run.class_names)
+
+
+def _write_onnx(run: Run, encoder: str | None, folder: Path) -> list[str]:
+    from pipeline.export import onnx_graph
+
+    _encoded(run, "onnx")
+    return onnx_graph.write(parts_of(run, encoder), folder)
+
+
+def _reload_onnx(folder: Path, run: Run, cache: Path) -> Any:
+    from pipeline.export import onnx_graph
+
+    return onnx_graph.reload(folder, run.class_names)
+
+
+def _write_joblib(run: Run, encoder: str | None, folder: Path) -> list[str]:
+    from pipeline.export import sklearn_pipeline
+
+    return sklearn_pipeline.write(run, encoder, folder)
+
+
+def _reload_joblib(folder: Path, run: Run, cache: Path) -> Any:
+    from pipeline.export import sklearn_pipeline
+
+    return sklearn_pipeline.reload(folder, run.class_names, cache)
+
+
+FORMATS: dict[str, Format] = {
+    "transformers": Format(_write_stock, _reload_stock),
+    "onnx": Format(_write_onnx, _reload_onnx),
+    "joblib": Format(_write_joblib, _reload_joblib),
+}
+
+
+def export_run(
+    run: Run,
+    form: str,
+    out: Path,
+    *,
+    source: SourceOptions | None = None,
+    effort: Effort | None = None,
+    cache: Path = Path("cache"),
+    encoder: str | None = None,
+    repository: str | None = None,
+) -> Handed:
+    """Write `run` into the new folder `out`, checked on 200 texts of `source` (None: of the bundled data set).
+
+    `encoder` says where the run's encoder lies now, if it has moved; `repository` (OWNER/NAME) is uploaded to at last.
+
+    Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` is there already,
+    if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).
+
+    Examples
+    --------
+    >>> from pipeline import export_run, load_run
+    >>> done = export_run(load_run(RUN), "joblib", TMP / "served", cache=TMP / "cache")
+    >>> sorted(done.files)
+    ['README.md', 'model.joblib']
+    >>> import joblib
+    >>> joblib.load(TMP / "served" / "model.joblib").predict_proba(["win a prize now"]).shape
+    (1, 2)
+    """
+    row = choose(FORMATS, form, "format of an export")
+    if repository is not None:
+        ready(repository)
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is there already; pass another --out")
+    texts, name = texts_for(run, source)
+    draft = out.absolute().parent / f".draft-{secrets.token_hex(6)}"
+    try:
+        draft.mkdir(parents=True)
+        notes = [*row.write(run, encoder, draft), *([] if form == "joblib" else rounded(run))]
+        reference = reference_of(run, effort or Effort(), cache, encoder)
+        checked = check(run, reference, row.reload(draft, run, cache), texts, name)
+        (draft / "README.md").write_text(card(run, form, checked, notes, repository or out.name), "utf-8")
+        for file in draft.iterdir():
+            file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
+        files = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
+        os.replace(draft, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write ({error.strerror or error}); choose another --out") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    address = push(out, repository) if repository is not None else None
+    return Handed(str(run.folder), form, str(out), files, checked, tuple(notes), address)

@@ -1,0 +1,126 @@
+"""What a run consists of, once it is taken apart: an encoder, a pooling, and a head of one or two layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, choose
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.run import Run
+
+ENCODED = ("lr", "frozen-head", "fine-tune", "from-scratch")  # kinds of run with an encoder
+TUNED = ("fine-tune", "from-scratch")
+
+
+@dataclass(frozen=True)
+class Head:
+    """logits = relu(v Pᵀ + p) Qᵀ + q on raw vectors v (n, d), scaler and temperature folded in; no P: v Qᵀ + q."""
+
+    Q: np.ndarray  # (k, m) float64
+    q: np.ndarray  # (k,) float64
+    P: np.ndarray | None = None  # (m, d) float64
+    p: np.ndarray | None = None  # (m,) float64
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A run with an encoder, taken apart."""
+
+    run: Run
+    checkpoint: Checkpoint
+    pooling: str
+    head: Head | None  # None: a fine-tuned model whose head is not of that form, or the architecture's own
+    threshold: float | None
+
+    @property
+    def tuned(self) -> bool:
+        return family(self.run) in TUNED
+
+    @property
+    def stock(self) -> bool:
+        """Whether the run's own folder is a stock checkpoint already."""
+        return self.tuned and not (self.checkpoint.folder / "head.json").exists()
+
+    @property
+    def pairs(self) -> bool:
+        return int(self.run.settings.get("text_parts", 1)) == 2
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the run looks at."""
+        return int(self.run.settings["max_length"])
+
+
+def family(run: Run) -> str:
+    """The kind of run without its treatment: `lr+smote` is `lr`."""
+    return run.kind.partition("+")[0]
+
+
+def texts_a_row(run: Run) -> int:
+    """1, or 2 for a run on pairs; TF-IDF does not say so, but marks the sides of a pair in its vocabulary."""
+    if family(run) == "tfidf":
+        from pipeline.baseline import TfidfModel
+
+        return 2 if reads_pairs(TfidfModel.load(run.model_folder).vocabulary) else 1
+    return int(run.settings.get("text_parts", 1))
+
+
+def reads_pairs(vocabulary: tuple[str, ...]) -> bool:
+    """Whether a vocabulary marks the sides of a pair: no single word has a colon in it."""
+    return any(word.startswith(("0:", "1:")) for word in vocabulary)
+
+
+def rounded(run: Run) -> list[str]:
+    """What to say of a run that was fitted on vectors of a lower precision than its export computes in."""
+    own = run.settings.get("precision")
+    if family(run) in TUNED or own not in ("int8", "bf16", "fp16"):
+        return []
+    return [f"fitted on {own} vectors, computes in float32: probabilities differ from the run's own by that"]
+
+
+def parts_of(run: Run, encoder: str | None = None) -> Parts:
+    """Take a run apart; `encoder` says where its encoder lies now, if not where it was.
+
+    Raises UserError if its files are damaged, or if its encoder is gone or another one now.
+    """
+    choose(dict.fromkeys(ENCODED), family(run), "kind of run with an encoder")
+    if family(run) in TUNED:
+        checkpoint = locate(EncoderSpec(name=str(run.model_folder)))
+        return Parts(run, checkpoint, "cls", _tuned_head(checkpoint.folder), None)
+    from pipeline.predict.models import head_of, placed
+
+    if encoder is not None:
+        run = replace(run, settings=run.settings | {"encoder": encoder})
+    model = head_of(run)
+    return Parts(run, placed(run, model), model.pooling, folded(model), getattr(model, "threshold", None))
+
+
+def folded(model: Any) -> Head:
+    """A LinearModel or a FrozenHead on standardised vectors as one on raw vectors, in float64."""
+    mean, scale = model.mean.astype(np.float64), model.scale.astype(np.float64)
+    if hasattr(model, "W"):
+        W = model.W / scale
+        return Head(W / model.temperature, (model.b - W @ mean) / model.temperature)
+    P = model.A / scale
+    return Head(model.B.astype(np.float64), model.b.astype(np.float64), P, model.a - P @ mean)
+
+
+def _tuned_head(folder: Path) -> Head | None:
+    """The linear head that a fine-tuned encoder was saved with; None if it has another one."""
+    from pipeline.finetune.heads import linear_head
+
+    found = linear_head(folder)
+    return None if found is None else Head(found[0].astype(np.float64), found[1].astype(np.float64))
+
+
+def refuse_pooling(parts: Parts) -> None:
+    """Raises UserError for a pooling that no stock class computes."""
+    if parts.pooling != "cls":
+        raise UserError(
+            f"--format transformers: no stock class puts a classifier on '{parts.pooling}' vectors; "
+            "pass --format onnx, whose graph has the pooling in it"
+        )

@@ -1,0 +1,168 @@
+"""A run as a scikit-learn pipeline whose `predict_proba` takes texts, kept with joblib.
+
+joblib is pickle: loading such a file executes what it says. It is offered because scikit-learn's users serve such
+files; the run itself stays JSON and safetensors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, choose
+from pipeline.export.parts import TUNED, Parts, family, parts_of, reads_pairs
+from pipeline.run import Run
+
+FILE = "model.joblib"
+PICKLE = "model.joblib is pickle: loading it executes what it says, so load only files whose origin you trust"
+
+
+def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
+    """Write the run as `model.joblib`; returns what its user has to know, a sentence each.
+
+    Raises UserError for a fine-tuned run, which is no scikit-learn model.
+    """
+    import joblib
+
+    if family(run) in TUNED:
+        raise UserError("--format joblib: a fine-tuned encoder is no scikit-learn model; pass --format transformers")
+    model, needs = choose(MODELS, family(run), "kind of run")(run, encoder)
+    if run.threshold is not None:
+        model = _by_threshold(model, run)
+    joblib.dump(model, folder / FILE, compress=3)
+    notes = [PICKLE, "it belongs to the version of scikit-learn that wrote it"]
+    return [*notes, "it imports this package: pip install probe-or-tune where it is loaded"] if needs else notes
+
+
+def _sorted(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Class names (k,) in scikit-learn's order, which is the alphabet's, and where each stands in the run's (k,)."""
+    names = np.array(run.class_names)
+    order = np.argsort(names, kind="stable")
+    return names[order], order
+
+
+def _regression(W: np.ndarray, b: np.ndarray, run: Run) -> Any:
+    """A fitted LogisticRegression with weights W (k, d) and b (k,) in the run's order of classes."""
+    from sklearn.linear_model import LogisticRegression
+
+    names, order = _sorted(run)
+    W, b = W[order], b[order]
+    model = LogisticRegression()
+    two = len(names) == 2
+    model.coef_, model.intercept_ = (W[1:] - W[:1], b[1:] - b[:1]) if two else (W, b)
+    model.classes_, model.n_features_in_, model.n_iter_ = names, W.shape[1], np.array([0])
+    return model
+
+
+def _scaler(mean: np.ndarray, scale: np.ndarray) -> Any:
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    scaler.mean_, scaler.scale_ = mean.astype(np.float64), scale.astype(np.float64)
+    scaler.var_, scaler.n_features_in_, scaler.n_samples_seen_ = scaler.scale_**2, len(mean), 1
+    return scaler
+
+
+def _majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
+    from sklearn.dummy import DummyClassifier
+
+    from pipeline.baseline import MajorityModel
+
+    model = MajorityModel.load(run.model_folder)
+    given = [[""]] * len(run.class_names)
+    dummy = DummyClassifier(strategy="prior")
+    return dummy.fit(given, list(run.class_names), sample_weight=model.prior.astype(np.float64)), False
+
+
+def _tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import Pipeline
+
+    from pipeline.baseline import WORD, TfidfModel, words
+
+    model = TfidfModel.load(run.model_folder)
+    pairs = reads_pairs(model.vocabulary)
+    how = {"analyzer": words} if pairs else {"token_pattern": WORD.pattern, "ngram_range": (1, 2)}
+    vectorizer = TfidfVectorizer(vocabulary=model.places, sublinear_tf=True, dtype=np.float32, **how)
+    vectorizer.idf_ = model.idf
+    return Pipeline([("tfidf", vectorizer), ("classifier", _regression(model.W, model.b, run))]), pairs
+
+
+def _probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
+    from sklearn.pipeline import Pipeline
+
+    from pipeline.predict.models import head_of
+    from pipeline.transformer import FrozenEncoder
+
+    parts: Parts = parts_of(run, encoder)
+    model, asked = head_of(run), parts.run.settings
+    int8 = asked["precision"] == "int8"
+    frozen = FrozenEncoder(
+        asked["encoder"],
+        pooling=parts.pooling,
+        max_length=parts.max_length,
+        revision=asked.get("revision"),
+        precision="int8" if int8 else "auto",
+    )
+    rows = [("", "")] if parts.pairs else [""]
+    frozen.fit(rows)
+    top = _top(model, run)
+    return Pipeline([("encoder", frozen), ("scaler", _scaler(model.mean, model.scale)), ("classifier", top)]), True
+
+
+def _top(model: Any, run: Run) -> Any:
+    """What stands on standardised vectors: a logistic regression, or a network with one hidden layer."""
+    if hasattr(model, "W"):
+        cold = 1 / model.temperature
+        return _regression(model.W.astype(np.float64) * cold, model.b.astype(np.float64) * cold, run)
+    import warnings
+
+    from sklearn.neural_network import MLPClassifier
+
+    names, order = _sorted(run)
+    network = MLPClassifier((len(model.a),), max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged, and need not: what it learnt is replaced
+        network.fit(np.zeros((len(names), len(model.mean))), names)
+    B, b = model.B[order].astype(np.float64), model.b[order].astype(np.float64)
+    if len(names) == 2:
+        B, b = B[1:] - B[:1], b[1:] - b[:1]
+    network.coefs_, network.intercepts_ = [model.A.T.astype(np.float64), B.T], [model.a.astype(np.float64), b]
+    return network
+
+
+def _by_threshold(model: Any, run: Run) -> Any:
+    """The same model, which answers the run's second class from its threshold on."""
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.model_selection import FixedThresholdClassifier
+
+    fixed = FixedThresholdClassifier(
+        FrozenEstimator(model), threshold=run.threshold, pos_label=run.class_names[1], response_method="predict_proba"
+    )
+    return fixed.fit([""] * 2, list(run.class_names))
+
+
+MODELS: dict[str, Any] = {"majority": _majority, "tfidf": _tfidf, "lr": _probe, "frozen-head": _probe}
+
+
+# ── the consumer ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reload(folder: Path, class_names: tuple[str, ...], cache: Path = Path("cache")) -> Any:
+    """texts → probabilities (n, k), by `joblib.load`; vectors in float32, from and into `cache`."""
+    import joblib
+
+    model = joblib.load(folder / FILE)  # written a moment ago, by this process
+    inner = model.estimator_.estimator if hasattr(model, "estimator_") else model
+    steps = getattr(inner, "named_steps", {})
+    if "encoder" in steps:
+        steps["encoder"].set_params(cache_dir=str(cache), precision="fp32")
+    columns = [model.classes_.tolist().index(name) for name in class_names]
+
+    def proba(texts: Any) -> np.ndarray:
+        given = [t if len(t) == 2 else t[0] for t in texts]
+        return np.asarray(model.predict_proba(given))[:, columns]
+
+    return proba

@@ -1,0 +1,34 @@
+"""A run × texts → answers, in blocks: the memory it takes does not grow with the source.
+
+`texts` brings them in, `models` opens the run, `answer` says what is predicted of one text, `files` writes answers.
+Nothing here imports torch or transformers; a run that was fine-tuned does when it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pipeline import UserError
+from pipeline.predict.answer import Answer, Ask, answered
+from pipeline.predict.files import write
+from pipeline.predict.models import Model, open_run
+from pipeline.predict.texts import Texts, file_blocks, line_blocks, texts_in
+from pipeline.run import Run
+
+__all__ = ["Answer", "Ask", "Model", "answers", "file_blocks", "line_blocks", "open_run", "texts_in", "write"]
+
+
+def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -> Iterator[Answer]:  # noqa: B008 - frozen
+    """Label and probabilities of each text, block by block, in order.
+
+    The label is the likeliest class; where the run has a threshold (two classes), that decides.
+    Raises UserError if a text has another number of parts than those that the run learnt from.
+    """
+    parts = int(run.settings.get("text_parts", 0))
+    threshold = getattr(model, "threshold", None)
+    for block in blocks:
+        wrong = next((text for text in block if parts and len(text) != parts), None)
+        if wrong is not None:
+            raise UserError(f"this run reads {parts} texts a row and got {len(wrong)}: {wrong[0][:40]!r}")
+        for text, row in zip(block, model.proba(block), strict=True):
+            yield answered(run, text, row, threshold, ask)

@@ -1,0 +1,165 @@
+"""Models by kind: whatever turns texts into probabilities. What one kind needs is imported when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline import UserError, choose, log
+from pipeline.batching import pad, plan
+from pipeline.encoder import Effort, open_encoder
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.hardware import choice
+from pipeline.encoder.tokens import tokenizer
+from pipeline.predict.texts import Texts
+from pipeline.run import Run
+
+
+class Model(Protocol):
+    """Whatever turns texts into probabilities (n, k). One with a `threshold` gives its second class from there on."""
+
+    def proba(self, texts: Texts) -> np.ndarray: ...
+
+
+def open_run(
+    run: Run,
+    effort: Effort | None = None,
+    cache: Path = Path("cache"),
+    encoder: str | None = None,
+    precision: str | None = None,
+) -> Model:
+    """The model of a run, ready to predict; `encoder` says where its encoder lies now, if not where it was.
+
+    `precision` is what to compute in, instead of what suits the machine (int8 for a run fitted on int8 vectors).
+
+    Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
+
+    Examples
+    --------
+    >>> from pipeline import load_run, open_run
+    >>> model = open_run(load_run(RUN), cache=TMP / "cache")
+    >>> proba = model.proba([("win a prize now",), ("see you at home",)])  # a text is a tuple of 1 or 2 strings
+    >>> proba.shape, proba.sum(1).round(3).tolist()
+    ((2, 2), [1.0, 1.0])
+    """
+    opener = choose(OPENERS, run.kind.partition("+")[0], "kind of run")
+    if encoder is not None:
+        run = replace(run, settings=run.settings | {"encoder": encoder})
+    return opener(run, effort or Effort(), cache, precision)
+
+
+def head_of(run: Run) -> Any:
+    """The LinearModel or FrozenHead of a run on frozen vectors: the same format holds both.
+
+    Raises UserError if it is damaged, or knows other classes than the run.
+    """
+    from pipeline.linear.probe import LinearModel
+
+    linear = run.kind.partition("+")[0] == "lr"
+    if linear:
+        model: Any = LinearModel.load(run.model_folder)
+    else:
+        from pipeline.finetune.frozen import load_frozen
+
+        model = load_frozen(run.model_folder)
+    if model.class_names != run.class_names:
+        raise UserError(f"{run.model_folder}: its classes are not those of its run; fit it again")
+    return model
+
+
+def spec_of(run: Run, pooling: str) -> EncoderSpec:
+    """The encoder of a run on frozen vectors; int8 is asked for by name, everything else suits the machine."""
+    asked = run.settings
+    int8 = asked["precision"] == "int8"
+    rest = (asked["max_length"], "int8" if int8 else "auto", asked["engine"] if int8 else "auto")
+    return EncoderSpec(asked["encoder"], asked.get("revision"), (pooling,), *rest)
+
+
+def placed(run: Run, model: Any) -> Checkpoint:
+    """The encoder that a run's head belongs to, found on this machine.
+
+    Raises UserError if it is not there, or is another one now.
+    """
+    checkpoint = locate(spec_of(run, model.pooling))
+    here = checkpoint.checkpoint_digest(model.pooling)
+    if model.checkpoint_digest != here:
+        raise UserError(
+            f"--encoder {run.settings['encoder']}: not the checkpoint that {run.folder} was fitted on "
+            f"({here[:8]} instead of {str(model.checkpoint_digest)[:8]}); pass that one, or fit again"
+        )
+    return checkpoint
+
+
+class Probe:
+    """A head on the vectors of a frozen encoder."""
+
+    def __init__(self, run: Run, effort: Effort, cache: Path, precision: str | None = None) -> None:
+        self.model = head_of(run)
+        self.threshold: float | None = getattr(self.model, "threshold", None)
+        self.checkpoint = placed(run, self.model)
+        asked, spec = run.settings, spec_of(run, self.model.pooling)
+        if precision is not None:
+            spec = replace(spec, precision=precision, engine="auto")
+        here = choice(spec.engine, spec.precision, effort.device)
+        if here.precision != asked["precision"]:
+            log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
+        if asked.get("storage", "float32") != "float32":
+            log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
+        effort = replace(effort, device=here.device)
+        self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, effort, cache)
+        self.tokenizer = tokenizer(self.checkpoint, cache)
+
+    def vectors(self, texts: Texts) -> np.ndarray:
+        """(n, d) float32, in the order of the texts."""
+        tokens = self.tokenizer.encode(texts, self.checkpoint.max_length)
+        batches = (
+            pad(
+                rows,
+                [tokens.ids[i] for i in rows],
+                None if tokens.types is None else [tokens.types[i] for i in rows],
+                self.checkpoint.pad_id,
+            )
+            for rows in plan(np.array([len(row) for row in tokens.ids]), self.encoder.token_budget)
+        )
+        out = np.empty((len(texts), self.checkpoint.vector_dim(self.model.pooling)), np.float32)
+        for batch, found in self.encoder.encode_many(batches):
+            out[batch.rows] = np.concatenate([found[part] for part in parts((self.model.pooling,))], axis=1)
+        return out
+
+    def proba(self, texts: Texts) -> np.ndarray:
+        """Probabilities (n, k) float32."""
+        return self.model.proba(self.vectors(texts))
+
+
+def _majority(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+    from pipeline.baseline import MajorityModel
+
+    return MajorityModel.load(run.model_folder)
+
+
+def _tfidf(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+    from pipeline.baseline import TfidfModel
+
+    return TfidfModel.load(run.model_folder)
+
+
+def _fine_tuned(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+    from pipeline.finetune import load_finetuned
+
+    if precision is not None:
+        run = replace(run, settings=run.settings | {"precision": precision})
+    return load_finetuned(run, effort)
+
+
+OPENERS: dict[str, Callable[[Run, Effort, Path, str | None], Model]] = {
+    "majority": _majority,
+    "tfidf": _tfidf,
+    "lr": Probe,
+    "frozen-head": Probe,
+    "fine-tune": _fine_tuned,
+    "from-scratch": _fine_tuned,
+}

@@ -1,0 +1,193 @@
+"""A frozen encoder as a scikit-learn transformer: texts → vectors, from the same store as every command's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from pipeline import UserError
+from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.extract.extractor import Extractor
+from pipeline.store import keys
+
+TRIES = 2  # how often rows that fail their check are encoded again
+
+
+class NoTextError(UserError, ValueError):
+    """The input holds something that is no text: also a ValueError, which is what scikit-learn's own callers catch."""
+
+
+class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Texts → vectors of a frozen encoder, as a scikit-learn transformer. No text is encoded twice.
+
+    The vectors are those of `extract` and `fit-lr`: found in the same store by what the encoder is and by the text,
+    encoded if they are missing, and kept. A grid search, a second fold or another process therefore pays for nothing
+    that has been paid for. Learns nothing from the data: `fit` only finds the encoder.
+
+    Parameters
+    ----------
+    encoder : a Hugging Face name, a folder, or `minilm` (the encoder that comes as a package and needs no network).
+    pooling : `cls`, `mean` or `max`; `cls+mean` puts both side by side.
+    max_length : tokens a text, special ones included, at most; None is as many as the encoder takes.
+    revision : branch, tag or commit of a Hugging Face name.
+    precision, engine, device : `auto` is what is fastest on this machine without moving more than last bits.
+    cache_dir : folder of the store, shared with `--cache` of the command line.
+
+    Attributes
+    ----------
+    n_features_out_ : width d of the vectors.
+    checkpoint_digest_ : hexadecimal digest of the encoder's bytes and the pooling: what a model on top belongs to.
+
+    Input of `fit` and `transform` is n texts: a list, an array (n,), a pandas Series, or a table with one text column;
+    pairs are a list of tuples, or a table with two. Output is (n, d) float32 without a unit; a pandas or polars table
+    after `set_output`, with columns such as `cls_0`.
+
+    Raises `UserError` if the encoder cannot be found, its options do not go together, or the input holds something
+    that is no text (numbers, missing values).
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from pipeline import FrozenEncoder
+    >>> texts = ["win a prize now", "see you at home", "free prize call now", "how was your day"] * 3
+    >>> model = make_pipeline(FrozenEncoder("minilm"), StandardScaler(), LogisticRegression())
+    >>> model.fit(texts, ["spam", "ham", "spam", "ham"] * 3).predict(texts[:2]).tolist()
+    ['spam', 'ham']
+    >>> model[0].set_output(transform="pandas").transform(texts[:2]).columns[:2].tolist()
+    ['cls_0', 'cls_1']
+    """
+
+    def __init__(
+        self,
+        encoder: str | Path = "distilbert-base-uncased",
+        *,
+        pooling: str = "cls",
+        max_length: int | None = None,
+        revision: str | None = None,
+        precision: str = "auto",
+        engine: str = "auto",
+        device: str = "auto",
+        cache_dir: str | Path = "cache",
+    ) -> None:
+        self.encoder, self.pooling, self.max_length, self.revision = encoder, pooling, max_length, revision
+        self.precision, self.engine, self.device, self.cache_dir = precision, engine, device, cache_dir
+
+    def fit(self, X: Any, y: Any = None) -> FrozenEncoder:
+        """Find the encoder and look at the shape of the input; nothing is encoded and nothing is learnt.
+
+        Raises UserError if there is no such encoder, or if X holds no texts.
+        """
+        self._see(X)
+        texts = texts_of(X)
+        checkpoint = self._located()
+        self.n_parts_ = len(texts[0])
+        self.n_features_out_ = checkpoint.vector_dim(self.pooling)
+        self.checkpoint_digest_ = checkpoint.checkpoint_digest(self.pooling)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Vectors (n, d) float32 of n texts, in their order.
+
+        Raises NotFittedError before `fit`; UserError if X holds no texts, if there are pairs where `fit` saw single
+        texts, or if the encoder has changed since.
+        """
+        check_is_fitted(self)
+        self._see(X, reset=False)
+        texts = texts_of(X)
+        if len(texts[0]) != self.n_parts_:
+            raise NoTextError(f"fitted on {self.n_parts_} texts a row and given {len(texts[0])}; fit it again")
+        checkpoint = self._located()
+        if checkpoint.checkpoint_digest(self.pooling) != self.checkpoint_digest_:
+            raise UserError(f"{self.encoder}: not the checkpoint that this was fitted with; fit it again")
+        return self._vectors(checkpoint, texts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names (d,) of the columns: `cls_0` …, for `cls+mean` those of both."""
+        check_is_fitted(self)
+        several = parts((self.pooling,))
+        width = self.n_features_out_ // len(several)
+        return np.array([f"{name}_{i}" for name in several for i in range(width)], dtype=object)
+
+    def _see(self, X: Any, reset: bool = True) -> None:
+        """Remember, or compare, the number and names of a table's columns as scikit-learn does."""
+        from sklearn.utils.validation import _check_feature_names, _check_n_features
+
+        _check_feature_names(self, X, reset=reset)
+        if getattr(X, "ndim", 1) == 2:
+            _check_n_features(self, X, reset=reset)
+
+    def _spec(self) -> EncoderSpec:
+        asked = (str(self.encoder), self.revision, (self.pooling,), self.max_length, self.precision, self.engine)
+        return EncoderSpec(*asked)
+
+    def _located(self) -> Checkpoint:
+        parts((self.pooling,))
+        return locate(self._spec())
+
+    def _vectors(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
+        whole = keys(texts)
+        spec = replace(self._spec(), pooling=parts((self.pooling,)))
+        for _ in range(TRIES):
+            extractor = Extractor(checkpoint, spec, Effort(device=self.device), Path(self.cache_dir), whole=whole)
+            extractor.run([texts], len(texts))
+            assert extractor.shelf is not None, "given keys, the shelf is known from the start"
+            rows = extractor.shelf.serve(whole, self.pooling)
+            if rows.present.all():
+                return rows.vectors
+        raise UserError(f"{self.cache_dir}: vectors keep failing their check; delete the folder and run again")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.sparse = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def texts_of(X: Any) -> list[tuple[str, ...]]:
+    """n rows of 1 or 2 strings, of whatever scikit-learn's users pass: lists, arrays, columns, tables.
+
+    Raises NoTextError, naming the first row at fault, for anything that is no text; never converts in silence.
+    """
+    if isinstance(X, str | bytes | os.PathLike):
+        raise NoTextError("one string was given where a list of texts is expected; pass [text]")
+    if hasattr(X, "tocsr"):
+        raise NoTextError("a sparse matrix holds no texts; pass a list, a column or a table of strings")
+    if hasattr(X, "to_numpy"):  # pandas, polars
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray):
+        if X.ndim not in (1, 2) or (X.ndim == 2 and X.shape[1] not in (1, 2)):
+            raise NoTextError(
+                f"an array of shape {X.shape} holds no texts; pass (n,), or a table of 1 or 2 text columns"
+            )
+        X = X.tolist()
+    try:
+        rows = list(X)
+    except TypeError as error:
+        raise NoTextError(f"{type(X).__name__} is no list of texts; pass a list, a column or a table") from error
+    if not rows:
+        raise NoTextError("no texts; pass at least one")
+    found = [_row(row, i) for i, row in enumerate(rows)]
+    odd = next((i for i, row in enumerate(found) if len(row) != len(found[0])), None)
+    if odd is not None:
+        raise NoTextError(f"row {odd}: {len(found[odd])} texts where row 0 has {len(found[0])}")
+    return found
+
+
+def _row(row: Any, place: int) -> tuple[str, ...]:
+    given: Sequence[Any] = row if isinstance(row, tuple | list) else (row,)
+    wrong = [part for part in given if not isinstance(part, str)]
+    if wrong or len(given) not in (1, 2):
+        said = f"{type(wrong[0]).__name__} {str(wrong[0])[:20]!r} is no text" if wrong else "no or more than two texts"
+        raise NoTextError(f"row {place}: {said}; pass strings, with missing values filled or dropped")
+    return tuple(map(str, given))

@@ -1,0 +1,35 @@
+"""A run on frozen vectors predicts without torch, transformers or scikit-learn, once its encoder is converted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = "{'torch', 'transformers', 'sklearn', 'scipy', 'pandas', 'datasets', 'pyarrow'}"
+CODE = f"""
+import sys, cli
+code = cli.main(sys.argv[1:])
+print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("kind", ["lr", "majority"])
+def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
+    pytest.importorskip("openvino")
+    from pipeline.baseline import fit_majority
+    from pipeline.contenders import Task, linear_runs
+    from pipeline.data import SourceOptions, read
+    from pipeline.encoder import EncoderSpec
+
+    data = read(SourceOptions("sms-spam", rows="first:200"))
+    spec = EncoderSpec(str(tiny_distilbert), engine="openvino", precision="fp32")
+    task = Task(data, encoders=(spec,), cache=tmp_path / "cache", runs=tmp_path / "runs")
+    run = linear_runs(task)[0] if kind == "lr" else fit_majority(data, tmp_path / "runs")
+    words = ["predict", str(run.folder), "win a prize", "--cache", str(tmp_path / "cache"), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '"label": ' in done.stdout
+    assert done.stderr.splitlines()[-1] == "[]"

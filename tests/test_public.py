@@ -1,0 +1,54 @@
+"""Every public name says what it takes, gives and refuses, and its example runs as it stands."""
+
+import doctest
+import inspect
+
+import pytest
+
+import pipeline
+from pipeline.encoder import checkpoint
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory, tiny_distilbert):
+    """What the examples may name: RUN and BASELINE are folders of runs, TMP is a folder to write into."""
+    from pipeline.baseline import fit_majority
+    from pipeline.contenders import Task, linear_runs
+    from pipeline.data import SourceOptions, read
+
+    home = tmp_path_factory.mktemp("public")
+    data = read(SourceOptions("sms-spam", rows="first:300"))
+    spec = checkpoint.EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
+    task = Task(data, encoders=(spec,), cache=home / "cache", runs=home / "runs")
+    run, baseline = linear_runs(task)[0], fit_majority(data, home / "runs")
+    return {"RUN": run.folder, "BASELINE": baseline.folder, "TMP": home}
+
+
+def documented(name):
+    found = getattr(pipeline, name)
+    return getattr(found, name) if inspect.ismodule(found) else found
+
+
+@pytest.mark.parametrize("name", sorted(pipeline.PUBLIC))
+def test_the_example_of_every_public_name_runs(name, known, tiny_distilbert, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "packaged", lambda: tiny_distilbert)  # as if that were the packaged encoder
+    monkeypatch.setattr(checkpoint, "MINILM_SHA256", checkpoint.sha256(tiny_distilbert / "model.safetensors"))
+    text = inspect.getdoc(documented(name))
+    assert "Raises" in text, f"{name}: says no errors"
+    examples = doctest.DocTestParser().get_doctest(text, dict(known), name, None, None)
+    assert examples.examples, f"{name}: has no example"
+    said = []
+    doctest.DocTestRunner(optionflags=FLAGS).run(examples, out=said.append)
+    assert "".join(said) == ""
+
+
+def test_compare_is_a_room_and_a_function(known):
+    import pipeline.compare
+    from pipeline import compare, load_run
+
+    assert pipeline.compare.bootstrap  # the room
+    found = compare([load_run(known["RUN"]), load_run(known["BASELINE"])], draws=50, row_draws=20)
+    assert found.rows == 30
