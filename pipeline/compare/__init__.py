@@ -88,7 +88,8 @@ def compare(
     truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
     names = names_of(runs)
     found = measure(judged, runs[0].class_names, draws, row_draws, seed)
-    order = sorted(range(len(runs)), key=lambda i: found.value[metric][i] * (1 if metric in st.LOWER_IS_BETTER else -1))
+    sign = 1 if metric in st.LOWER_IS_BETTER else -1
+    order = sorted(range(len(runs)), key=lambda i: (sign * found.value[metric][i], names[i]))  # ties: not by the clock
     spread = seed_spreads(runs, found.value[metric])
     contenders = [
         Contender(
