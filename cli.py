@@ -184,6 +184,57 @@ def compare(
     show.result(outcome, as_json)
 
 
+@command("audit", "probe-or-tune audit reviews.csv --text body --label stars --out suspicious.csv")
+@source_options
+@encoder_options
+@effort_options
+@search_options
+@place_options
+@click.option(
+    "--contenders", default="tfidf,lr", callback=several(), metavar="NAME,…", help="Who speaks, fitted if missing."
+)
+@click.option("--only-existing", is_flag=True, help="Fit nothing: audit the runs that are there.")
+@click.option("--metric", default="accuracy", help="The one metric that the verdict rests on.")
+@click.option("--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter.")
+@click.option("--near", default=0.95, help="Cosine from which on two different texts are near-repeats.")
+@click.option("--top", default=20, type=click.IntRange(0), help="Rows of highest and lowest loss, a contender.")
+@click.option("--pair", callback=several(), metavar="A,B", help="Contenders to hold side by side (default: best two).")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Suspicious labels as CSV, for review.")
+@json_option
+def audit(
+    source: SourceOptions,
+    place: dict[str, Path],
+    contenders: tuple[str, ...],
+    only_existing: bool,
+    metric: str,
+    margin: float,
+    near: float,
+    top: int,
+    pair: tuple[str, ...] | None,
+    out: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """What is wrong with the data: suspicious labels, confusion, losses, near-repeats, what leaks are worth.
+
+    Fits TF-IDF and logistic regression if they are missing, never fine-tunes; a fine-tuning run that is there is used.
+    """
+    from pipeline import show
+    from pipeline.audit import AuditSettings
+    from pipeline.audit.review import export
+    from pipeline.contest import Rules, examine
+
+    if pair is not None and len(pair) != 2:
+        raise click.BadParameter("two names, as in --pair lr,tfidf", param_hint="--pair")
+    with show.progress() as progress:
+        task = task_of(source, place, progress=progress, **settings)
+        rules = Rules(contenders=contenders, only_existing=only_existing, metric=metric, margin=margin)
+        found = examine(task, rules, AuditSettings(metric, margin, near, top, pair and (pair[0], pair[1])))
+    if out is not None:
+        click.echo(f"{export(found.rows, out):,} suspicious labels: {out}", err=True)
+    show.result(found, as_json)
+
+
 @command("predict", "echo 'win a free phone' | probe-or-tune predict runs/sms-spam-…/lr-…")
 @click.argument("run", type=FOLDER)
 @click.argument("texts", nargs=-1)

@@ -249,6 +249,7 @@ class Contender:
     seconds: Callable[[Job], float]  # without extraction, which several contenders share
     needs_vectors: bool = False
     says: str = ""
+    dear: bool = False  # trains an encoder: never fitted by the way
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -260,8 +261,10 @@ CONTENDERS: dict[str, Contender] = {
         for kind in ("balanced", "smote", "smote-minority", "over", "auto")
     },
     "frozen-head": Contender(frozen_runs, lambda job: 5 + 1e-4 * job.rows, True, "a torch head on frozen vectors"),
-    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned"),
-    "from-scratch": Contender(scratch_runs, _tuning_seconds, says="the same architecture with random weights"),
+    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned", dear=True),
+    "from-scratch": Contender(
+        scratch_runs, _tuning_seconds, says="the same architecture with random weights", dear=True
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, listed, log
+from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.compare import Comparison, compare
 from pipeline.compare.verdict import LABELS
-from pipeline.contenders import CONTENDERS, Task, chosen, estimates, profile_of
+from pipeline.contenders import CONTENDERS, Task, chosen, estimates, multiply_rate, profile_of
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
 from pipeline.report import write_report
 from pipeline.run import Run, runs_of
 from pipeline.store import keys
+
+NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,56 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     comparison = compare(runs, metric=rules.metric, margin=rules.margin, truncated_share=judged.truncated_share)
     page = rules.page or Path(runs[0].folder or task.runs).parent / "report.html"
     vectors = judged_vectors(task)
-    write_report(page, comparison, runs, profile, task.dataset, vectors, command=command, machine=machine())
+    found = looked_into(task, runs, rules)
+    write_report(
+        page, comparison, runs, profile, task.dataset, vectors, audit=found, command=command, machine=machine()
+    )
     return Outcome(comparison, page)
+
+
+def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
+    """The audit of a comparison's runs, for its page; None, with a note, where they do not allow one."""
+    vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
+    try:
+        return audit(task.dataset, runs, vectors, AuditSettings(rules.metric, rules.margin), task.progress)
+    except UserError as error:
+        log.info("no audit on the page: %s", error)
+        return None
+
+
+def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
+    """Audit the cheap contenders, found or fitted, and every run that trained an encoder and is there already.
+
+    Raises UserError for a contender that is not cheap, and where fitting and auditing do.
+    """
+    for name, row in chosen(rules.contenders).items():
+        if row.dear:
+            raise UserError(
+                f"audit does not fit '{name}'; leave it out of --contenders (a run of it that is there is used)"
+            )
+    dear = [name for name, row in CONTENDERS.items() if row.dear]
+    if rules.only_existing:
+        runs = present(task, (*rules.contenders, *dear))
+    else:
+        runs = [*fitted(task, rules), *present(task, dear)]
+    vectors = role_vectors(task)
+    if vectors is not None:
+        rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
+        seconds = rows**2 * width / 2 / multiply_rate()
+        log.info("near-repeats among %s rows: about %s at most", f"{rows:,}", spoken(seconds))
+    return audit(task.dataset, runs, vectors, settings, task.progress)
+
+
+def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
+    """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
+    spec, dataset = task.encoders[0], task.dataset
+    own = {role: keys(dataset.role(role).texts) for role in dataset.roles}
+    whole = np.concatenate(list(own.values()))
+    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
+    if not shelf.holds(whole):
+        return None
+    pooling = next(iter(shelf.stores))
+    return {role: shelf.serve(texts_keys, pooling).vectors for role, texts_keys in own.items()}
 
 
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
@@ -82,14 +134,7 @@ def existing(task: Task, rules: Rules) -> list[Run]:
 
     Raises UserError if there are fewer than two.
     """
-    kinds = set(rules.contenders)
-    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
-    own |= {locate(spec).checkpoint_digest(pooling) for spec in task.encoders for pooling in spec.pooling}
-    runs = [
-        run
-        for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
-        if run.kind in kinds and (run.checkpoint_digest is None or run.checkpoint_digest in own)
-    ]
+    runs = present(task, rules.contenders)
     if len(runs) < 2:
         there = listed(run.kind for run in runs) or "none"
         raise UserError(
@@ -97,6 +142,18 @@ def existing(task: Task, rules: Rules) -> list[Run]:
             "leave out --only-existing to fit the rest"
         )
     return runs
+
+
+def present(task: Task, names: Iterable[str]) -> list[Run]:
+    """The runs of these kinds that are there for exactly these rows and encoders, oldest first."""
+    kinds = set(names)
+    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
+    own |= {locate(spec).checkpoint_digest(pooling) for spec in task.encoders for pooling in spec.pooling}
+    return [
+        run
+        for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
+        if run.kind in kinds and (run.checkpoint_digest is None or run.checkpoint_digest in own)
+    ]
 
 
 def fitted(task: Task, rules: Rules) -> list[Run]:

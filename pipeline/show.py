@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -282,6 +283,111 @@ def _profile(values: Sequence[Any]) -> Iterator[Any]:
         yield Text(f"• {finding}")
 
 
+SHOWN_ROWS, SHOWN_TEXT, SHOWN_CLASSES = 15, 110, 10  # of an audit, in a terminal
+
+
+def tame(text: Any, limit: int = SHOWN_TEXT) -> Text:
+    """A stranger's text on one line: cut, and with marks in place of what steers a terminal or turns its writing."""
+    parts = [text] if isinstance(text, str) else list(text)
+    joined = " ⏐ ".join(" ".join(part[: 4 * limit].split()) for part in parts)
+    plain = "".join(c if c.isprintable() or c == "\u200d" else "\ufffd" for c in joined)
+    return Text(plain if len(plain) <= limit else plain[: limit - 1] + "…")
+
+
+def _audit(values: Sequence[Any]) -> Iterator[Any]:
+    for found in values:
+        yield from _confusions(found)
+        yield from _doubted(found)
+        yield from _repeated(found)
+        for dropped in found.worth:
+            yield Text(f"• {dropped.sentence}")
+        for dropped in found.worth[:-1]:
+            for w in dropped.scores:
+                worth = f"{w.worth:+.4f} [{w.low:+.4f}, {w.high:+.4f}]"
+                said = (
+                    f"  {w.name}: {found.metric} {w.whole:.4f}, without {dropped.what} rows {w.rest:.4f}: worth {worth}"
+                )
+                yield Text(said)
+        for note in found.notes:
+            yield Text(note, style="dim")
+
+
+def _confusions(found: Any) -> Iterator[Any]:
+    """The best contender's confusion, and what differs between two."""
+    names, k = found.class_names, len(found.class_names)
+    best = found.confusions[0]
+    if k <= SHOWN_CLASSES:
+        title = f"confusion of {best.name} on {found.judged:,} rows of '{found.split}' (row: true; column: said; share)"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column("true")
+        for name in names:
+            table.add_column(tame(name, 14), justify="right")
+        for i, name in enumerate(names):
+            cells = [f"{best.counts[i, j]:,} ({best.shares[i, j]:.0%})" for j in range(k)]
+            table.add_row(tame(name, 30), *cells)
+        yield table
+    else:
+        table = Table(title=f"most frequent mistakes of {best.name}", title_justify="left", box=None, pad_edge=False)
+        for name in ("true", "said", "rows"):
+            table.add_column(name)
+        wrong = best.counts * (1 - np.eye(k, dtype=int))
+        for place in np.argsort(-wrong, axis=None, kind="stable")[:SHOWN_ROWS]:
+            i, j = divmod(int(place), k)
+            if wrong[i, j]:
+                table.add_row(tame(names[i], 40), tame(names[j], 40), f"{wrong[i, j]:,}")
+        yield table
+    yield Text()
+    if found.between is not None:
+        b = found.between
+        yield Text(
+            f"{b.a} and {b.b} differ on {b.differ:,} rows: {b.only_a:,} only {b.a} gets right, {b.only_b:,} only {b.b}; "
+            f"both are right on {b.both_right:,}, both wrong on {b.both_wrong:,}."
+        )
+        yield Text()
+    own = found.losses[found.contenders[0]]
+    for which, rows in own.items():
+        title = f"{which} loss of {found.contenders[0]}"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for name in ("row", "loss", "label", "said", "text"):
+            table.add_column(name)
+        for row in rows[:5]:
+            table.add_row(
+                row["row_id"], f"{row['loss']:.3f}", tame(row["label"], 24), tame(row["said"], 24), tame(row["text"])
+            )
+        yield table
+        yield Text()
+
+
+def _doubted(found: Any) -> Iterator[Any]:
+    shown = found.rows[:SHOWN_ROWS]
+    title = f"labels in doubt: {found.confident:,} probably wrong, {len(found.rows) - found.confident:,} doubtful"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("row", "label", "suggested", "score", "kind", "text"):
+        table.add_column(name)
+    for row in shown:
+        words = (tame(row.label, 24), tame(row.suggested, 24), f"{row.score:.3f}", row.kind, tame(row.text))
+        table.add_row(row.row_id, *words)
+    yield table if shown else Text("No label is in doubt.")
+    heard = [
+        f"{split}: {pipeline.listed(f'{name} {w:.2f}' for name, w in own.items())}"
+        for split, own in found.speakers.items()
+    ]
+    yield Text(f"who speaks of them, and how much it counts: {'; '.join(heard)}", style="dim")
+    yield Text()
+
+
+def _repeated(found: Any) -> Iterator[Any]:
+    table = Table(title="repeats", title_justify="left", box=None, pad_edge=False)
+    for name in ("splits", "exact"):
+        table.add_column(name)
+    if found.near:
+        table.add_column(f"near (cosine ≥ {found.near_threshold:g})")
+    for pair, count in found.exact.items():
+        table.add_row(pair, f"{count:,}", *([f"{found.near.get(pair, 0):,}"] if found.near else []))
+    yield table
+    yield Text()
+
+
 def _recomputed(values: Sequence[Any]) -> Iterator[Any]:
     for found in values:
         yield Text(found.verdict)
@@ -332,4 +438,5 @@ SHOWN = {
     "Extracted": _extraction,
     "Run": _runs,
     "Outcome": _comparison,
+    "Audit": _audit,
 }
