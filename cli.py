@@ -59,13 +59,16 @@ def command(name: str, example: str) -> Callable[[Command], click.Command]:
 @source_options
 @encoder_options
 @cache_option
+@click.option("--show-tokens", default=0, type=click.IntRange(0), metavar="N", help="List the tokens of N rows.")
 @json_option
-def explore(source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Path, as_json: bool) -> None:
+def explore(
+    source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Path, show_tokens: int, as_json: bool
+) -> None:
     """Look at the data: class balance, token lengths, repeated texts, leaks, conflicting labels."""
     from pipeline import show
     from pipeline.contenders import profile
 
-    show.result(profile(source, encoders[0], cache), as_json)
+    show.result(profile(source, encoders[0], cache, show_tokens), as_json)
 
 
 @command("extract", "probe-or-tune extract dair-ai/emotion --pooling cls,mean")
@@ -85,9 +88,11 @@ def extract(
 ) -> None:
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
+    from pipeline.contenders import announce_extraction
     from pipeline.extract import extract_source
 
     with show.progress() as progress:
+        announce_extraction(source, encoders[0], cache)
         done = [extract_source(source, spec, effort, cache, progress, recalibrate) for spec in encoders]
     show.results(done, as_json)
 
@@ -116,9 +121,10 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
     """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
     from pipeline import show
     from pipeline.contenders import linear_runs
+    from pipeline.contest import announced
 
     with show.progress() as progress:
-        runs = linear_runs(task_of(source, place, progress=progress, **settings))
+        runs = announced(task_of(source, place, progress=progress, **settings), linear_runs)
     show.results(runs, as_json)
 
 
@@ -134,9 +140,10 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
     """The contender: train the whole encoder, best epoch by macro F1 on validation."""
     from pipeline import show
     from pipeline.contenders import tuned_runs
+    from pipeline.contest import announced
 
     with show.progress() as progress:
-        runs = tuned_runs(task_of(source, place, progress=progress, **settings))
+        runs = announced(task_of(source, place, progress=progress, **settings), tuned_runs)
     show.results(runs, as_json)
 
 
@@ -263,11 +270,14 @@ def predict(
 
     fitted = load_run(run)
     blocks = library.texts_in(fitted, texts, file, text, sys.stdin)
-    found = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks)
-    if out is None:
-        show.lines(found)
-    else:
-        click.echo(f"{library.write(found, out):,} texts predicted: {out}", err=True)
+    total = library.announce(fitted, file) if file else None
+    with show.progress(quiet=file is None or (out is None and sys.stdout.isatty())) as progress:
+        answers = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks)
+        found = library.watched(answers, total, progress)
+        if out is None:
+            show.lines(found)
+        else:
+            click.echo(f"{library.write(found, out):,} texts predicted: {out}", err=True)
 
 
 @command("report", "probe-or-tune report sms-spam --encoder minilm")

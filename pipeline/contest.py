@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, listed, log
+from pipeline import UserError, choose, listed, log, spoken
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.compare import Comparison, compare
 from pipeline.compare.verdict import LABELS
-from pipeline.contenders import CONTENDERS, Task, chosen, estimates, multiply_rate, profile_of
+from pipeline.contenders import CONTENDERS, Task, chosen, estimates, linear_runs, multiply_rate, profile_of
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
+from pipeline.linear import kind_of
 from pipeline.report import write_report
 from pipeline.run import Run, runs_of
 from pipeline.store import keys
@@ -158,8 +159,7 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
 
 def fitted(task: Task, rules: Rules) -> list[Run]:
     """Every contender's runs, found or fitted; says before it starts which, and about how long that takes."""
-    for line in announcement(task, rules):
-        log.info(line)
+    announce(task, rules.contenders)
     runs: list[Run] = []
     for row in chosen(rules.contenders).values():
         for run in row.fit(task):
@@ -168,20 +168,34 @@ def fitted(task: Task, rules: Rules) -> list[Run]:
     return runs
 
 
-def announcement(task: Task, rules: Rules) -> list[str]:
+def announce(task: Task, names: tuple[str, ...]) -> None:
+    """Say what will be fitted, and about how long that takes."""
+    for line in announcement(task, names):
+        log.info(line)
+
+
+def announced(task: Task, fit: Callable[[Task], list[Run]]) -> list[Run]:
+    """`fit` the task's own linear settings, or its fine-tuning, and say so beforehand."""
+    if names := tuple(name for name in kinds_of(task, fit) if name in CONTENDERS):  # what is unknown, `fit` refuses
+        announce(task, names)
+    return fit(task)
+
+
+def kinds_of(task: Task, fit: Callable[[Task], list[Run]]) -> tuple[str, ...]:
+    """What the runs of one command are called among the contenders."""
+    if fit is linear_runs:
+        return tuple(dict.fromkeys(kind_of(settings) for settings in task.linear))
+    tuning = task.tuning
+    return ("frozen-head" if tuning.freeze else "from-scratch" if tuning.from_scratch else "fine-tune",)
+
+
+def announcement(task: Task, names: tuple[str, ...]) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
     there = {run.kind for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)}
-    times = estimates(task, rules.contenders)
-    lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(rules.contenders)}"]
+    times = estimates(task, names)
+    lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
     for name, seconds in times.items():
         state = "used if its settings are these, else " if name in there else ""
         says = CONTENDERS[name].says if name in CONTENDERS else "texts → vectors, those that are not in the cache"
         lines.append(f"  {name:<10} {state}about {spoken(seconds)}: {says}")
     return [*lines, f"  together about {spoken(sum(times.values()))} at most"]
-
-
-def spoken(seconds: float) -> str:
-    """`4 s`, `3 min`, `1.5 h`."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline import UserError, choose, log
+from pipeline import Progress, UserError, choose, log, spoken
 from pipeline.baseline import MajorityModel, TfidfModel
 from pipeline.batching import pad, plan
-from pipeline.data import SourceOptions, read_chunks
+from pipeline.data import SourceOptions, count_rows, read_chunks
 from pipeline.encoder import Effort, open_encoder
 from pipeline.encoder.checkpoint import EncoderSpec, locate, parts
 from pipeline.encoder.hardware import choice
@@ -113,6 +113,25 @@ def file_blocks(file: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
     """
     for chunk in read_chunks(SourceOptions(str(file), text=columns), rows=CHUNK):
         yield chunk.texts
+
+
+def announce(run: Run, file: Path) -> int:
+    """Say how many texts will be predicted and about how long that takes; returns how many.
+
+    Raises UserError if the file cannot be read.
+    """
+    rows, each = count_rows(SourceOptions(str(file))), run.cost.ms_per_text_batch
+    about = "" if each is None else f", about {spoken(rows * each / 1000)} where nothing is in the cache"
+    log.info("%s: %s texts for %s%s", file, f"{rows:,}", run.kind, about)
+    return rows
+
+
+def watched(answers: Iterable[Answer], total: int | None, progress: Progress) -> Iterator[Answer]:
+    """The same answers, with progress told now and then."""
+    for done, answer in enumerate(answers, 1):
+        yield answer
+        if done % 64 == 0 or done == total:
+            progress("predict", done, total)
 
 
 def line_blocks(lines: Iterable[str], parts: int = 1) -> Iterator[Texts]:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -94,8 +93,11 @@ def _cell(name: str, value: Any) -> str:
 
 
 @contextmanager
-def progress(stream: Any = None) -> Iterator[pipeline.Progress]:
-    """Progress on standard error: bars on a terminal, a line now and then anywhere else."""
+def progress(stream: Any = None, quiet: bool = False) -> Iterator[pipeline.Progress]:
+    """Progress on standard error: bars on a terminal, a line now and then anywhere else; nothing if `quiet`."""
+    if quiet:
+        yield pipeline.silent
+        return
     console = Console(stderr=True, file=stream)
     if not console.is_terminal:
         yield Lines(console)
@@ -123,14 +125,20 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.began: dict[str, tuple[float, int]] = {}  # stage → when it was first heard of, and how far it was
         self.spoke: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if now - self.spoke.setdefault(stage, now) >= LINE_SECONDS:
-            self.spoke[stage] = now
-            share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
-            self.console.print(f"{stage}: {share}", highlight=False, markup=False)
+        start, first = self.began.setdefault(stage, (now, done))
+        if now - self.spoke.setdefault(stage, now) < LINE_SECONDS:
+            return
+        self.spoke[stage] = now
+        share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
+        left = ""
+        if total and first < done < total:
+            left = f", about {pipeline.spoken((total - done) * (now - start) / (done - first))} left"
+        self.console.print(f"{stage}: {share}{left}", highlight=False, markup=False)
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,141 +259,17 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _profile(values: Sequence[Any]) -> Iterator[Any]:
-    facts = values[0].to_json()
-    table = Table(title="classes", title_justify="left", box=None, pad_edge=False)
-    table.add_column("class")
-    for name, split in facts["splits"].items():
-        table.add_column(f"{name} ({split['rows']:,})", justify="right")
-    names = {name: None for split in facts["splits"].values() for name in split["classes"]}
-    for name in names:
-        cells = []
-        for split in facts["splits"].values():
-            count = split["classes"].get(name, 0)
-            cells.append(f"{count:,} ({count / max(split['rows'], 1):.0%})")
-        table.add_row(Text(name), *cells)
-    yield table
-    yield Text()
-    tokens = facts["tokens"]
-    leaks = ", ".join(f"{pair} {count:,}" for pair, count in facts["leaks"].items() if count) or "none"
-    yield _facts(
-        "texts",
-        [
-            ("tokens a text", ", ".join(f"{key} {value:,.0f}" for key, value in tokens.items())),
-            ("proposed --max-length", f"{facts['max_length']} (99 % of the texts fit)"),
-            ("cut at the limit in use", f"{facts['truncated_share']:.1%}"),
-            ("empty", f"{facts['empty']:,}"),
-            ("repeated", f"{facts['duplicates']:,}, {facts['conflicting']:,} with more than one label"),
-            ("leaks", leaks),
-            ("sorted by label", "yes" if facts["sorted_by_label"] else "no"),
-        ],
-    )
-    for finding in facts.get("findings", []):
-        yield Text(f"• {finding}")
+    from pipeline.explore.tables import tables
 
-
-SHOWN_ROWS, SHOWN_TEXT, SHOWN_CLASSES = 15, 110, 10  # of an audit, in a terminal
-
-
-def tame(text: Any, limit: int = SHOWN_TEXT) -> Text:
-    """A stranger's text on one line: cut, and with marks in place of what steers a terminal or turns its writing."""
-    parts = [text] if isinstance(text, str) else list(text)
-    joined = " ⏐ ".join(" ".join(part[: 4 * limit].split()) for part in parts)
-    plain = "".join(c if c.isprintable() or c == "\u200d" else "\ufffd" for c in joined)
-    return Text(plain if len(plain) <= limit else plain[: limit - 1] + "…")
+    for found in values:
+        yield from tables(found.to_json())
 
 
 def _audit(values: Sequence[Any]) -> Iterator[Any]:
+    from pipeline.audit.tables import tables
+
     for found in values:
-        yield from _confusions(found)
-        yield from _doubted(found)
-        yield from _repeated(found)
-        for dropped in found.worth:
-            yield Text(f"• {dropped.sentence}")
-        for dropped in found.worth[:-1]:
-            for w in dropped.scores:
-                worth = f"{w.worth:+.4f} [{w.low:+.4f}, {w.high:+.4f}]"
-                said = (
-                    f"  {w.name}: {found.metric} {w.whole:.4f}, without {dropped.what} rows {w.rest:.4f}: worth {worth}"
-                )
-                yield Text(said)
-        for note in found.notes:
-            yield Text(note, style="dim")
-
-
-def _confusions(found: Any) -> Iterator[Any]:
-    """The best contender's confusion, and what differs between two."""
-    names, k = found.class_names, len(found.class_names)
-    best = found.confusions[0]
-    if k <= SHOWN_CLASSES:
-        title = f"confusion of {best.name} on {found.judged:,} rows of '{found.split}' (row: true; column: said; share)"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        table.add_column("true")
-        for name in names:
-            table.add_column(tame(name, 14), justify="right")
-        for i, name in enumerate(names):
-            cells = [f"{best.counts[i, j]:,} ({best.shares[i, j]:.0%})" for j in range(k)]
-            table.add_row(tame(name, 30), *cells)
-        yield table
-    else:
-        table = Table(title=f"most frequent mistakes of {best.name}", title_justify="left", box=None, pad_edge=False)
-        for name in ("true", "said", "rows"):
-            table.add_column(name)
-        wrong = best.counts * (1 - np.eye(k, dtype=int))
-        for place in np.argsort(-wrong, axis=None, kind="stable")[:SHOWN_ROWS]:
-            i, j = divmod(int(place), k)
-            if wrong[i, j]:
-                table.add_row(tame(names[i], 40), tame(names[j], 40), f"{wrong[i, j]:,}")
-        yield table
-    yield Text()
-    if found.between is not None:
-        b = found.between
-        yield Text(
-            f"{b.a} and {b.b} differ on {b.differ:,} rows: {b.only_a:,} only {b.a} gets right, {b.only_b:,} only {b.b}; "
-            f"both are right on {b.both_right:,}, both wrong on {b.both_wrong:,}."
-        )
-        yield Text()
-    own = found.losses[found.contenders[0]]
-    for which, rows in own.items():
-        title = f"{which} loss of {found.contenders[0]}"
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for name in ("row", "loss", "label", "said", "text"):
-            table.add_column(name)
-        for row in rows[:5]:
-            table.add_row(
-                row["row_id"], f"{row['loss']:.3f}", tame(row["label"], 24), tame(row["said"], 24), tame(row["text"])
-            )
-        yield table
-        yield Text()
-
-
-def _doubted(found: Any) -> Iterator[Any]:
-    shown = found.rows[:SHOWN_ROWS]
-    title = f"labels in doubt: {found.confident:,} probably wrong, {len(found.rows) - found.confident:,} doubtful"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("row", "label", "suggested", "score", "kind", "text"):
-        table.add_column(name)
-    for row in shown:
-        words = (tame(row.label, 24), tame(row.suggested, 24), f"{row.score:.3f}", row.kind, tame(row.text))
-        table.add_row(row.row_id, *words)
-    yield table if shown else Text("No label is in doubt.")
-    heard = [
-        f"{split}: {pipeline.listed(f'{name} {w:.2f}' for name, w in own.items())}"
-        for split, own in found.speakers.items()
-    ]
-    yield Text(f"who speaks of them, and how much it counts: {'; '.join(heard)}", style="dim")
-    yield Text()
-
-
-def _repeated(found: Any) -> Iterator[Any]:
-    table = Table(title="repeats", title_justify="left", box=None, pad_edge=False)
-    for name in ("splits", "exact"):
-        table.add_column(name)
-    if found.near:
-        table.add_column(f"near (cosine ≥ {found.near_threshold:g})")
-    for pair, count in found.exact.items():
-        table.add_row(pair, f"{count:,}", *([f"{found.near.get(pair, 0):,}"] if found.near else []))
-    yield table
-    yield Text()
+        yield from tables(found)
 
 
 def _recomputed(values: Sequence[Any]) -> Iterator[Any]:

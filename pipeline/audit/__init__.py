@@ -47,9 +47,11 @@ class NearPair:
     """Two different texts whose vectors nearly agree."""
 
     cosine: float
+    split: str
     row_id: str
     text: Any  # str, or a list of two for pairs
     label: str
+    other_split: str
     other_id: str
     other_text: Any
     other_label: str
@@ -275,18 +277,25 @@ def nearby(
     nearly = found.beside[mine][:, learnt].any(1) if learnt else nothing
     ids = np.concatenate([part.row_ids for part in parts])
     labels = np.concatenate([part.labels for part in parts])
-    pairs = near_pairs(found, texts, ids, labels, dataset.class_names)
-    counts = NearCounts(across(found, split, [part.name for part in parts]), found.total)
+    names = [part.name for part in parts]
+    where = [names[number] for number in split]
+    pairs = near_pairs(found, texts, where, ids, labels, dataset.class_names)
+    counts = NearCounts(across(found, split, names), found.total)
     return counts, pairs, nearly, ()
 
 
 def near_pairs(
-    found: Near, texts: Sequence[tuple[str, ...]], ids: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    found: Near,
+    texts: Sequence[tuple[str, ...]],
+    where: Sequence[str],
+    ids: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
 ) -> tuple[NearPair, ...]:
-    """The nearest pairs, as people read them."""
+    """The nearest pairs, as people read them; `where` (n,) is each row's split."""
 
-    def told(i: int) -> tuple[str, Any, str]:
-        return str(ids[i]), text_of(texts[i]), class_names[labels[i]] if labels[i] >= 0 else ""
+    def told(i: int) -> tuple[str, str, Any, str]:
+        return where[i], str(ids[i]), text_of(texts[i]), class_names[labels[i]] if labels[i] >= 0 else ""
 
     return tuple(
         NearPair(round(float(c), 4), *told(int(i)), *told(int(j)))

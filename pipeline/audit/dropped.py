@@ -111,7 +111,7 @@ def sentence(found: Dropped) -> str:
     """What follows, in words."""
     if found.rows == 0:
         return f"No {found.what} rows among the {found.of:,} judged."
-    start = f"Without the {found.rows:,} {found.what} rows of {found.of:,}"
+    start = f"Without the {found.rows:,} {found.what} {'row' if found.rows == 1 else 'rows'} of {found.of:,}"
     if found.stands is None:
         return f"{start} too little is left to judge."
     if found.stands:

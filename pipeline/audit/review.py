@@ -6,6 +6,7 @@ a cell gets an apostrophe in front, as OWASP advises. Whoever reads the file by 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import secrets
@@ -50,6 +51,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
                 count += 1
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise UserError(f"{path}: cannot write ({error.strerror or error}); choose another --out") from error
     return count

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError
-from pipeline.data import Dataset, SourceOptions, read_chunks
+from pipeline.data import Dataset, SourceOptions, count_rows, read_chunks
 from pipeline.encoder import Effort
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.int8 import forget
@@ -96,7 +96,7 @@ def extract_source(
     if recalibrate:
         forget(checkpoint, parts(spec.pooling), cache)
     extractor = Extractor(checkpoint, spec, effort, cache, progress)
-    done = extractor.run(chunk.texts for chunk in read_chunks(source))
+    done = extractor.run((chunk.texts for chunk in read_chunks(source)), count_rows(source))
     if extractor.shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.shelf, done)
