@@ -92,8 +92,8 @@ def extract(
     from pipeline.extract import extract_source
 
     with show.progress() as progress:
-        announce_extraction(source, encoders[0], cache)
-        done = [extract_source(source, spec, effort, cache, progress, recalibrate) for spec in encoders]
+        total = announce_extraction(source, encoders[0], cache)
+        done = [extract_source(source, spec, effort, cache, progress, recalibrate, total) for spec in encoders]
     show.results(done, as_json)
 
 

@@ -205,16 +205,17 @@ def token_cost(checkpoint: Checkpoint) -> float:
     return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
 
 
-def announce_extraction(source: SourceOptions, spec: EncoderSpec, cache: Path) -> None:
-    """Say how many rows will be encoded, and about how long that takes if none is there yet."""
+def announce_extraction(source: SourceOptions, spec: EncoderSpec, cache: Path) -> int:
+    """Say how many rows will be encoded, and about how long that takes if none is there yet; returns how many."""
     rows, checkpoint = count_rows(source), locate(spec)
     some = next((chunk.texts[:256] for chunk in read_chunks(source)), [])
     if not some:
-        return
+        return 0
     lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
     seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (multiply_rate() * ENCODE_EFFICIENCY)
     said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
     log.info("%s: %s; about %s for all of them", source.source, said, spoken(seconds + 1.5))
+    return rows
 
 
 def job(task: Task) -> Job:
