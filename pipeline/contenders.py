@@ -240,7 +240,8 @@ def multiply_rate(size: int = 768) -> float:
 
 def _extraction_seconds(job: Job) -> float:
     task = job.task
-    tokens = job.tokens * sum(missing_rows(task.dataset, spec, task.effort, task.cache) for spec in task.encoders)
+    specs = [replace(spec, pooling=single_poolings(spec)) for spec in task.encoders]
+    tokens = job.tokens * sum(missing_rows(task.dataset, spec, task.effort, task.cache) for spec in specs)
     return tokens * job.token_cost / (job.rate * ENCODE_EFFICIENCY) + (1.5 if tokens else 0)
 
 

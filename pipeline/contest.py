@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from pipeline import UserError, choose, listed, log, spoken
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.compare import Comparison, compare
 from pipeline.compare.verdict import LABELS
-from pipeline.contenders import CONTENDERS, Task, chosen, estimates, linear_runs, multiply_rate, profile_of
+from pipeline.contenders import (
+    CONTENDERS,
+    Task,
+    chosen,
+    estimates,
+    linear_runs,
+    multiply_rate,
+    profile_of,
+    single_poolings,
+)
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
@@ -104,7 +113,7 @@ def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
 
 def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    spec, dataset = task.encoders[0], task.dataset
+    spec, dataset = replace(task.encoders[0], pooling=single_poolings(task.encoders[0])), task.dataset
     own = {role: keys(dataset.role(role).texts) for role in dataset.roles}
     whole = np.concatenate(list(own.values()))
     shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
@@ -116,7 +125,7 @@ def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
 
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
-    spec = task.encoders[0]
+    spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
     whole = keys(task.dataset.test.texts)
     shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
     if not shelf.holds(whole):
@@ -149,7 +158,7 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
     """The runs of these kinds that are there for exactly these rows and encoders, oldest first."""
     kinds = set(names)
     own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
-    own |= {locate(spec).checkpoint_digest(pooling) for spec in task.encoders for pooling in spec.pooling}
+    own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
     return [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)

@@ -317,7 +317,7 @@ def test_labels_in_doubt_are_searched_filtered_sorted_and_exported(browser, path
 def test_near_repeats_and_losses_are_tables_too(browser, path):
     browser.open(path)
     (pair,) = cells(browser, "near")
-    assert {pair[2], pair[6]} == {"train:3", "test:7"}
+    assert {pair[1], pair[4]} == {"train:3", "test:7"}
     browser.do("document.querySelector('#audit details').open = true")
     options = browser.texts("[data-rows=losses] [name=filter] option")
     browser.choose("[data-rows=losses] [name=filter]", str(options.index("highest loss")))

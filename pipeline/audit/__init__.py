@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, choose, listed, silent
-from pipeline.audit.dropped import Dropped, without
+from pipeline.audit.dropped import Dropped, recommended, without
 from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
 from pipeline.audit.neighbours import Near, across, near_repeats
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
@@ -140,10 +140,10 @@ def audit(
     if near is not None:
         drops["leaked or near-repeated"] = (leaked | nearly)[order]
     drops["suspicious"] = suspicious
-    worth = []
+    worth, before = [], recommended(runs, settings.metric, settings.margin)
     for number, (what, drop) in enumerate(drops.items()):
         progress("what rows are worth", number, len(drops))
-        worth.append(without(what, runs, drop, settings.metric, settings.margin))
+        worth.append(without(what, runs, drop, settings.metric, settings.margin, before))
     apart = chosen_pair(judged, settings, dataset.class_names)
     told = Teller([text_of(own.texts[i]) for i in order], predictions[0], dataset.class_names)
     return Audit(

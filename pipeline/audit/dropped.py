@@ -44,8 +44,27 @@ class Dropped:
     sentence: str
 
 
-def without(what: str, runs: Sequence[Run], drop: np.ndarray, metric: str, margin: float, seed: int = 0) -> Dropped:
-    """Judge `runs` with and without the rows `drop` (n,) of the judged split, in the first run's order."""
+def recommended(runs: Sequence[Run], metric: str, margin: float) -> str | None:
+    """Name of the contender that a comparison of `runs` recommends, if it does; None for a single run."""
+    if len(runs) < 2:
+        return None
+    draws = 100 if metric in COUNT_METRICS else 2000  # the verdict rests on one metric; the others need not be exact
+    return compare(runs, metric=metric, margin=margin, row_draws=draws).recommended
+
+
+def without(
+    what: str,
+    runs: Sequence[Run],
+    drop: np.ndarray,
+    metric: str,
+    margin: float,
+    before: str | None,
+    seed: int = 0,
+) -> Dropped:
+    """Judge `runs` with and without the rows `drop` (n,) of the judged split, in the first run's order.
+
+    `before`: what is recommended with all of them.
+    """
     judged = aligned(runs)
     truth, names = judged[0].truth, names_of(runs)
     count, n = int(drop.sum()), len(truth)
@@ -53,13 +72,12 @@ def without(what: str, runs: Sequence[Run], drop: np.ndarray, metric: str, margi
     if 0 < count < n:
         for name, p in zip(names, judged, strict=True):
             scores.append(worth(name, truth, np.asarray(p.proba, np.float64), drop, metric, seed))
-    before = after = None
+    after = None
     stands: bool | None = None
     if count == 0:
         stands = True
     elif n - count >= FEW and len(runs) > 1:
-        before = compare(runs, metric=metric, margin=margin).recommended
-        after = compare([rest_of(run, runs[0], drop) for run in runs], metric=metric, margin=margin).recommended
+        after = recommended([rest_of(run, runs[0], drop) for run in runs], metric, margin)
         stands = before == after
     found = Dropped(what, count, n, metric, tuple(scores), before, after, stands, "")
     return replace(found, sentence=sentence(found))

@@ -38,8 +38,9 @@ def parts(text: Any) -> list[str]:
     return [cut(part, TEXT) for part in ([text] if isinstance(text, str) else text)]
 
 
-def told_of(split: str, row_id: str, text: Any, label: str) -> list[Any]:
-    return [split, row_id, parts(text), label]
+def place(split: str, row_id: str) -> str:
+    """`test:17`, or `test all:17` where the source's split is called otherwise."""
+    return row_id if row_id.startswith(f"{split}:") else f"{split} {row_id}"
 
 
 def given(found: Audit) -> dict[str, Any]:
@@ -52,8 +53,9 @@ def given(found: Audit) -> dict[str, Any]:
         "near": [
             [
                 p.cosine,
-                *told_of(p.split, p.row_id, p.text, p.label),
-                *told_of(p.other_split, p.other_id, p.other_text, p.other_label),
+                *(place(p.split, p.row_id), parts(p.text), p.label),
+                *(place(p.other_split, p.other_id), parts(p.other_text), p.other_label),
+                int(p.split != p.other_split),
             ]
             for p in found.near_pairs[:ROWS]
         ],

@@ -295,18 +295,18 @@
     };
     table("audit", facts.rows, columns(
       ["row", "id"], ["split", "class"], ["text", "text"], ["label", "class"], ["suggested", "class"], ["score", "n"],
-      ["kind", "class"], ["say so", "class"],
+      ["kind", "word"], ["say so", "word"],
     ), [every, ...values(facts.rows, 6, ""), ...values(facts.rows, 1, "in"), ...values(facts.rows, 3, "labelled")], "suspicious.csv");
     table("near", facts.near, columns(
-      ["cosine", "n"], ["split", "class"], ["row", "id"], ["text", "text"], ["label", "class"], ["other split", "class"],
-      ["other row", "id"], ["near-repeat", "text"], ["other label", "class"],
+      ["cosine", "n"], ["row", "id"], ["text", "text"], ["label", "class"], ["other row", "id"], ["near-repeat", "text"],
+      ["other label", "class"],
     ), [
       every,
-      { name: "labels differ", keep: (r) => r[4] !== r[8] },
-      { name: "different splits", keep: (r) => r[1] !== r[5] },
+      { name: "labels differ", keep: (r) => r[3] !== r[6] },
+      { name: "different splits", keep: (r) => r[7] === 1 },
     ], "near-repeats.csv");
     table("losses", facts.losses, columns(
-      ["contender", "class"], ["which", "class"], ["row", "id"], ["text", "text"], ["label", "class"], ["said", "class"],
+      ["contender", "class"], ["which", "word"], ["row", "id"], ["text", "text"], ["label", "class"], ["said", "class"],
       ["loss", "n"],
     ), [every, ...values(facts.losses, 1, "").map((f) => ({ ...f, name: `${f.name} loss` })), ...values(facts.losses, 0, "of")], "losses.csv");
   };
