@@ -3,6 +3,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 TORCH_INDEX ?=
+PEER ?= .venv-peer
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= sms-spam
@@ -27,11 +28,11 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.ready-bench
-	$(BIN)/python benchmarks/extract.py
+bench: $(VENV)/.ready-bench $(PEER)/.ready
+	$(BIN)/python benchmarks/extract.py --other $(PEER)/bin/python
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf $(VENV) $(PEER) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -53,4 +54,11 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 
 $(VENV)/.ready-bench: $(VENV)/.ready
 	$(PIP) --constraint constraints.txt --editable '.[offline,bench,int8]'
+	@touch $@
+
+# another transformers than ours; optimum-intel by itself, because torchvision, which it names, is not needed
+$(PEER)/.ready: benchmarks/peer-requirements.txt
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/python -m pip install --quiet --requirement benchmarks/peer-requirements.txt
+	$(PEER)/bin/python -m pip install --quiet --no-deps optimum-intel==2.2.0
 	@touch $@

@@ -25,6 +25,8 @@ from pipeline.options import (
     linear_options,
     optional_source,
     place_options,
+    plan_options,
+    rules_options,
     search_options,
     seeds_option,
     several,
@@ -34,6 +36,8 @@ from pipeline.options import (
 
 if TYPE_CHECKING:
     from pipeline.contenders import Task
+    from pipeline.contest import Rules
+    from pipeline.curve import Plan
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
 
@@ -155,40 +159,35 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
 @tuning_options
 @seeds_option
 @place_options
-@click.option(
-    "--contenders",
-    default="majority,tfidf,lr,lr+smote,fine-tune",
-    callback=several(),
-    metavar="NAME,…",
-    help="Who takes part.",
-)
-@click.option("--only-existing", is_flag=True, help="Fit nothing: compare the runs that are there.")
-@click.option("--metric", default="accuracy", help="The one metric that the verdict rests on.")
-@click.option("--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter.")
-@click.option(
-    "--report", "page", type=click.Path(dir_okay=False, path_type=Path), help="HTML page (default: in --runs)."
-)
+@rules_options
 @json_option
-def compare(
-    source: SourceOptions,
-    place: dict[str, Path],
-    contenders: tuple[str, ...],
-    only_existing: bool,
-    metric: str,
-    margin: float,
-    page: Path | None,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Fit what is missing, then judge: scores, paired tests, costs, one verdict and an HTML page."""
+def compare(source: SourceOptions, place: dict[str, Path], rules: Rules, as_json: bool, **settings: Any) -> None:
+    """Fit what is missing, then judge: scores, paired tests, costs, one verdict, an HTML page and a model card."""
     from pipeline import show
-    from pipeline.contest import Rules, contest
+    from pipeline.contest import contest
 
     with show.progress() as progress:
-        task = task_of(source, place, progress=progress, **settings)
-        rules = Rules(contenders=contenders, only_existing=only_existing, metric=metric, margin=margin, page=page)
-        outcome = contest(task, rules, spoken_command())
+        outcome = contest(task_of(source, place, progress=progress, **settings), rules, spoken_command())
     show.result(outcome, as_json)
+
+
+@command("curve", "probe-or-tune curve sms-spam --encoder minilm --contenders tfidf,lr")
+@source_options
+@encoder_options
+@effort_options
+@search_options
+@tuning_options
+@place_options
+@plan_options
+@json_option
+def curve(source: SourceOptions, place: dict[str, Path], plan: Plan, as_json: bool, **settings: Any) -> None:
+    """Scores against number of labels, and where one contender overtakes another; points are kept under --runs."""
+    from pipeline import show
+    from pipeline.curve import curve as draw
+
+    with show.progress() as progress:
+        found = draw(task_of(source, place, progress=progress, **settings), plan)
+    show.result(found, as_json)
 
 
 @command("audit", "probe-or-tune audit reviews.csv --text body --label stars --out suspicious.csv")
@@ -297,9 +296,10 @@ def report(
 ) -> None:
     """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
     from pipeline import show
+    from pipeline.contenders import CONTENDERS
     from pipeline.contest import Rules, contest
 
-    rules = Rules(only_existing=True, metric=metric, page=page)
+    rules = Rules(contenders=tuple(CONTENDERS), only_existing=True, metric=metric, page=page)
     show.result(contest(task_of(source, place, encoders=encoders), rules, spoken_command()), as_json)
 
 

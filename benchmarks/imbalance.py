@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.lr import GRID
 from pipeline import silent
-from pipeline.compare import measure
+from pipeline.compare.measure import measure
 from pipeline.contenders import Task, linear_run
 from pipeline.data import SourceOptions, read
 from pipeline.encoder import Effort, EncoderSpec

@@ -23,7 +23,8 @@ from pipeline.linear.calibrate import log_softmax
 from pipeline.linear.folds import equal, split
 from pipeline.linear.probe import FORMAT, read_arrays, read_record, softmax
 from pipeline.linear.search import full, search, shared_block
-from pipeline.linear.solver import own_axes, solve
+from pipeline.linear.solver import Solution, own_axes, solve
+from pipeline.linear.tune import all_classes
 from pipeline.run import Cost, Predictions, Run, find, run_folder, save
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
@@ -308,13 +309,33 @@ def fit(
         "gap": float(final.gap[0]),
         "seconds": time.perf_counter() - began,
     }
-    weights = full(final.stacked[0].T).T  # (classes, q + 1)
-    W, b = np.zeros((k, len(vocabulary)), np.float32), np.full(k, -1e4, np.float32)
-    W[present], b[present] = weights[:, :-1], weights[:, -1]
     proba = np.zeros((len(truth), k), np.float32)
     proba[:, present] = np.exp(log_softmax(found.logits))
-    model = TfidfModel(vocabulary, idf, W, b, tuple(class_names))
+    model = _model(vocabulary, idf, final, present, class_names)
     return model, proba, [*found.points, record], (*notes, *found.notes)
+
+
+def fit_at(
+    texts: Sequence[tuple[str, ...]], labels: np.ndarray, class_names: tuple[str, ...], C: float, min_df: int = 2
+) -> TfidfModel:
+    """TF-IDF on `texts` with `labels` (n,) of two classes or more, at a C that is known already: one fit, no folds."""
+    present, truth = np.unique(labels, return_inverse=True)
+    vocabulary, idf = vocabulary_of(texts, min_df)
+    if not vocabulary:
+        vocabulary, idf = vocabulary_of(texts, 1)
+    axes = own_axes(weigh(count(texts, {word: place for place, word in enumerate(vocabulary)}), idf))
+    once = np.ones((1, len(truth)), np.float32)
+    return _model(vocabulary, idf, solve(axes, truth, once, C, len(present), None, ENOUGH), present, class_names)
+
+
+def _model(
+    vocabulary: tuple[str, ...], idf: np.ndarray, fitted: Solution, present: np.ndarray, class_names: Sequence[str]
+) -> TfidfModel:
+    """The model of one solution; classes that are not `present` (c,) are never predicted."""
+    weights = full(fitted.stacked[0].T).T  # (c, q + 1)
+    return TfidfModel(
+        vocabulary, idf, *all_classes(weights[:, :-1], weights[:, -1], present, len(class_names)), tuple(class_names)
+    )
 
 
 def _names(record: dict[str, Any]) -> tuple[str, ...]:

@@ -127,14 +127,19 @@ def tuned_runs(task: Task) -> list[Run]:
         return frozen_runs(task)
     runs: list[Run] = []
     for spec in task.encoders:
-        wish = spec.precision if spec.precision in ("fp32", "bf16", "fp16") else "auto"
-        settings = replace(task.tuning, seed=task.seed, precision=wish)
+        settings = tuning_of(task, spec)
         rest = (task.effort, task.runs, task.progress)
         if task.seeds > 1:
             runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds).runs
         else:
             runs.append(fine_tune(task.dataset, locate(spec), settings, *rest))
     return runs
+
+
+def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:
+    """How one encoder is fine-tuned; a precision that only vectors can have is none for training."""
+    wish = spec.precision if spec.precision in ("fp32", "bf16", "fp16") else "auto"
+    return replace(task.tuning, seed=task.seed, precision=wish)
 
 
 def frozen_runs(task: Task) -> list[Run]:
@@ -187,6 +192,7 @@ class Job:
     """What an estimate goes by."""
 
     task: Task
+    spec: EncoderSpec
     checkpoint: Checkpoint
     rows: int  # of train
     tokens: float  # a text, on average, as fed
@@ -218,13 +224,19 @@ def announce_extraction(source: SourceOptions, spec: EncoderSpec, cache: Path) -
     return rows
 
 
-def job(task: Task) -> Job:
-    """Measure what the estimates need: 256 texts' lengths and the machine's matrix-product rate. Takes under 1 s."""
-    checkpoint = locate(task.encoders[0])
+def jobs(task: Task) -> list[Job]:
+    """Measure what the estimates of each encoder need: 256 texts' lengths and the matrix-product rate. Under 1 s."""
+    rate = multiply_rate()
+    return [job(task, spec, rate) for spec in task.encoders]
+
+
+def job(task: Task, spec: EncoderSpec, rate: float) -> Job:
+    """The same for one of them."""
+    checkpoint = locate(spec)
     train = task.dataset.train
     some = [train.texts[i] for i in np.linspace(0, len(train.texts) - 1, 256).astype(int)]
     lengths = np.minimum(tokenizer(checkpoint, task.cache).lengths(some), checkpoint.max_length)
-    return Job(task, checkpoint, len(train.texts), float(lengths.mean()), multiply_rate())
+    return Job(task, spec, checkpoint, len(train.texts), float(lengths.mean()), rate)
 
 
 def multiply_rate(size: int = 768) -> float:
@@ -240,8 +252,8 @@ def multiply_rate(size: int = 768) -> float:
 
 def _extraction_seconds(job: Job) -> float:
     task = job.task
-    specs = [replace(spec, pooling=single_poolings(spec)) for spec in task.encoders]
-    tokens = job.tokens * sum(missing_rows(task.dataset, spec, task.effort, task.cache) for spec in specs)
+    spec = replace(job.spec, pooling=single_poolings(job.spec))
+    tokens = job.tokens * missing_rows(task.dataset, spec, task.effort, task.cache)
     return tokens * job.token_cost / (job.rate * ENCODE_EFFICIENCY) + (1.5 if tokens else 0)
 
 
@@ -267,12 +279,15 @@ class Contender:
     seconds: Callable[[Job], float]  # without extraction, which several contenders share
     needs_vectors: bool = False
     says: str = ""
+    needs_encoder: bool = True  # one run, or several, for each encoder
     dear: bool = False  # trains an encoder: never fitted by the way
 
 
 CONTENDERS: dict[str, Contender] = {
-    "majority": Contender(majority_runs, lambda job: 0.1, says="always the most frequent class"),
-    "tfidf": Contender(tfidf_runs, lambda job: 2 + 1e-3 * job.rows, says="word 1-2-grams + logistic regression"),
+    "majority": Contender(majority_runs, lambda job: 0.1, False, "always the most frequent class", False),
+    "tfidf": Contender(
+        tfidf_runs, lambda job: 2 + 1e-3 * job.rows, False, "word 1-2-grams + logistic regression", False
+    ),
     "lr": Contender(resampled("none"), _linear_seconds, True, "logistic regression on frozen vectors"),
     **{
         f"lr+{kind}": Contender(resampled(kind), _resampled_seconds, True, f"the same, imbalance: {kind}")
@@ -298,8 +313,8 @@ def chosen(names: tuple[str, ...]) -> dict[str, Contender]:
 
 def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
     """About how many seconds each contender takes if nothing of it is there yet, `extract` first if one needs it."""
-    table, work = chosen(names), job(task)
-    found: dict[str, Any] = {}
+    table, work = chosen(names), jobs(task)
+    found: dict[str, float] = {}
     if any(row.needs_vectors for row in table.values()):
-        found["extract"] = _extraction_seconds(work)
-    return found | {name: row.seconds(work) for name, row in table.items()}
+        found["extract"] = sum(map(_extraction_seconds, work))
+    return found | {name: sum(map(row.seconds, work if row.needs_encoder else work[:1])) for name, row in table.items()}

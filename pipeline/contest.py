@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,18 @@ import numpy as np
 
 from pipeline import UserError, choose, listed, log, spoken
 from pipeline.audit import Audit, AuditSettings, audit
-from pipeline.compare import Comparison, compare
-from pipeline.compare.verdict import LABELS
-from pipeline.contenders import (
-    CONTENDERS,
-    Task,
-    chosen,
-    estimates,
-    linear_runs,
-    multiply_rate,
-    profile_of,
-    single_poolings,
-)
+from pipeline.card import write_card
+from pipeline.compare import Comparison, compare, group_column, welcome
+from pipeline.compare.verdict import LABELS, duration
+from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, multiply_rate, profile_of, single_poolings
+from pipeline.curve import Curve, latest
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
 from pipeline.linear import kind_of
+from pipeline.plan import Prospect, outstanding, price, remedy, within
 from pipeline.report import write_report
-from pipeline.run import Run, runs_of
+from pipeline.run import Run, load_run, runs_of
 from pipeline.store import keys
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
@@ -43,39 +38,79 @@ class Rules:
     only_existing: bool = False
     metric: str = "accuracy"  # named before anything is seen
     margin: float = 0.01  # a difference below it does not matter
+    by: str | None = None  # column of the judged split whose groups are scored apart
+    guests: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
+    budget: float | None = None  # seconds that fitting may take
     page: Path | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A comparison and the page that shows it."""
+    """A comparison, the page that shows it and the card of the winner."""
 
     comparison: Comparison
     report: Path | None
+    card: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `compare --json` prints."""
-        return self.comparison.to_json() | {"report": str(self.report) if self.report else None}
+        files = {"report": self.report, "card": self.card}
+        return self.comparison.to_json() | {name: str(path) if path else None for name, path in files.items()}
 
 
 def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     """Compare the contenders on the same test rows, fitting those that are missing, each once.
 
-    Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, or if a fit fails.
+    Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if a guest was judged on
+    other rows, if nothing fits into the budget, or if a fit fails.
     """
     chosen(rules.contenders)
-    choose(LABELS, rules.metric, "metric")  # before anything is fitted
-    runs = existing(task, rules) if rules.only_existing else fitted(task, rules)
-    profile = profile_of(task.dataset, task.encoders[0], task.cache)
-    judged = profile.splits[task.dataset.roles["test"]]
-    comparison = compare(runs, metric=rules.metric, margin=rules.margin, truncated_share=judged.truncated_share)
-    page = rules.page or Path(runs[0].folder or task.runs).parent / "report.html"
-    vectors = judged_vectors(task)
-    found = looked_into(task, runs, rules)
-    write_report(
-        page, comparison, runs, profile, task.dataset, vectors, audit=found, command=command, machine=machine()
+    choose(LABELS, rules.metric, "metric")  # all of these before anything is fitted
+    data = task.dataset
+    by = None if rules.by is None else group_column(data.test, rules.by)
+    guests = [welcome(load_run(folder), data) for folder in rules.guests]
+    left_out: list[str] = []
+    runs = together(existing(task, rules) if rules.only_existing else fitted(task, rules, left_out), guests)
+    if len(runs) < 2 and rules.only_existing:
+        raise too_few(task, runs)
+    profile = profile_of(data, task.encoders[0], task.cache)
+    judged = profile.splits[data.roles["test"]]
+    comparison = compare(
+        runs,
+        metric=rules.metric,
+        margin=rules.margin,
+        truncated_share=judged.truncated_share,
+        by=by,
+        by_name=rules.by or "",
+        left_out=left_out,
     )
-    return Outcome(comparison, page)
+    page = rules.page or home_of(task, runs) / "report.html"
+    vectors, curve, found = judged_vectors(task), curve_of(task), looked_into(task, runs, rules)
+    write_report(page, comparison, runs, profile, data, vectors, curve, found, command=command, machine=machine())
+    winner = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
+    card = next((write_card(run, comparison) for run in runs if winner and str(run.folder) == winner), None)
+    return Outcome(comparison, page, card)
+
+
+def together(runs: Sequence[Run], guests: Sequence[Run]) -> list[Run]:
+    """Runs and guests, each folder once."""
+    folders: dict[Path, Run] = {}
+    for run in (*runs, *guests):
+        assert run.folder is not None, "they were found or saved"
+        folders.setdefault(run.folder.resolve(), run)
+    return list(folders.values())
+
+
+def home_of(task: Task, runs: Sequence[Run]) -> Path:
+    """The folder of this data set's runs."""
+    own = [run.folder.parent for run in runs if run.folder and task.runs.resolve() in run.folder.resolve().parents]
+    return own[0] if own else task.runs
+
+
+def curve_of(task: Task) -> Curve | None:
+    """The newest curve of this data set and these encoders, for the page."""
+    own = {locate(spec).checkpoint_digest(p) for spec in task.encoders for p in (*POOLERS, "cls+mean", *spec.pooling)}
+    return latest(task.runs, task.dataset.name, task.dataset.digest, own)
 
 
 def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
@@ -102,7 +137,7 @@ def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
     if rules.only_existing:
         runs = present(task, (*rules.contenders, *dear))
     else:
-        runs = [*fitted(task, rules), *present(task, dear)]
+        runs = together([*fitted(task, rules, []), *present(task, dear)], [])
     vectors = role_vectors(task)
     if vectors is not None:
         rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
@@ -140,18 +175,8 @@ def machine() -> dict[str, Any]:
 
 
 def existing(task: Task, rules: Rules) -> list[Run]:
-    """The runs that are there for exactly these rows and encoders, of the kinds that take part.
-
-    Raises UserError if there are fewer than two.
-    """
-    runs = present(task, rules.contenders)
-    if len(runs) < 2:
-        there = listed(run.kind for run in runs) or "none"
-        raise UserError(
-            f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
-            "leave out --only-existing to fit the rest"
-        )
-    return runs
+    """The runs that are there for exactly these rows and encoders, of the kinds that take part."""
+    return present(task, rules.contenders)
 
 
 def present(task: Task, names: Iterable[str]) -> list[Run]:
@@ -166,11 +191,37 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
     ]
 
 
-def fitted(task: Task, rules: Rules) -> list[Run]:
-    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes."""
-    announce(task, rules.contenders)
+def too_few(task: Task, runs: Sequence[Run]) -> UserError:
+    there = listed(run.kind for run in runs) or "none"
+    return UserError(
+        f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
+        "leave out --only-existing to fit the rest"
+    )
+
+
+def fitted(task: Task, rules: Rules, left_out: list[str]) -> list[Run]:
+    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes.
+
+    With a budget the quickest come first, and what does not fit, by estimate or as it turns out, is added to
+    `left_out` with the reason.
+    """
+    started = time.monotonic()
+    prospects = outstanding(task, rules.contenders)
+    names: Sequence[str] = rules.contenders
+    if rules.budget is not None:
+        names, reasons = within(prospects, rules.budget)
+        spent = sum(prospects[name].seconds for name in names)
+        left_out += [advised(task, name, why, rules.budget - spent) for name, why in reasons.items()]
+    for line in announcement(task, names, prospects, left_out):
+        log.info(line)
     runs: list[Run] = []
-    for row in chosen(rules.contenders).values():
+    for name, row in chosen(tuple(names)).items():
+        left = None if rules.budget is None else rules.budget - (time.monotonic() - started)
+        needed = price(name, prospects, 0.0)
+        if runs and left is not None and needed > max(left, 0.0):
+            why = f"{name}: takes about {duration(needed)}, but the others took longer than planned"
+            left_out.append(advised(task, name, why, left))
+            continue
         for run in row.fit(task):
             log.info("%s: %s", run.kind, run.folder)
             runs.append(run)
@@ -179,7 +230,7 @@ def fitted(task: Task, rules: Rules) -> list[Run]:
 
 def announce(task: Task, names: tuple[str, ...]) -> None:
     """Say what will be fitted, and about how long that takes."""
-    for line in announcement(task, names):
+    for line in announcement(task, names, outstanding(task, names)):
         log.info(line)
 
 
@@ -198,13 +249,26 @@ def kinds_of(task: Task, fit: Callable[[Task], list[Run]]) -> tuple[str, ...]:
     return ("frozen-head" if tuning.freeze else "from-scratch" if tuning.from_scratch else "fine-tune",)
 
 
-def announcement(task: Task, names: tuple[str, ...]) -> list[str]:
+def advised(task: Task, name: str, why: str, seconds: float) -> str:
+    """The reason for which a contender is left out, with what would let it in."""
+    way = remedy(task, name, seconds)
+    return f"{why}; {way}" if way else why
+
+
+def announcement(
+    task: Task, names: Sequence[str], prospects: dict[str, Prospect], left_out: Sequence[str] = ()
+) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
-    there = {run.kind for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)}
-    times = estimates(task, names)
     lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
-    for name, seconds in times.items():
-        state = "used if its settings are these, else " if name in there else ""
-        says = CONTENDERS[name].says if name in CONTENDERS else "texts → vectors, those that are not in the cache"
-        lines.append(f"  {name:<10} {state}about {spoken(seconds)}: {says}")
-    return [*lines, f"  together about {spoken(sum(times.values()))} at most"]
+    total = 0.0
+    for name in ("extract", *names):
+        if name not in prospects:
+            continue
+        at, says = prospects[name], "texts → vectors, those that are not in the cache"
+        if name in CONTENDERS:
+            says = CONTENDERS[name].says
+        total += at.seconds
+        part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
+        state = f"about {spoken(at.seconds)}{part}" if at.missing else "is there"
+        lines.append(f"  {name:<10} {state}: {says}")
+    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {spoken(total)}"]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pipeline.contest import Rules
+    from pipeline.curve import Plan
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
     from pipeline.finetune import FineTuneSettings
@@ -108,6 +110,30 @@ def _tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSetting
     from pipeline.finetune import FineTuneSettings
 
     return FineTuneSettings(report_to=report_to or (), **values)
+
+
+def _rules(run: tuple[Path, ...], **values: Any) -> Rules:
+    from pipeline.contest import Rules
+
+    if values["budget"] is not None and values["only_existing"]:
+        raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
+    return Rules(guests=run, **values)
+
+
+def _plan(**values: Any) -> Plan:
+    from pipeline.curve import Plan
+
+    return Plan(**values)
+
+
+def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Option callback: `20m` → seconds."""
+    from pipeline.plan import seconds_of
+
+    try:
+        return None if value is None else seconds_of(value)
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
 
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -242,3 +268,60 @@ place_options = bundle(
 cache_option = click.option("--cache", default="cache", type=FOLDER, help="Folder of the vectors.")
 runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+METRIC = "The one metric that the verdict rests on."
+rules_options = bundle(
+    "rules",
+    {
+        "contenders": click.option(
+            "--contenders",
+            default="majority,tfidf,lr,lr+smote,fine-tune",
+            callback=several(),
+            metavar="NAME,…",
+            help="Who takes part; frozen-head, from-scratch and lr+balanced, -over, -auto may, too.",
+        ),
+        "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),
+        "only_existing": click.option(
+            "--only-existing", is_flag=True, help="Fit nothing: compare the runs that are there."
+        ),
+        "budget": click.option(
+            "--budget", callback=budget, metavar="20m|90s|2h", help="Time to fit in; what does not fit is left out."
+        ),
+        "metric": click.option("--metric", default="accuracy", help=METRIC),
+        "margin": click.option(
+            "--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter."
+        ),
+        "by": click.option("--by", metavar="COLUMN", help="Also score the groups of rows that share a value of it."),
+        "page": click.option(
+            "--report", "page", type=click.Path(dir_okay=False, path_type=Path), help="HTML page (default: in --runs)."
+        ),
+    },
+    _rules,
+)
+plan_options = bundle(
+    "plan",
+    {
+        "contenders": click.option(
+            "--contenders",
+            default="tfidf,lr,fine-tune",
+            callback=several(),
+            metavar="NAME,…",
+            help="Lines of the curve: tfidf, lr, fine-tune, from-scratch.",
+        ),
+        "sizes": click.option(
+            "--sizes", callback=several(int), metavar="N,…", help="Numbers of labels (default: eight, up to all)."
+        ),
+        "tuned_sizes": click.option(
+            "--fine-tune-sizes",
+            "tuned_sizes",
+            callback=several(int),
+            metavar="N,…",
+            help="The same for fine-tuning (default: all, a third, a 9th, a 27th).",
+        ),
+        "draws": click.option("--draws", default=5, type=click.IntRange(1), help="Subsets drawn for each size."),
+        "tuned_draws": click.option(
+            "--fine-tune-draws", "tuned_draws", default=1, type=click.IntRange(1), help="The same for fine-tuning."
+        ),
+        "metric": click.option("--metric", default="accuracy", help="What is drawn: a metric of counts."),
+    },
+    _plan,
+)

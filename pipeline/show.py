@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -250,12 +251,56 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
         yield pairs
         yield Text()
         yield Text(comparison.recommendation, style="bold")
+        if comparison.groups:
+            yield Text()
+            yield from _groups(comparison)
         if comparison.truncated_share:
             yield Text(f"{comparison.truncated_share:.1%} of the texts were cut at the encoder's limit.", style="dim")
         for line in comparison.left_out:
             yield Text(f"left out: {line}", style="dim")
         if outcome.report:
             yield Text(f"page: {outcome.report}")
+        if outcome.card:
+            yield Text(f"model card: {outcome.card}")
+
+
+def _groups(comparison: Any) -> Iterator[Any]:
+    """Scores of each group of rows, the largest first."""
+    table = Table(
+        title=f"{comparison.metric} by {escape(comparison.by)}, 95 % intervals",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("group")
+    table.add_column("rows", justify="right")
+    for c in comparison.contenders:
+        table.add_column(escape(c.name))
+    for group in comparison.groups:
+        cells = [_interval(group.metrics[c.name][comparison.metric]) for c in comparison.contenders]
+        table.add_row(Text(group.group or "(empty)"), f"{group.rows:,}", *cells)
+    yield table
+
+
+def _curves(values: Sequence[Any]) -> Iterator[Any]:
+    for curve in values:
+        where = f"{curve.rows:,} rows of '{curve.split}', 95 % intervals"
+        yield Text(f"{curve.dataset}: {curve.metric} by number of labels, {where}", style="italic")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("labels", justify="right")
+        for line in curve.lines:
+            table.add_column(escape(line.name))
+        points = {(line.name, point.size): point for line in curve.lines for point in line.points}
+        for size in sorted({size for _, size in points}):
+            cells = [_interval(points[line.name, size]) if (line.name, size) in points else "" for line in curve.lines]
+            table.add_row(f"{size:,}", *cells)
+        yield table
+        yield Text()
+        for crossing in curve.crossings:
+            yield Text(crossing.sentence, style="bold")
+        for note in curve.notes:
+            yield Text(note, style="dim")
+        yield Text(f"{curve.fitted} fits made, {curve.found} found: {curve.file}", style="dim")
 
 
 def _profile(values: Sequence[Any]) -> Iterator[Any]:
@@ -323,4 +368,5 @@ SHOWN = {
     "Run": _runs,
     "Outcome": _comparison,
     "Audit": _audit,
+    "Curve": _curves,
 }

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.audit import Audit, AuditSettings
 from pipeline.audit import audit as look_into
 from pipeline.compare import Comparison, compare
+from pipeline.curve import Crossing, Curve, Line, Point
 from pipeline.data import Dataset, Split
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
@@ -127,6 +128,23 @@ def comparison(of: list[Run]) -> Comparison:
             "Logistic regression on frozen vectors falls behind tfidf, which needs no encoder.",
         ),
     )
+
+
+def curve(of: list[Run], names: Sequence[str]) -> Curve:
+    """The first line rises from 70 to 80 %, the second from 60 to 90 %, and so on in turn."""
+    rises = [(0.7, 0.8), (0.6, 0.9)]
+    lines = tuple(
+        Line(
+            name,
+            name,
+            tuple(Point(s, v, v - 0.02, v + 0.02, (v,), 1.0) for s, v in zip((100, 1000), rises[i % 2], strict=True)),
+        )
+        for i, name in enumerate(names)
+    )
+    said = f"{names[1]} overtakes {names[0]} between 200 and 500 labels."
+    crossing = Crossing(names[1], names[0], "overtakes", 100, 1000, 316.0, 200.0, 500.0, 1.0, 0.1, said)
+    rows = len(of[0].predictions["test"].truth)
+    return Curve("emotion", "d" * 32, (), "accuracy", "test", rows, 1000, 42, lines, (crossing,), (names[0],))
 
 
 def dataset(run: Run, hostile: bool = False) -> Dataset:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.compare import Comparison, bootstrap, compare
+from pipeline.compare import Comparison, bootstrap, compare, group_column, welcome
 from pipeline.compare import statistics as st
 from pipeline.compare.verdict import break_even, total_seconds, training_seconds
+from pipeline.data import Dataset, Split
 from pipeline.run import Cost, Predictions, Run, scores
 
 ROOT = Path(__file__).parent.parent
@@ -134,11 +135,68 @@ def test_validation_is_judged_where_there_is_no_test():
 
 def test_scores_of_each_group():
     genre = np.where(np.arange(1000) < 250, "fiction", "travel")
-    found = quick(field(lr=(0, 100)), by=genre)
-    assert list(found.by) == ["travel", "fiction"]
-    assert found.by["fiction"]["lr"]["accuracy"] == pytest.approx(0.6)
-    assert found.by["travel"]["lr"]["accuracy"] == 1.0
-    assert found.by["travel"]["lr"]["rows"] == 750
+    genre[0] = "letters"  # a group of one row
+    found = quick(field(lr=(0, 100)), by=genre, by_name="genre")
+    assert [(g.group, g.rows) for g in found.groups] == [("travel", 750), ("fiction", 249), ("letters", 1)]
+    travel, fiction, letters = (g.metrics["lr"]["accuracy"] for g in found.groups)
+    assert (travel.value, fiction.value, letters.value) == (1.0, pytest.approx(150 / 249), 0.0)
+    assert fiction.low == pytest.approx(0.6 - 1.96 * np.sqrt(0.24 / 249), abs=0.02)
+    assert fiction.low < fiction.value < fiction.high
+    assert letters.high - letters.low > 0.3  # one row says little
+    told = json.loads(json.dumps(found.to_json()))
+    assert told["by"] == "genre"
+    assert told["groups"][1]["metrics"]["lr"]["accuracy"]["value"] == fiction.value
+
+
+def test_a_column_that_groups_nothing_is_refused_with_those_that_do():
+    columns = {"genre": np.array(["a", "b"])}
+    split = Split("test", [("x",), ("y",)], np.array([0, 1]), np.array(["test:0", "test:1"]), columns)
+    assert group_column(split, "genre").tolist() == ["a", "b"]
+    with pytest.raises(UserError, match=r"--by id: no such column that groups rows of 'test'; there are: genre"):
+        group_column(split, "id")
+
+
+# ── guests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def host(labels=TRUTH) -> Dataset:
+    """A data set whose test rows are those of the runs here."""
+    n = len(labels)
+    ids = {role: np.array([f"{role}:{i}" for i in range(n)]) for role in ("train", "test")}
+    splits = {role: Split(role, [(f"{role} {i}",) for i in range(n)], labels, ids[role]) for role in ids}
+    return Dataset("d", splits, {role: role for role in splits}, ("a", "b"), ("text",), "label", "0" * 16)
+
+
+def test_a_guest_of_the_same_rows_stands_beside_the_others():
+    own, guest = run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), run("lr", TRUTH, wrong_on(TRUTH, (0, 50)))
+    order = np.random.default_rng(0).permutation(1000)
+    mine = guest.predictions["test"]
+    mixed = replace(mine, row_ids=mine.row_ids[order], truth=mine.truth[order], proba=mine.proba[order])
+    other = replace(guest, dataset_digest="9" * 16, predictions={"test": mixed})
+    found = quick([own, welcome(other, host())])
+    assert [c.metrics["accuracy"].value for c in found.contenders] == [0.95, 0.9]
+    assert found.contenders[0].name == "lr (fitted on d 99999999)"
+    assert any("other training rows" in note for note in found.contenders[0].notes)
+    assert welcome(guest, host()).dataset_digest == own.dataset_digest
+    assert "fitted on" not in welcome(guest, host()).settings
+
+
+def test_a_guest_of_other_rows_classes_or_labels_is_refused():
+    guest = run("lr", TRUTH, TRUTH)
+    mine = guest.predictions["test"]
+    shifted = replace(mine, row_ids=np.array([f"test:{i}" for i in range(100, 1100)]))
+    with pytest.raises(UserError, match=r"1,000 rows of 'test', of which 900 are among the 1,000 of 'test' here"):
+        welcome(replace(guest, predictions={"test": shifted}), host())
+    with pytest.raises(UserError, match=r"other classes \(only there: z; only here: b\)"):
+        welcome(replace(guest, class_names=("a", "z")), host())
+    with pytest.raises(UserError, match="another order"):
+        welcome(replace(guest, class_names=("b", "a")), host())
+    other = TRUTH.copy()
+    other[:7] = 1 - other[:7]
+    with pytest.raises(UserError, match="7 of its test rows have another label"):
+        welcome(guest, host(other))
+    with pytest.raises(UserError, match="no predictions of a labelled test"):
+        welcome(replace(guest, predictions={}), host())
 
 
 def test_json_holds_the_contract():

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     "hub data explore batching encoder store extract run linear baseline finetune predict contenders compare audit "
-    "report doctor contest show options"
+    "plan curve card report doctor contest show options"
 ).split()
 LIGHT = ("batching", "store", "run")  # neither torch nor another room
 

@@ -14,6 +14,7 @@ import page_example as example
 import pytest
 
 from pipeline import UserError
+from pipeline.compare import Group
 from pipeline.report import charts, write_report
 from pipeline.report.facts import collect, cut, plain
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
@@ -88,6 +89,7 @@ def path(runs, comparison, tmp_path_factory) -> Path:
         audit=example.audit(runs, example.dataset(runs[0])),
         command="python cli.py compare emotion",
         machine={"processor": "one"},
+        curve=example.curve(runs, ("tfidf", "lr")),
     )
 
 
@@ -162,6 +164,20 @@ def test_predictions_in_another_order_are_put_into_one(runs, comparison):
     )
     facts = collect(comparison, [*runs[:2], turned, *runs[3:]])
     assert (facts.judged["lr"].proba == p.proba).all()
+
+
+def test_a_curve_is_shown_with_its_crossings(comparison, tmp_path):
+    runs = example.runs()
+    told = example.curve(runs, ("tfidf", "lr"))
+    shown = Page(write_report(tmp_path / "page.html", comparison, runs, curve=told))
+    values = shown.given["charts"]["curve-score"]["data"]["values"]
+    assert [(row["i"], row["labels"], row["value"]) for row in values] == [
+        (0, 100, 0.7), (0, 1000, 0.8), (1, 100, 0.6), (1, 1000, 0.9)
+    ]  # fmt: skip
+    assert ["1,000", "80.0 78.0–82.0", "90.0 88.0–92.0"] in [
+        [" ".join(cell.split()) for cell in row] for row in shown.rows
+    ]
+    assert told.crossings[0].sentence in " ".join(shown.text)
 
 
 def test_training_curves_start_before_training(page):
@@ -280,12 +296,16 @@ def hostile(tmp_path_factory) -> tuple[Path, list[Run]]:
         recommendation=example.HOSTILE[1],
         reasons=example.HOSTILE[:4],
         left_out=example.HOSTILE[:4],
-        by={text: {"__proto__": {"accuracy": 0.5, "rows": 3}} for text in example.HOSTILE[:4]},
+        by=example.HOSTILE[0],
+        groups=tuple(
+            Group(text, 3, {c.name: c.metrics for c in example.comparison(runs).contenders})
+            for text in example.HOSTILE[:4]
+        ),
     )
     data = example.dataset(runs[0], hostile=True)
     path = write_report(
         tmp_path_factory.mktemp("page") / "hostile.html", told, runs, example.profile(data), data,
-        {example.HOSTILE[1]: example.vectors(runs[0])},
+        {example.HOSTILE[1]: example.vectors(runs[0])}, curve=example.curve(runs, example.HOSTILE[:3]),
         command=example.HOSTILE[1], machine=dict.fromkeys(example.HOSTILE[:4], example.HOSTILE[2]),
     )  # fmt: skip
     return path, runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -12,14 +12,14 @@ import numpy as np
 from pipeline import UserError, choose, listed
 from pipeline.compare import bootstrap
 from pipeline.compare import statistics as st
+from pipeline.compare.guests import welcome
+from pipeline.compare.measure import METRICS, Group, Measured, group_column, groups_of, measure
 from pipeline.compare.recommend import recommend
 from pipeline.compare.verdict import LABELS, Contender, Interval, Pair, break_evens, describe, names_of, pareto_front
-from pipeline.run import Predictions, Run, scores
+from pipeline.run import Predictions, Run
 
-__all__ = ["Comparison", "Contender", "Interval", "Pair", "compare"]
+__all__ = ["Comparison", "Contender", "Group", "Interval", "Pair", "aligned", "compare", "group_column", "welcome"]
 
-METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
-MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end
 ALWAYS = ("accuracy", "macro_f1")  # paired for the reader even when the verdict rests on another metric
 
 
@@ -40,7 +40,8 @@ class Comparison:
     recommendation: str
     reasons: tuple[str, ...] = ()
     break_even: tuple[dict[str, Any], ...] = ()
-    by: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # group -> contender -> metric -> value
+    by: str = ""  # column that groups the judged rows
+    groups: tuple[Group, ...] = ()
     left_out: tuple[str, ...] = ()
     other_pairs: tuple[Pair, ...] = ()  # the same in accuracy and macro F1, where they are not the metric
     recommended: str | None = None  # name of the contender to take; None: none of them
@@ -59,6 +60,7 @@ def compare(
     seed: int = 0,
     truncated_share: float | None = None,
     by: np.ndarray | None = None,
+    by_name: str = "",
     left_out: Sequence[str] = (),
 ) -> Comparison:
     """Judge `runs` on the rows they share; `by` (n,) groups the judged rows, in the order of the first run's split.
@@ -109,7 +111,8 @@ def compare(
         recommendation=sentence,
         reasons=(*reasons, *caveats(len(truth), truncated_share, left_out)),
         break_even=tuple(break_evens(contenders)),
-        by=grouped(by, truth, probas, [names[i] for i in order], order, runs[0].class_names),
+        by=by_name,
+        groups=groups_of(by, truth, [probas[i] for i in order], [names[i] for i in order], runs[0].class_names, seed),
         left_out=tuple(left_out),
         other_pairs=tuple(pair for m in ALWAYS if m != metric for pair in paired[m]),
         recommended=recommended,
@@ -189,49 +192,6 @@ def label(run: Run) -> str:
 # ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Every metric of every contender, on the rows as they are and on redrawn ones."""
-
-    value: dict[str, np.ndarray]  # metric -> (c,)
-    interval: dict[str, list[tuple[float, float]]]  # metric -> 95 % interval of each contender
-    apart: dict[str, dict[tuple[int, int], np.ndarray]]  # metric -> contenders a, b -> draws (d,) of a minus b
-
-
-def measure(
-    truth: np.ndarray, probas: Sequence[np.ndarray], class_names: Sequence[str], draws: int, row_draws: int, seed: int
-) -> Measured:
-    """Values, intervals and paired draws of every metric: truth (n,), probabilities (n, k) a contender."""
-    counts_rng, rows_rng, null_rng = np.random.default_rng(seed).spawn(3)
-    table = st.outcomes(truth, np.array([p.argmax(1) for p in probas]), len(class_names))
-    counts = bootstrap.counts(table, st.COUNT_METRICS, draws, counts_rng)
-    rows = bootstrap.rows(st.ROW_METRICS, truth, probas, row_draws, rows_rng)
-    whole = [scores(truth, p, class_names) for p in probas]
-    value = {m: np.array([s[m] for s in whole]) for m in METRICS}
-    intervals = {}
-    for m, own in zip(METRICS, [*counts[0], *rows[0]], strict=True):
-        bend = [
-            bootstrap.acceleration(st.row_sums(m, truth, p)[:, 0]) if m in ("log_loss", "brier") else 0.0
-            for p in probas
-        ]
-        ends = [bootstrap.interval(d, acceleration=a) for d, a in zip(own, bend, strict=True)]
-        if m == "ece":
-            chance = [bootstrap.calibrated_quantile(truth, p, row_draws, null_rng) for p in probas]
-            ends = [(0.0 if v <= c else low, high) for v, c, (low, high) in zip(value[m], chance, ends, strict=True)]
-        intervals[m] = [within(m, float(v), *pair) for v, pair in zip(value[m], ends, strict=True)]
-    apart: dict[str, dict[tuple[int, int], np.ndarray]] = {}
-    for m, drawn in zip(METRICS, [*counts[1], *rows[1]], strict=True):
-        for (a, b), d in zip(combinations(range(len(probas)), 2), drawn, strict=True):
-            apart.setdefault(m, {}).update({(a, b): d, (b, a): -d})
-    return Measured(value, intervals, apart)
-
-
-def within(metric: str, value: float, low: float, high: float) -> tuple[float, float]:
-    """An interval that stays in the metric's range and holds the value itself."""
-    top = np.inf if metric in MEANS else 1.0
-    return max(0.0, min(low, value)), float(min(top, max(high, value)))
-
-
 def pairs_of(
     metric: str,
     order: Sequence[int],
@@ -304,32 +264,3 @@ def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
     for key, value in zip(keys, values, strict=True):
         groups.setdefault(key, []).append(float(value))
     return [max(groups[key]) - min(groups[key]) if len(groups[key]) > 1 else None for key in keys]
-
-
-def grouped(
-    by: np.ndarray | None,
-    truth: np.ndarray,
-    probas: Sequence[np.ndarray],
-    names: Sequence[str],
-    order: Sequence[int],
-    class_names: Sequence[str],
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores of each group of rows, largest group first; `names` belong to `order`."""
-    if by is None:
-        return {}
-    by = np.asarray(by).astype(str)
-    if by.shape != truth.shape:
-        raise UserError(
-            f"--by: {len(by)} group labels for {len(truth)} judged rows; choose a column of the judged split"
-        )
-    groups, sizes = np.unique(by, return_counts=True)
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for group in groups[np.argsort(-sizes, kind="stable")]:
-        rows = by == group
-        result[str(group)] = {
-            name: {
-                m: v for m, v in scores(truth[rows], probas[i][rows], class_names).items() if m in (*METRICS, "rows")
-            }
-            for name, i in zip(names, order, strict=True)
-        }
-    return result

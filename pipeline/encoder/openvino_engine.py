@@ -14,6 +14,7 @@ from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.converted import converted
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+SHAPES = {"CPU_RUNTIME_CACHE_CAPACITY": 256}  # kernels kept for shapes seen; by default 5,000, which takes 100 MB
 STREAM_THREADS = 4  # more threads on one batch of the usual size wait for each other more than they work
 
 
@@ -43,7 +44,7 @@ class OpenVinoEngine:
         self.places = [facts["poolings"].index(name) for name in poolings]
         core = openvino.Core()
         self.in_flight = streams(threads)
-        self.compiled = core.compile_model(core.read_model(file), "CPU", settings(precision, threads))
+        self.compiled = compiled(core, core.read_model(file), settings(precision, threads))
         self.inputs = len(self.compiled.inputs)
         self.idle = [self.compiled.create_infer_request() for _ in range(self.in_flight)]
 
@@ -71,6 +72,14 @@ class OpenVinoEngine:
 
     def release(self) -> None:
         """Nothing is held between batches."""
+
+
+def compiled(core: Any, model: Any, config: dict[str, Any]) -> Any:
+    """The model, ready to run on the processor, with a small cache of kernels where this OpenVINO lets one say so."""
+    try:
+        return core.compile_model(model, "CPU", config | SHAPES)
+    except RuntimeError:  # an internal property: a later version may not know it
+        return core.compile_model(model, "CPU", config)
 
 
 def streams(threads: int) -> int:

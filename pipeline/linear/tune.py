@@ -232,7 +232,7 @@ def fit(
         cut, _ = best_threshold(truth, proba[:, 1])
         history.append({"what": "threshold", "role": "train", **f1_both(truth, proba, cut)})
     model = LinearModel(
-        *_all_classes(W, b, present, len(class_names)),
+        *all_classes(W, b, present, len(class_names)),
         mean=problem.mean,
         scale=problem.scale,
         class_names=tuple(class_names),
@@ -247,7 +247,7 @@ def fit(
     return Fitted(model, whole, history, tuple(said))
 
 
-def _all_classes(W: np.ndarray, b: np.ndarray, present: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def all_classes(W: np.ndarray, b: np.ndarray, present: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows for classes that train does not have: never predicted."""
     all_W, all_b = np.zeros((k, W.shape[1]), np.float32), np.full(k, NEVER, np.float32)
     all_W[present], all_b[present] = W, b

@@ -173,6 +173,35 @@ def history(rows: Rows, names: Sequence[str], title: str) -> Spec:
     return _finish(alt.layer(base.mark_line(), base.mark_point(filled=True, size=50)), names, f"{title} by epoch", 220)
 
 
+def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Spec:
+    """Scores against number of labels, on a logarithmic axis, with intervals as bands.
+
+    `rows`: `i` (place in `names`), `labels`, `value`, `low`, `high`, `draws`.
+    """
+    alt = _alt()
+    places = list(range(len(names)))
+    form = ".1%" if percent else ".3f"
+    base = alt.Chart(_named(alt, rows, names)).encode(
+        x=alt.X(
+            "labels:Q",
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(title="labels", tickCount=6, labelExpr=AMOUNT),
+        ),
+        color=alt.Color(
+            "i:O",
+            scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
+            legend=alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220),
+        ),
+    )
+    axis = alt.Axis(title=title, format="~%" if percent else "~g", tickCount=5)
+    y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=axis)
+    tips = {" ": "name:N", "labels": "labels:Q:,", title: f"value:Q:{form}", "low": f"low:Q:{form}"}
+    tips |= {"high": f"high:Q:{form}", "subsets": "draws:Q"}
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), axis=axis), y2="high:Q")
+    dots = base.mark_point(filled=True, size=55, opacity=1).encode(y=y, tooltip=_tips(alt, tips))
+    return _finish(alt.layer(band, base.mark_line().encode(y=y), dots), names, f"{title} by number of labels", 320)
+
+
 def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
     """Share of each class in each split: bars for the first split, a mark for each.
 

@@ -66,7 +66,7 @@ def verdict(facts: Facts) -> Section:
     learning = {x.name: _time(training_seconds(x.cost)) for x in c.contenders}
     head, lead = headline(c.recommendation)
     told = {"head": head, "lead": lead, "metrics": _headline(facts), "learning": learning}
-    told["remarks"] = [*remarks, *c.left_out]
+    told["remarks"] = [*remarks, *(f"left out: {line}" for line in c.left_out)]
     return Section("Verdict", told)
 
 
@@ -92,8 +92,7 @@ def scores(facts: Facts) -> Section:
         ]
         title = f"difference in {metric_name(c.metric)}" + (", points" if by == 100 else "")
         drawn["differences"] = charts.differences(rows, [f"{p.a} − {p.b}" for p in shown], title)
-    group_rows = {g: max((int(m.get("rows", 0)) for m in found.values()), default=0) for g, found in c.by.items()}
-    told = {"metrics": facts.metrics, "group_rows": group_rows, "shown": shown, "pairs": [*c.pairs, *c.other_pairs]}
+    told = {"metrics": facts.metrics, "shown": shown, "pairs": [*c.pairs, *c.other_pairs]}
     return Section("Scores", told, drawn)
 
 
@@ -121,6 +120,23 @@ def cost(facts: Facts) -> Section | None:
     least = {key: min(v for v in spent[key] if v is not None) for key in measured}
     shown = {place: titles[place.removeprefix("cost-")] for place in drawn}
     return Section("Cost against score", {"shown": shown, "measured": measured, "least": least}, drawn, short="Cost")
+
+
+def by_labels(facts: Facts) -> Section | None:
+    """Scores against number of labels, and where the lines cross."""
+    curve = facts.curve
+    if curve is None or not curve.lines:
+        return None
+    rows = [
+        {"i": i, "labels": p.size, "value": p.value, "low": p.low, "high": p.high, "draws": len(p.draws)}
+        for i, line in enumerate(curve.lines)
+        for p in line.points
+    ]
+    names = [line.name for line in curve.lines]
+    drawn = {"curve-score": charts.by_labels(rows, names, metric_name(curve.metric), _percent(curve.metric))}
+    points = [{point.size: point for point in line.points} for line in curve.lines]
+    told = {"curve": curve, "sizes": sorted({row["labels"] for row in rows}), "points": points}
+    return Section("Are more labels worth it?", told, drawn, short="Labels")
 
 
 def errors(facts: Facts) -> Section | None:
@@ -304,6 +320,7 @@ SECTIONS: dict[str, Callable[[Facts], Section | None]] = {
     "verdict": verdict,
     "scores": scores,
     "cost": cost,
+    "curve": by_labels,
     "errors": errors,
     "calibration": calibration,
     "training": training,

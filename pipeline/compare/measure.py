@@ -1,0 +1,126 @@
+"""Every metric of every contender on the same rows, with intervals, for all rows and for groups of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, listed
+from pipeline.compare import bootstrap
+from pipeline.compare import statistics as st
+from pipeline.compare.verdict import Interval
+from pipeline.data import Split
+from pipeline.run import scores
+
+METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
+MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end
+GROUPS = 40  # groups that are shown, the largest
+GROUP_DRAWS = 2_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every metric of every contender, on the rows as they are and on redrawn ones."""
+
+    value: dict[str, np.ndarray]  # metric -> (c,)
+    interval: dict[str, list[tuple[float, float]]]  # metric -> 95 % interval of each contender
+    apart: dict[str, dict[tuple[int, int], np.ndarray]]  # metric -> contenders a, b -> draws (d,) of a minus b
+
+
+def measure(
+    truth: np.ndarray, probas: Sequence[np.ndarray], class_names: Sequence[str], draws: int, row_draws: int, seed: int
+) -> Measured:
+    """Values, intervals and paired draws of every metric: truth (n,), probabilities (n, k) a contender."""
+    counts_rng, rows_rng, null_rng = np.random.default_rng(seed).spawn(3)
+    table = st.outcomes(truth, np.array([p.argmax(1) for p in probas]), len(class_names))
+    counts = bootstrap.counts(table, st.COUNT_METRICS, draws, counts_rng)
+    rows = bootstrap.rows(st.ROW_METRICS, truth, probas, row_draws, rows_rng)
+    whole = [scores(truth, p, class_names) for p in probas]
+    value = {m: np.array([s[m] for s in whole]) for m in METRICS}
+    intervals = {}
+    for m, own in zip(METRICS, [*counts[0], *rows[0]], strict=True):
+        bend = [
+            bootstrap.acceleration(st.row_sums(m, truth, p)[:, 0]) if m in ("log_loss", "brier") else 0.0
+            for p in probas
+        ]
+        ends = [bootstrap.interval(d, acceleration=a) for d, a in zip(own, bend, strict=True)]
+        if m == "ece":
+            chance = [bootstrap.calibrated_quantile(truth, p, row_draws, null_rng) for p in probas]
+            ends = [(0.0 if v <= c else low, high) for v, c, (low, high) in zip(value[m], chance, ends, strict=True)]
+        intervals[m] = [within(m, float(v), *pair) for v, pair in zip(value[m], ends, strict=True)]
+    apart: dict[str, dict[tuple[int, int], np.ndarray]] = {}
+    for m, drawn in zip(METRICS, [*counts[1], *rows[1]], strict=True):
+        for (a, b), d in zip(combinations(range(len(probas)), 2), drawn, strict=True):
+            apart.setdefault(m, {}).update({(a, b): d, (b, a): -d})
+    return Measured(value, intervals, apart)
+
+
+def within(metric: str, value: float, low: float, high: float) -> tuple[float, float]:
+    """An interval that stays in the metric's range and holds the value itself."""
+    top = np.inf if metric in MEANS else 1.0
+    return max(0.0, min(low, value)), float(min(top, max(high, value)))
+
+
+# ── groups of rows ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Group:
+    """The judged rows that share a value of a column, and every contender's scores on them."""
+
+    group: str
+    rows: int
+    metrics: dict[str, dict[str, Interval]]  # contender -> metric -> value and interval
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def groups_of(
+    by: np.ndarray | None,
+    truth: np.ndarray,
+    probas: Sequence[np.ndarray],
+    names: Sequence[str],
+    class_names: Sequence[str],
+    seed: int,
+) -> tuple[Group, ...]:
+    """Scores of the groups `by` (n,) that truth (n,) and probabilities (n, k) fall into, the largest first.
+
+    No more than 40 of them. Nothing is tested here: with twenty groups one lies outside its interval by chance.
+    """
+    if by is None:
+        return ()
+    by = np.asarray(by).astype(str)
+    if by.shape != truth.shape:
+        raise UserError(
+            f"--by: {len(by)} group labels for {len(truth)} judged rows; choose a column of the judged split"
+        )
+    values, sizes = np.unique(by, return_counts=True)
+    found = []
+    for place in np.argsort(-sizes, kind="stable")[:GROUPS]:
+        rows = by == values[place]
+        m = measure(truth[rows], [p[rows] for p in probas], class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
+        metrics = {
+            name: {metric: Interval(float(m.value[metric][i]), *m.interval[metric][i]) for metric in METRICS}
+            for i, name in enumerate(names)
+        }
+        found.append(Group(str(values[place]), int(sizes[place]), metrics))
+    return tuple(found)
+
+
+def group_column(split: Split, by: str) -> np.ndarray:
+    """The values (n,) str of column `by` of a split.
+
+    Raises UserError, naming the columns that group its rows, if it is not one of them.
+    """
+    if by not in split.columns:
+        there = listed(split.columns) or "none"
+        raise UserError(
+            f"--by {by}: no such column that groups rows of '{split.name}'; there are: {there} (text, label, numbers "
+            "with decimals and columns of nearly as many values as rows are not among them)"
+        )
+    return np.asarray(split.columns[by]).astype(str)

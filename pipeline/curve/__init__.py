@@ -1,0 +1,222 @@
+"""Scores against number of labels: where does fine-tuning win, and are more labels worth their price?
+
+`subsets` says which rows a size has, `learners` who is fitted on them, `crossing` where one line overtakes another
+(method and its limits are told there), `results` what is kept. Every point is kept as it is fitted: interrupted, the
+same command goes on from there, and a second call fits nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import choose, listed, log
+from pipeline.compare.bootstrap import interval
+from pipeline.compare.statistics import COUNT_METRICS
+from pipeline.compare.verdict import duration
+from pipeline.contenders import Task
+from pipeline.curve.crossing import redrawn
+from pipeline.curve.learners import TUNED, Learner, learner_of
+from pipeline.curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, publish, save
+from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested
+from pipeline.plan import Prospect, outstanding
+from pipeline.run import digest, slug
+
+__all__ = ["Crossing", "Curve", "Line", "Plan", "Point", "curve", "latest"]
+
+FORMAT = 1
+REDRAWN = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which lines are drawn, at which sizes."""
+
+    contenders: tuple[str, ...] = ("tfidf", "lr", "fine-tune")
+    sizes: tuple[int, ...] | None = None  # None: eight, up to all of train
+    tuned_sizes: tuple[int, ...] | None = None  # None: four, each three times the one before
+    draws: int = 5  # subsets a size
+    tuned_draws: int = 1
+    metric: str = "accuracy"
+
+    def grid(self, task: Task, tuned: bool) -> tuple[int, ...]:
+        """The sizes of a line.
+
+        Raises UserError for sizes that train does not have.
+        """
+        rows, classes = len(task.dataset.train), len(task.dataset.class_names)
+        given = self.tuned_sizes if tuned else self.sizes
+        if given is None:
+            return default_tuned_sizes(rows, classes) if tuned else default_sizes(rows, classes)
+        return check(given, rows, "--fine-tune-sizes" if tuned else "--sizes")
+
+    def cells(self, task: Task, tuned: bool) -> list[tuple[int, int]]:
+        """(size, draw) of every point of a line, the largest first; all of train can be drawn in one way only."""
+        rows, draws = len(task.dataset.train), self.tuned_draws if tuned else self.draws
+        sizes = self.grid(task, tuned)[::-1]
+        return [(size, draw) for size in sizes for draw in range(1 if size == rows and not tuned else draws)]
+
+
+def curve(task: Task, plan: Plan) -> Curve:
+    """Fit what is missing of every line, then say where they cross; kept under the runs.
+
+    Raises UserError for an unknown contender, metric or size, and where a fit does.
+    """
+    started = time.perf_counter()
+    choose(dict.fromkeys(COUNT_METRICS), plan.metric, "metric of a curve")
+    names = tuple(dict.fromkeys(plan.contenders))
+    makers = [learner_of(name) for name in names]
+    grids = {name: plan.grid(task, name in TUNED) for name in names}
+    for line in announcement(task, plan, grids):
+        log.info(line)
+    learners = [learner for make in makers for learner in make(task)]
+    kept, counts = {}, np.zeros(2, int)
+    for learner in learners:
+        kept[learner.name], new = points_of(task, plan, learner)
+        counts += (new, len(kept[learner.name]) - new)
+    lines, drawn = judged(task, plan, learners, kept)
+    data = task.dataset
+    found = Curve(
+        dataset=data.name,
+        dataset_digest=data.digest,
+        checkpoint_digests=tuple(sorted({x.checkpoint_digest for x in learners if x.checkpoint_digest})),
+        metric=plan.metric,
+        split=data.test.name,
+        rows=len(data.test),
+        train_rows=len(data.train),
+        seed=task.seed,
+        lines=tuple(lines),
+        crossings=crossings(lines, drawn, plan.metric),
+        notes=notes(plan, learners),
+        seconds=time.perf_counter() - started,
+        fitted=int(counts[0]),
+        found=int(counts[1]),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    return save(found, task.runs)
+
+
+# ── points ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int, int], dict[str, Any]], int]:
+    """(size, draw) → record of every point of a line, and how many of them had to be fitted."""
+    home = curve_folder(task.runs, task.dataset.name, task.dataset.digest) / "points"
+    labels, cells = task.dataset.train.labels, plan.cells(task, learner.tuned)
+    subsets = {
+        draw: nested(labels, [size for size, d in cells if d == draw], task.seed, draw)
+        for draw in sorted({draw for _, draw in cells})
+    }
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    new = 0
+    for done, (size, draw) in enumerate(cells):
+        task.progress(f"curve {learner.name}", done, len(cells))
+        asked = digest([FORMAT, learner.identity, task.seed, size, draw, cells[0][0] if learner.tuned else None])
+        path = home / f"{slug(learner.kind)}-{size}-{draw}-{asked}.json"
+        record = read_point(path, len(task.dataset.test))
+        if record is None:
+            began = time.perf_counter()
+            predicted, facts = learner.fit(subsets[draw][size], draw, found[cells[0]] if found else {})
+            record = {"format": FORMAT, "kind": learner.kind, "size": size, "draw": draw}
+            record |= {"seconds": time.perf_counter() - began} | facts | {"predicted": predicted.tolist()}
+            publish(path, record)
+            new += 1
+        found[size, draw] = record
+    task.progress(f"curve {learner.name}", len(cells), len(cells))
+    return found, new
+
+
+def read_point(path: Path, rows: int) -> dict[str, Any] | None:
+    """The record of a point; None if it has not been fitted, or is damaged: then it is fitted again."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        whole = record["format"] == FORMAT and len(record["predicted"]) == rows and record["seconds"] >= 0
+        return record if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def judged(
+    task: Task, plan: Plan, learners: Sequence[Learner], kept: dict[str, dict[tuple[int, int], dict[str, Any]]]
+) -> tuple[list[Line], list[np.ndarray]]:
+    """Every line with its intervals, and its redrawn means (points, s)."""
+    test, k = task.dataset.test, len(task.dataset.class_names)
+    sizes = {x.name: sorted({size for size, _ in kept[x.name]}) for x in learners}
+    records = [
+        [kept[x.name][cell] for cell in sorted(kept[x.name]) if cell[0] == s] for x in learners for s in sizes[x.name]
+    ]
+    said = [np.array([record["predicted"] for record in group], np.int64) for group in records]
+    own, means = redrawn(plan.metric, test.labels, k, said, REDRAWN, np.random.default_rng([task.seed, 7]))
+    lines, drawn, place = [], [], 0
+    for x in learners:
+        points, upto = [], place + len(sizes[x.name])
+        for i, size in zip(range(place, upto), sizes[x.name], strict=True):
+            value = float(own[i].mean())
+            low, high = interval(means[i])
+            seconds = float(np.mean([record["seconds"] for record in records[i]]))
+            inside = max(0.0, min(low, value)), min(1.0, max(high, value))
+            points.append(Point(size, value, *inside, tuple(own[i].tolist()), seconds))
+        first = records[upto - 1][0]
+        more = {key: first[key] for key in ("learning_rate",) if key in first}
+        lines.append(Line(x.name, x.kind, tuple(points), x.settings | more))
+        drawn.append(means[place:upto])
+        place = upto
+    return lines, drawn
+
+
+# ── words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def notes(plan: Plan, learners: Sequence[Learner]) -> tuple[str, ...]:
+    """What limits the curve."""
+    found = []
+    if plan.draws == 1:
+        found.append("One subset a size: the intervals hold the chance of the test rows, not that of the labels.")
+    if any(not x.tuned for x in learners):
+        found.append("C is that of the fit on all labels; with few labels another one might do a little better.")
+    if any(x.tuned for x in learners):
+        found.append(
+            "Fine-tuning takes the learning rate of its largest fit, validation rows in proportion to the labels, and "
+            "more epochs where there are few labels."
+        )
+        if plan.tuned_draws == 1:
+            found.append(
+                "Fine-tuning has one subset and seed a size: its intervals hold the chance of the test rows alone."
+            )
+    return tuple(found)
+
+
+def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> list[str]:
+    """What will be fitted and about how long it takes, one line each."""
+    rows = len(task.dataset.train)
+    whole: dict[str, Prospect] = outstanding(task, tuple(grids))
+    lines = [f"{task.dataset.name}: {rows:,} rows to learn from, scores against number of labels"]
+    total = 0.0
+    for name, prospect in whole.items():
+        if name not in grids:
+            total += prospect.seconds
+            if prospect.seconds:
+                lines.append(f"  {name}: about {duration(prospect.seconds)}")
+            continue
+        cells = plan.cells(task, name in TUNED)
+        labels = sum(size for size, _ in cells)
+        if name in TUNED:  # the fit on all labels is one of the points
+            parts = [prospect.alone * size / rows for size, _ in cells if size < rows]
+            seconds = sum(parts) + (prospect.seconds if grids[name][-1] == rows else 0.0)
+        else:
+            seconds = prospect.seconds + prospect.alone * SHARE[name] * labels / rows + 0.02 * len(cells)
+        total += seconds
+        lines.append(
+            f"  {name}: {listed(f'{size:,}' for size in grids[name])} labels, {len(cells)} fits and the one on all; "
+            f"about {duration(seconds)}"
+        )
+    return [*lines, f"  together about {duration(total)} at most; points that are there are not fitted again"]
+
+
+SHARE = {"lr": 0.1, "tfidf": 0.1}  # of a fit with its search in folds, that one at a known C takes

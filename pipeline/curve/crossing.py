@@ -1,0 +1,105 @@
+"""Where one learning curve overtakes another, with an interval: pure functions of arrays.
+
+**Method.** A line's score at a size is the mean over draws of the labelled subset. Both sources of chance are redrawn
+together, a thousand times: the test rows (Poisson weights, the same for every fit, so that lines stay paired) and the
+draws (with replacement; draw 3 of one line and size is draw 3 of all, because they share their rows). The spread of the
+draws is widened by √(D / (D − 1)), which redrawing D of them lacks (Rao & Wu 1988). Between sizes a line is straight
+over the logarithm of the size. In every redrawing the crossing is the size from which on the line that leads at the
+largest common size stays ahead; its 2.5 and 97.5 percentiles are the interval. A redrawing in which it leads from the
+start counts as −∞, one in which it does not lead at the end as +∞, so that "no crossing" is part of the interval.
+
+What differs from row to row and from draw to draw is counted in both, so that the interval errs on the wide side.
+What is not in it: draws of one train split overlap, the more the larger they are; a line with one draw a size (as
+fine-tuning usually has) moves with the test rows alone, not with its rows and seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.compare.bootstrap import unbiased
+from pipeline.compare.statistics import CHUNK, count_metric, indicator
+
+
+def redrawn(
+    metric: str,
+    truth: np.ndarray,
+    classes: int,
+    points: Sequence[np.ndarray],
+    draws: int,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Scores of points, each (D, n) predicted classes: by draw (D,) as they are, and redrawn means (points, draws)."""
+    counts = {count: resampling(count, draws, rng) for count in sorted({len(point) for point in points})}
+    step = max(1, CHUNK // max(len(truth), 1))
+    pieces = []
+    for start in range(0, draws, step):
+        weights = rng.poisson(1.0, (len(truth), min(step, draws - start))).astype(np.float32)
+        part = slice(start, start + weights.shape[1])
+        pieces.append(
+            [mean_of(scored(metric, truth, classes, p, weights), counts[len(p)][:, part]) for p in points],
+        )
+    once = np.ones((len(truth), 1), np.float32)
+    own = [scored(metric, truth, classes, point, once)[:, 0] for point in points]
+    center = np.array([[values.mean()] for values in own])
+    return own, unbiased(np.concatenate(pieces, axis=1), center)
+
+
+def scored(metric: str, truth: np.ndarray, classes: int, point: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The metric (D, s) of predictions (D, n) under weights (n, s)."""
+    everywhere = np.ones(len(truth), bool)
+    true = np.asarray(indicator(truth, everywhere, classes) @ weights, np.float64)
+    found = []
+    for predicted in point:
+        hit = np.asarray(indicator(predicted, predicted == truth, classes) @ weights, np.float64)
+        said = np.asarray(indicator(predicted, everywhere, classes) @ weights, np.float64)
+        found.append(count_metric(metric, hit, said, true))
+    return np.array(found)
+
+
+def resampling(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights (count, draws), columns sum to 1: which draws each redrawing takes, widened for there being so few."""
+    if count == 1:
+        return np.ones((1, draws))
+    taken = rng.multinomial(count, np.full(count, 1 / count), size=draws).T / count
+    return 1 / count + np.sqrt(count / (count - 1)) * (taken - 1 / count)
+
+
+def mean_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(s,) of values (D, s) and weights (D, s)."""
+    return (values * weights).sum(0)
+
+
+def between(sizes: Sequence[int], wanted: Sequence[int]) -> np.ndarray:
+    """Weights (wanted, sizes) of straight lines over log size; every wanted size lies within `sizes`."""
+    at = np.log(np.asarray(sizes, float))
+    return np.stack([np.interp(np.log(np.asarray(wanted, float)), at, row) for row in np.eye(len(sizes))], axis=1)
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    """Sizes of either line in the range that both cover; empty if there is none."""
+    low, high = max(min(a), min(b)), min(max(a), max(b))
+    return sorted({size for size in (*a, *b, low, high) if low <= size <= high})
+
+
+def ahead_from(knots: Sequence[int], gap: np.ndarray) -> np.ndarray:
+    """The size (s,) from which on gaps (knots, s) stay above 0: −∞ if always, +∞ if not at the end."""
+    last = len(knots) - 1 - np.argmax((gap <= 0)[::-1], axis=0)  # the last knot that is not ahead
+    never_behind = ~(gap <= 0).any(axis=0)
+    found = np.full(gap.shape[1], np.inf)
+    inside = ~never_behind & (last < len(knots) - 1)
+    at, columns = last[inside], np.flatnonzero(inside)
+    before, after = gap[at, columns], gap[at + 1, columns]
+    logs = np.log(np.asarray(knots, float))
+    found[inside] = np.exp(logs[at] + (logs[at + 1] - logs[at]) * (-before) / (after - before))
+    found[never_behind] = -np.inf
+    return found
+
+
+def span(found: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of sizes (s,) that may be infinite; nothing is interpolated."""
+    low = np.quantile(found, (1 - level) / 2, method="lower")
+    high = np.quantile(found, (1 + level) / 2, method="higher")
+    return float(low), float(high)

@@ -1,0 +1,173 @@
+"""Who can be fitted on a part of the labels: what its points depend on, and how one is fitted.
+
+A learner is a row of `LEARNERS`: a function from `Task` to its lines' learners, after the fit on all labels that gives
+them their C. To add one, write such a function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pipeline import choose
+from pipeline.baseline import fit_at as fit_tfidf_at
+from pipeline.compare.verdict import plain
+from pipeline.contenders import Task, linear_run, single_poolings, tfidf_runs, told_of, tuned_runs, tuning_of
+from pipeline.curve.results import curve_folder
+from pipeline.curve.subsets import smaller
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.extract import embed
+from pipeline.finetune import asked, kind_of
+from pipeline.linear.fixed import fit_at
+from pipeline.linear.probe import LinearModel
+from pipeline.run import Run
+
+Facts = Mapping[str, Any]
+TUNED_STEPS, MOST_EPOCHS = 200, 20  # steps that a training on few labels gets at least, and its passes at most
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One line to be: `fit` takes rows of train (m,), the draw's number and the facts of its largest fit."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any]  # what every point shares, for people
+    identity: dict[str, Any]  # what every point depends on, besides size and draw: hashed
+    checkpoint_digest: str | None
+    fit: Callable[[np.ndarray, int, Facts], tuple[np.ndarray, dict[str, Any]]]  # → predicted (n,) of test, facts
+    tuned: bool = False
+
+
+def tfidf_learners(task: Task) -> list[Learner]:
+    """TF-IDF at the C of the fit on all labels; the vocabulary is the subset's own."""
+    run, data = tfidf_runs(task)[0], task.dataset
+    C, min_df = chosen_c(run), int(run.settings["min_df"])
+
+    def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
+        texts = [data.train.texts[i] for i in rows]
+        model = fit_tfidf_at(texts, data.train.labels[rows], data.class_names, C, min_df)
+        return model.proba(data.test.texts).argmax(1), {}
+
+    shared = {"C": C, "min_df": min_df}
+    return [Learner("tfidf", "tfidf", shared, shared, None, fit)]
+
+
+def linear_learners(task: Task) -> list[Learner]:
+    """Logistic regression on stored vectors at the C of the fit on all labels, for each encoder and pooling."""
+    return [linear_learner(task, spec, pooling) for spec in task.encoders for pooling in spec.pooling]
+
+
+def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
+    """One of them; pooling 'auto' is the one that the fit on all labels chose."""
+    done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.effort, task.cache, task.progress)
+    run = linear_run(task, done, spec, pooling, replace(task.linear[0], imbalance="none"))
+    chosen, data = LinearModel.load(run.model_folder).pooling, task.dataset
+    train = done.matrix(data.roles["train"], chosen).vectors
+    test = done.matrix(data.roles["test"], chosen).vectors
+    C = chosen_c(run)
+
+    def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
+        return fit_at(train[rows], data.train.labels[rows], data.class_names, C).proba(test).argmax(1), {}
+
+    digest = done.checkpoint.checkpoint_digest(chosen)
+    told = told_of(task, done, spec, chosen)
+    counted = {key: value for key, value in told.items() if key not in ("encoder", "revision")}
+    shared = {"C": C, "pooling": chosen}
+    return Learner(named(task, "lr", spec, pooling), "lr", shared, counted | {"C": C, "of": digest}, digest, fit)
+
+
+def tuned_learners(task: Task) -> list[Learner]:
+    """The whole encoder, at the learning rate of its fit on the most labels."""
+    return [tuned_learner(task, spec) for spec in task.encoders]
+
+
+def scratch_learners(task: Task) -> list[Learner]:
+    """The same architecture with random weights."""
+    scratch = replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False))
+    return [tuned_learner(scratch, spec) for spec in task.encoders]
+
+
+def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
+    """One of them. The fit on all labels is the run that `compare` finds; the others leave predictions alone."""
+    tuning, name = replace(task.tuning, freeze=False), partial(named, task)
+    task = replace(task, encoders=(spec,), tuning=tuning, seeds=1)
+    data, checkpoint = task.dataset, locate(spec)
+    place = curve_folder(task.runs, data.name, data.digest) / "fits"
+
+    def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
+        if len(rows) == len(data.train):
+            return said(tuned_runs(replace(task, seed=task.seed + draw))[0])
+        rate = tuning.learning_rate or first.get("learning_rate")
+        epochs = epochs_at(len(rows), len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
+        some = replace(tuning, learning_rate=rate, epochs=epochs)
+        part = smaller(data, rows, task.seed + draw)
+        run = tuned_runs(replace(task, dataset=part, tuning=some, runs=place, seed=task.seed + draw))[0]
+        found = said(run)
+        assert run.folder is not None
+        shutil.rmtree(run.folder)  # a point is its predictions; the model of a part is nobody's
+        for empty in (run.folder.parent, place):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        return found
+
+    settings = tuning_of(task, spec)
+    kind, digest = kind_of(settings), checkpoint.checkpoint_digest("cls")
+    counted = {key: value for key, value in asked(settings, data, checkpoint).items() if key != "encoder"}
+    shared = {key: getattr(tuning, key) for key in ("epochs", "batch_size")}
+    return Learner(name(kind, spec), kind, shared, counted | {"of": digest}, digest, fit, tuned=True)
+
+
+def epochs_at(rows: int, whole: int, epochs: int, step: int) -> int:
+    """Passes over `rows` rows: as asked for, but with few rows more, up to 200 steps or as many as the whole takes.
+
+    Three passes over 500 rows are 47 steps, in which no encoder learns much (Mosbach et al. 2021): a matter of
+    settings, not of labels.
+    """
+    least = min(TUNED_STEPS, epochs * math.ceil(whole / step))
+    return min(MOST_EPOCHS, max(epochs, math.ceil(least / math.ceil(rows / step)))) if rows < whole else epochs
+
+
+def said(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
+    """What a run predicts of test (n,), and how it was trained."""
+    chosen = run.settings["chosen"]
+    facts = {"learning_rate": chosen["learning_rate"], "epoch": chosen["epoch"], "epochs": run.settings["epochs"]}
+    return run.predictions["test"].proba.argmax(1), facts | {"seconds": run.cost.fit_seconds}
+
+
+def chosen_c(run: Run) -> float:
+    """The C that a run's folds chose."""
+    return float(next(point["C"] for point in reversed(run.history) if point.get("what") == "final"))
+
+
+def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
+    """The line's name: its kind, and what tells it from the others of that kind."""
+    short = {plain("encoder", one.name) for one in task.encoders}
+    own = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
+    more = [own] if len(task.encoders) > 1 else []
+    more += [pooling] if pooling and len(spec.pooling) > 1 else []
+    return f"{kind} ({', '.join(more)})" if more else kind
+
+
+LEARNERS: dict[str, Callable[[Task], list[Learner]]] = {
+    "tfidf": tfidf_learners,
+    "lr": linear_learners,
+    "fine-tune": tuned_learners,
+    "from-scratch": scratch_learners,
+}
+TUNED = ("fine-tune", "from-scratch")  # as they are called before they are made
+
+
+def learner_of(name: str) -> Callable[[Task], list[Learner]]:
+    """The row of that name.
+
+    Raises UserError, naming all, if there is none.
+    """
+    return choose(LEARNERS, name, "contender of a curve")

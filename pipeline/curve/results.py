@@ -1,0 +1,225 @@
+"""What a curve says: lines, points with intervals, crossings in words; as JSON and back, and its file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, log
+from pipeline.compare.verdict import LABELS, change, unit
+from pipeline.curve.crossing import ahead_from, between, common, span
+from pipeline.run import digest, slug
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Point:
+    """The score at one number of labels."""
+
+    size: int
+    value: float  # mean over draws
+    low: float  # 95 % interval of that mean, over draws and test rows
+    high: float
+    draws: tuple[float, ...]  # the score of each
+    seconds: float  # to fit one, on average
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender's scores by number of labels, the fewest first."""
+
+    name: str
+    kind: str
+    points: tuple[Point, ...]
+    settings: dict[str, Any] = field(default_factory=dict)  # what all its points share: C, learning rate, …
+
+    @property
+    def sizes(self) -> list[int]:
+        return [point.size for point in self.points]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """From how many labels on `leader`, which is ahead at the largest size that both were tried at, stays ahead.
+
+    `verdict` is *always* (it leads at every size tried), *overtakes* (between `low` and `high`; `low` is None where it
+    may lead from the start) or *undecided* (it may not lead at the end). `certain` is the share of redrawings in which
+    it leads there.
+    """
+
+    leader: str
+    other: str
+    verdict: str
+    smallest: int  # sizes that both lines cover
+    largest: int
+    at: float | None  # where the means cross, if they do between those
+    low: float | None  # 95 % interval
+    high: float | None
+    certain: float
+    gap: float  # of the means, at the largest size
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores against number of labels, on one data set's test rows."""
+
+    dataset: str
+    dataset_digest: str
+    checkpoint_digests: tuple[str, ...]  # of the encoders in it
+    metric: str
+    split: str
+    rows: int  # of that split
+    train_rows: int
+    seed: int
+    lines: tuple[Line, ...]
+    crossings: tuple[Crossing, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    fitted: int = 0  # points, this time
+    found: int = 0  # points that were there
+    created: str = ""
+    file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `curve --json` prints."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Curve:
+        """The curve of that object; KeyError and TypeError if it is none."""
+        lines = [Line(**{**line, "points": tuple(map(_point, line["points"]))}) for line in record["lines"]]
+        known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        known["checkpoint_digests"], known["notes"] = tuple(record["checkpoint_digests"]), tuple(record["notes"])
+        crossings = tuple(Crossing(**crossing) for crossing in record["crossings"])
+        return cls(**{**known, "lines": tuple(lines), "crossings": crossings})
+
+
+def _point(record: dict[str, Any]) -> Point:
+    return Point(**{**record, "draws": tuple(record["draws"])})
+
+
+# ── crossings ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -> tuple[Crossing, ...]:
+    """Every two lines that share a range of sizes; `drawn`: redrawn means (points, s) a line."""
+    found = []
+    for (one, ones), (two, twos) in combinations(zip(lines, drawn, strict=True), 2):
+        knots = common(one.sizes, two.sizes)
+        if not knots:
+            continue
+        first, second = between(one.sizes, knots), between(two.sizes, knots)
+        means = first @ [p.value for p in one.points] - second @ [p.value for p in two.points]
+        gaps = first @ ones - second @ twos
+        ahead = means[-1] >= 0
+        leader, other, sign = (one, two, 1) if ahead else (two, one, -1)
+        at = float(ahead_from(knots, sign * means[:, None])[0])
+        low, high = span(ahead_from(knots, sign * gaps))
+        crossing = Crossing(
+            leader.name,
+            other.name,
+            "always" if high == -math.inf else "undecided" if high == math.inf else "overtakes",
+            knots[0],
+            knots[-1],
+            finite(at),
+            finite(low),
+            finite(high),
+            certain=float((sign * gaps[-1] > 0).mean()),
+            gap=float(abs(means[-1])),
+            sentence="",
+        )
+        found.append(replace(crossing, sentence=sentence(crossing, metric)))
+    return tuple(found)
+
+
+def finite(size: float) -> float | None:
+    """A size within those tried; None beyond."""
+    return size if math.isfinite(size) else None
+
+
+def sentence(c: Crossing, metric: str) -> str:
+    """`fine-tune overtakes lr between 400 and 900 labels (at about 600)`."""
+    lead = f"by {change(metric, c.gap)}{unit(metric)} of {LABELS[metric]} at {c.largest:,}"
+    about = f" (the means cross at about {labels(c.at)})" if c.at else ""
+    if c.verdict == "always":
+        return f"No crossing up to {c.largest:,} labels: {c.leader} leads {c.other} from {c.smallest:,} on, {lead}."
+    if c.verdict == "undecided":
+        return (
+            f"No certain crossing up to {c.largest:,} labels: {c.leader} leads {c.other} {lead}{about}, "
+            "which chance may explain."
+        )
+    if c.low is None:
+        return (
+            f"{c.leader} overtakes {c.other} by {labels(c.high or 0)} labels at the latest{about}; it may lead from "
+            f"the fewest tried, {c.smallest:,}. It leads {lead}."
+        )
+    return (
+        f"{c.leader} overtakes {c.other} between {labels(c.low)} and {labels(c.high or 0)} labels{about} "
+        f"and leads {lead}."
+    )
+
+
+def labels(size: float) -> str:
+    """A size with two digits, as an estimate deserves."""
+    digits = 10 ** max(0, math.floor(math.log10(size)) - 1)
+    return f"{int(round(size / digits) * digits):,}"
+
+
+# ── its file ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def curve_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
+    """Where the points and curves of a data set lie, beside its runs."""
+    return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / "curve"
+
+
+def publish(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON object in one rename.
+
+    Raises UserError if it cannot be written.
+    """
+    draft = path.parent / f".draft-{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(draft, "w", encoding="utf-8", errors="replace") as file:
+            json.dump(record, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another --runs") from error
+
+
+def save(curve: Curve, runs: Path) -> Curve:
+    """Keep the curve under the runs; the same question overwrites its older answer."""
+    asked = [curve.metric, curve.seed, curve.checkpoint_digests, [(line.name, line.sizes) for line in curve.lines]]
+    path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(asked)}.json"
+    curve = replace(curve, file=str(path))
+    publish(path, {"format": FORMAT} | curve.to_json())
+    return curve
+
+
+def latest(runs: Path, dataset: str, dataset_digest: str, checkpoint_digests: set[str]) -> Curve | None:
+    """The newest curve of exactly these rows in which every encoder is one of these; None if there is none."""
+    found = []
+    for path in sorted(curve_folder(runs, dataset, dataset_digest).glob("curve-*.json")):
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            curve = Curve.from_json(record)
+            if record["format"] == FORMAT and set(curve.checkpoint_digests) <= checkpoint_digests:
+                found.append(curve)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: not read (%s); delete it and run curve again", path, error)
+    return max(found, key=lambda curve: curve.created, default=None)

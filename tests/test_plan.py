@@ -1,0 +1,44 @@
+"""Budgets: what a time means, what fits into it, and why the rest does not."""
+
+import pytest
+
+from pipeline import UserError
+from pipeline.plan import Prospect, seconds_of, within
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("20 min", 1200), ("2h", 7200), ("1h30m", 5400), ("1.5H", 5400)]
+)
+def test_a_time_has_a_unit(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "says"), [("20", "write 20s, 20m or 20h"), ("soon", "write 90s"), ("0s", "no time")])
+def test_anything_else_is_explained(text, says):
+    with pytest.raises(ValueError, match=says):
+        seconds_of(text)
+
+
+def prospects(**seconds):
+    return {name.replace("_", "-").replace("lr-smote", "lr+smote"): Prospect(s, 1.0) for name, s in seconds.items()}
+
+
+def test_the_quickest_come_first_and_extraction_is_paid_once():
+    found = prospects(extract=30, tfidf=5, lr=10, lr_smote=20, fine_tune=600)
+    taken, left_out = within(found, 65)
+    assert taken == ["tfidf", "lr", "lr+smote"]  # 5 + (30 + 10) + 20
+    assert list(left_out) == ["fine-tune"]
+    assert left_out["fine-tune"] == "fine-tune: takes about 10 min, 0.0 s of 65 s are left"
+    assert within(found, 64)[0] == ["tfidf", "lr"]
+
+
+def test_what_is_there_costs_nothing():
+    found = prospects(extract=0, tfidf=5) | {"fine-tune": Prospect(600, 0.0), "lr": Prospect(10, 0.0)}
+    assert set(within(found, 5)[0]) == {"fine-tune", "lr", "tfidf"}
+    half = {"fine-tune": Prospect(600, 0.5)}
+    assert within(half, 300)[0] == ["fine-tune"]
+
+
+def test_a_budget_for_nothing_is_refused():
+    with pytest.raises(UserError, match=r"nothing of lr, fine-tune fits into 5\.0 s; the quickest takes about 40 s"):
+        within(prospects(extract=30, lr=10, fine_tune=600), 5)
