@@ -29,6 +29,7 @@ from pipeline.options import (
     rules_options,
     search_options,
     seeds_option,
+    several,
     source_options,
     tuning_options,
 )
@@ -62,13 +63,16 @@ def command(name: str, example: str) -> Callable[[Command], click.Command]:
 @source_options
 @encoder_options
 @cache_option
+@click.option("--show-tokens", default=0, type=click.IntRange(0), metavar="N", help="List the tokens of N rows.")
 @json_option
-def explore(source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Path, as_json: bool) -> None:
+def explore(
+    source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Path, show_tokens: int, as_json: bool
+) -> None:
     """Look at the data: class balance, token lengths, repeated texts, leaks, conflicting labels."""
     from pipeline import show
     from pipeline.contenders import profile
 
-    show.result(profile(source, encoders[0], cache), as_json)
+    show.result(profile(source, encoders[0], cache, show_tokens), as_json)
 
 
 @command("extract", "probe-or-tune extract dair-ai/emotion --pooling cls,mean")
@@ -88,10 +92,12 @@ def extract(
 ) -> None:
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
+    from pipeline.contenders import announce_extraction
     from pipeline.extract import extract_source
 
     with show.progress() as progress:
-        done = [extract_source(source, spec, effort, cache, progress, recalibrate) for spec in encoders]
+        total = announce_extraction(source, encoders[0], cache)
+        done = [extract_source(source, spec, effort, cache, progress, recalibrate, total) for spec in encoders]
     show.results(done, as_json)
 
 
@@ -119,9 +125,10 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
     """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
     from pipeline import show
     from pipeline.contenders import linear_runs
+    from pipeline.contest import announced
 
     with show.progress() as progress:
-        runs = linear_runs(task_of(source, place, progress=progress, **settings))
+        runs = announced(task_of(source, place, progress=progress, **settings), linear_runs)
     show.results(runs, as_json)
 
 
@@ -137,9 +144,10 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
     """The contender: train the whole encoder, best epoch by macro F1 on validation."""
     from pipeline import show
     from pipeline.contenders import tuned_runs
+    from pipeline.contest import announced
 
     with show.progress() as progress:
-        runs = tuned_runs(task_of(source, place, progress=progress, **settings))
+        runs = announced(task_of(source, place, progress=progress, **settings), tuned_runs)
     show.results(runs, as_json)
 
 
@@ -182,6 +190,57 @@ def curve(source: SourceOptions, place: dict[str, Path], plan: Plan, as_json: bo
     show.result(found, as_json)
 
 
+@command("audit", "probe-or-tune audit reviews.csv --text body --label stars --out suspicious.csv")
+@source_options
+@encoder_options
+@effort_options
+@search_options
+@place_options
+@click.option(
+    "--contenders", default="tfidf,lr", callback=several(), metavar="NAME,…", help="Who speaks, fitted if missing."
+)
+@click.option("--only-existing", is_flag=True, help="Fit nothing: audit the runs that are there.")
+@click.option("--metric", default="accuracy", help="The one metric that the verdict rests on.")
+@click.option("--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter.")
+@click.option("--near", default=0.95, help="Cosine from which on two different texts are near-repeats.")
+@click.option("--top", default=20, type=click.IntRange(0), help="Rows of highest and lowest loss, a contender.")
+@click.option("--pair", callback=several(), metavar="A,B", help="Contenders to hold side by side (default: best two).")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Suspicious labels as CSV, for review.")
+@json_option
+def audit(
+    source: SourceOptions,
+    place: dict[str, Path],
+    contenders: tuple[str, ...],
+    only_existing: bool,
+    metric: str,
+    margin: float,
+    near: float,
+    top: int,
+    pair: tuple[str, ...] | None,
+    out: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """What is wrong with the data: suspicious labels, confusion, losses, near-repeats, what leaks are worth.
+
+    Fits TF-IDF and logistic regression if they are missing, never fine-tunes; a fine-tuning run that is there is used.
+    """
+    from pipeline import show
+    from pipeline.audit import AuditSettings
+    from pipeline.audit.review import export
+    from pipeline.contest import Rules, examine
+
+    if pair is not None and len(pair) != 2:
+        raise click.BadParameter("two names, as in --pair lr,tfidf", param_hint="--pair")
+    with show.progress() as progress:
+        task = task_of(source, place, progress=progress, **settings)
+        rules = Rules(contenders=contenders, only_existing=only_existing, metric=metric, margin=margin)
+        found = examine(task, rules, AuditSettings(metric, margin, near, top, pair and (pair[0], pair[1])))
+    if out is not None:
+        click.echo(f"{export(found.rows, out):,} suspicious labels: {out}", err=True)
+    show.result(found, as_json)
+
+
 @command("predict", "echo 'win a free phone' | probe-or-tune predict runs/sms-spam-…/lr-…")
 @click.argument("run", type=FOLDER)
 @click.argument("texts", nargs=-1)
@@ -217,11 +276,14 @@ def predict(
     fitted = load_run(run)
     blocks = library.texts_in(fitted, texts, file, text, sys.stdin)
     ask = library.Ask(top_k, abstain_below)
-    found = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks, ask)
-    if out is None:
-        show.lines(found)
-    else:
-        click.echo(f"{library.write(found, out):,} texts predicted: {out}", err=True)
+    total = library.announce(fitted, file) if file else None
+    with show.progress(quiet=file is None or (out is None and sys.stdout.isatty())) as progress:
+        answers = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks, ask)
+        found = library.watched(answers, total, progress)
+        if out is None:
+            show.lines(found)
+        else:
+            click.echo(f"{library.write(found, out):,} texts predicted: {out}", err=True)
 
 
 @command("export", "probe-or-tune export runs/sms-spam-…/lr-… --format transformers --out served")

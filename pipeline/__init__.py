@@ -37,6 +37,24 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names))
 
 
+def spoken(seconds: float) -> str:
+    """`4 s`, `3 min`, `1.5 h`."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def tame(text: str | Iterable[str], limit: int) -> str:
+    """A stranger's text, or a pair, on one line of at most `limit` characters.
+
+    What would steer a terminal or turn the direction of writing becomes a mark.
+    """
+    parts = [text] if isinstance(text, str) else list(text)
+    joined = " ⏐ ".join(" ".join(part[: 4 * limit].split()) for part in parts)
+    plain = "".join(character if character.isprintable() else "\ufffd" for character in joined)
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
 def choose(table: Mapping[str, Row], name: str, what: str) -> Row:
     """The row `name` of `table`.
 

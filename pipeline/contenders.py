@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, choose, silent
+from pipeline import Progress, UserError, choose, log, silent, spoken
 from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
-from pipeline.data import Dataset, SourceOptions, read
+from pipeline.data import Dataset, SourceOptions, count_rows, read, read_chunks
 from pipeline.encoder import Effort
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.tokens import tokenizer
@@ -46,18 +46,18 @@ class Task:
     progress: Progress = silent
 
 
-def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path) -> Profile:
-    """What there is to know of a source before anything is fitted.
+def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
+    """What there is to know of a source before anything is fitted, and the tokens of its first `show_tokens` rows.
 
     Raises UserError if the source or the encoder cannot be read.
     """
-    return profile_of(read(source, allow_one_class=True), encoder, cache)
+    return profile_of(read(source, allow_one_class=True), encoder, cache, show_tokens)
 
 
-def profile_of(dataset: Dataset, encoder: EncoderSpec, cache: Path) -> Profile:
+def profile_of(dataset: Dataset, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
     """The same for a data set in memory."""
     checkpoint = locate(encoder)
-    return look_at(dataset, tokenizer(checkpoint, cache), checkpoint.limit, checkpoint.max_length)
+    return look_at(dataset, tokenizer(checkpoint, cache), checkpoint.limit, checkpoint.max_length, show_tokens)
 
 
 # ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -200,11 +200,28 @@ class Job:
 
     @property
     def token_cost(self) -> float:
-        """Multiply-adds of one token through the encoder's layers."""
-        c = self.checkpoint.config
-        layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
-        inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * self.checkpoint.dim
-        return layers * (4 * self.checkpoint.dim**2 + 2 * self.checkpoint.dim * inner)
+        return token_cost(self.checkpoint)
+
+
+def token_cost(checkpoint: Checkpoint) -> float:
+    """Multiply-adds of one token through the encoder's layers."""
+    c = checkpoint.config
+    layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
+    inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * checkpoint.dim
+    return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
+
+
+def announce_extraction(source: SourceOptions, spec: EncoderSpec, cache: Path) -> int:
+    """Say how many rows will be encoded, and about how long that takes if none is there yet; returns how many."""
+    rows, checkpoint = count_rows(source), locate(spec)
+    some = next((chunk.texts[:256] for chunk in read_chunks(source)), [])
+    if not some:
+        return 0
+    lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
+    seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (multiply_rate() * ENCODE_EFFICIENCY)
+    said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
+    log.info("%s: %s; about %s for all of them", source.source, said, spoken(seconds + 1.5))
+    return rows
 
 
 def jobs(task: Task) -> list[Job]:
@@ -263,6 +280,7 @@ class Contender:
     needs_vectors: bool = False
     says: str = ""
     needs_encoder: bool = True  # one run, or several, for each encoder
+    dear: bool = False  # trains an encoder: never fitted by the way
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -276,8 +294,10 @@ CONTENDERS: dict[str, Contender] = {
         for kind in ("balanced", "smote", "smote-minority", "over", "auto")
     },
     "frozen-head": Contender(frozen_runs, lambda job: 5 + 1e-4 * job.rows, True, "a torch head on frozen vectors"),
-    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned"),
-    "from-scratch": Contender(scratch_runs, _tuning_seconds, says="the same architecture with random weights"),
+    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned", dear=True),
+    "from-scratch": Contender(
+        scratch_runs, _tuning_seconds, says="the same architecture with random weights", dear=True
+    ),
 }
 
 

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, listed, log
+from pipeline import UserError, choose, listed, log, spoken
+from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.card import write_card
 from pipeline.compare import Comparison, compare, group_column, welcome
 from pipeline.compare.verdict import LABELS, duration
-from pipeline.contenders import CONTENDERS, Task, chosen, profile_of, single_poolings
+from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, multiply_rate, profile_of, single_poolings
 from pipeline.curve import Curve, latest
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract.shelf import shelf_of
+from pipeline.linear import kind_of
 from pipeline.plan import Prospect, outstanding, price, remedy, within
 from pipeline.report import write_report
 from pipeline.run import Run, load_run, runs_of
 from pipeline.store import keys
+
+NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
         left_out=left_out,
     )
     page = rules.page or home_of(task, runs) / "report.html"
-    vectors, curve = judged_vectors(task), curve_of(task)
-    write_report(page, comparison, runs, profile, data, vectors, curve, command=command, machine=machine())
+    vectors, curve, found = judged_vectors(task), curve_of(task), looked_into(task, runs, rules)
+    write_report(page, comparison, runs, profile, data, vectors, curve, found, command=command, machine=machine())
     winner = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
     card = next((write_card(run, comparison) for run in runs if winner and str(run.folder) == winner), None)
     return Outcome(comparison, page, card)
@@ -109,6 +113,51 @@ def curve_of(task: Task) -> Curve | None:
     return latest(task.runs, task.dataset.name, task.dataset.digest, own)
 
 
+def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
+    """The audit of a comparison's runs, for its page; None, with a note, where they do not allow one."""
+    vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
+    try:
+        return audit(task.dataset, runs, vectors, AuditSettings(rules.metric, rules.margin), task.progress)
+    except UserError as error:
+        log.info("no audit on the page: %s", error)
+        return None
+
+
+def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
+    """Audit the cheap contenders, found or fitted, and every run that trained an encoder and is there already.
+
+    Raises UserError for a contender that is not cheap, and where fitting and auditing do.
+    """
+    for name, row in chosen(rules.contenders).items():
+        if row.dear:
+            raise UserError(
+                f"audit does not fit '{name}'; leave it out of --contenders (a run of it that is there is used)"
+            )
+    dear = [name for name, row in CONTENDERS.items() if row.dear]
+    if rules.only_existing:
+        runs = present(task, (*rules.contenders, *dear))
+    else:
+        runs = together([*fitted(task, rules, []), *present(task, dear)], [])
+    vectors = role_vectors(task)
+    if vectors is not None:
+        rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
+        seconds = rows**2 * width / 2 / multiply_rate()
+        log.info("near-repeats among %s rows: about %s at most", f"{rows:,}", spoken(seconds))
+    return audit(task.dataset, runs, vectors, settings, task.progress)
+
+
+def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
+    """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
+    spec, dataset = replace(task.encoders[0], pooling=single_poolings(task.encoders[0])), task.dataset
+    own = {role: keys(dataset.role(role).texts) for role in dataset.roles}
+    whole = np.concatenate(list(own.values()))
+    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
+    if not shelf.holds(whole):
+        return None
+    pooling = next(iter(shelf.stores))
+    return {role: shelf.serve(texts_keys, pooling).vectors for role, texts_keys in own.items()}
+
+
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
     spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
@@ -127,9 +176,14 @@ def machine() -> dict[str, Any]:
 
 def existing(task: Task, rules: Rules) -> list[Run]:
     """The runs that are there for exactly these rows and encoders, of the kinds that take part."""
-    kinds = set(rules.contenders)
+    return present(task, rules.contenders)
+
+
+def present(task: Task, names: Iterable[str]) -> list[Run]:
+    """The runs of these kinds that are there for exactly these rows and encoders, oldest first."""
+    kinds = set(names)
     own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
-    own |= {locate(spec).checkpoint_digest(pooling) for spec in task.encoders for pooling in spec.pooling}
+    own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
     return [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
@@ -174,6 +228,27 @@ def fitted(task: Task, rules: Rules, left_out: list[str]) -> list[Run]:
     return runs
 
 
+def announce(task: Task, names: tuple[str, ...]) -> None:
+    """Say what will be fitted, and about how long that takes."""
+    for line in announcement(task, names, outstanding(task, names)):
+        log.info(line)
+
+
+def announced(task: Task, fit: Callable[[Task], list[Run]]) -> list[Run]:
+    """`fit` the task's own linear settings, or its fine-tuning, and say so beforehand."""
+    if names := tuple(name for name in kinds_of(task, fit) if name in CONTENDERS):  # what is unknown, `fit` refuses
+        announce(task, names)
+    return fit(task)
+
+
+def kinds_of(task: Task, fit: Callable[[Task], list[Run]]) -> tuple[str, ...]:
+    """What the runs of one command are called among the contenders."""
+    if fit is linear_runs:
+        return tuple(dict.fromkeys(kind_of(settings) for settings in task.linear))
+    tuning = task.tuning
+    return ("frozen-head" if tuning.freeze else "from-scratch" if tuning.from_scratch else "fine-tune",)
+
+
 def advised(task: Task, name: str, why: str, seconds: float) -> str:
     """The reason for which a contender is left out, with what would let it in."""
     way = remedy(task, name, seconds)
@@ -197,10 +272,3 @@ def announcement(
         state = f"about {spoken(at.seconds)}{part}" if at.missing else "is there"
         lines.append(f"  {name:<10} {state}: {says}")
     return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {spoken(total)}"]
-
-
-def spoken(seconds: float) -> str:
-    """`4 s`, `3 min`, `1.5 h`."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -94,8 +94,11 @@ def _cell(name: str, value: Any) -> str:
 
 
 @contextmanager
-def progress(stream: Any = None) -> Iterator[pipeline.Progress]:
-    """Progress on standard error: bars on a terminal, a line now and then anywhere else."""
+def progress(stream: Any = None, quiet: bool = False) -> Iterator[pipeline.Progress]:
+    """Progress on standard error: bars on a terminal, a line now and then anywhere else; nothing if `quiet`."""
+    if quiet:
+        yield pipeline.silent
+        return
     console = Console(stderr=True, file=stream)
     if not console.is_terminal:
         yield Lines(console)
@@ -123,14 +126,20 @@ class Lines:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.began: dict[str, tuple[float, int]] = {}  # stage → when it was first heard of, and how far it was
         self.spoke: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if now - self.spoke.setdefault(stage, now) >= LINE_SECONDS:
-            self.spoke[stage] = now
-            share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
-            self.console.print(f"{stage}: {share}", highlight=False, markup=False)
+        start, first = self.began.setdefault(stage, (now, done))
+        if now - self.spoke.setdefault(stage, now) < LINE_SECONDS:
+            return
+        self.spoke[stage] = now
+        share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
+        left = ""
+        if total and first < done < total:
+            left = f", about {pipeline.spoken((total - done) * (now - start) / (done - first))} left"
+        self.console.print(f"{stage}: {share}{left}", highlight=False, markup=False)
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,36 +304,17 @@ def _curves(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _profile(values: Sequence[Any]) -> Iterator[Any]:
-    facts = values[0].to_json()
-    table = Table(title="classes", title_justify="left", box=None, pad_edge=False)
-    table.add_column("class")
-    for name, split in facts["splits"].items():
-        table.add_column(f"{name} ({split['rows']:,})", justify="right")
-    names = {name: None for split in facts["splits"].values() for name in split["classes"]}
-    for name in names:
-        cells = []
-        for split in facts["splits"].values():
-            count = split["classes"].get(name, 0)
-            cells.append(f"{count:,} ({count / max(split['rows'], 1):.0%})")
-        table.add_row(Text(name), *cells)
-    yield table
-    yield Text()
-    tokens = facts["tokens"]
-    leaks = ", ".join(f"{pair} {count:,}" for pair, count in facts["leaks"].items() if count) or "none"
-    yield _facts(
-        "texts",
-        [
-            ("tokens a text", ", ".join(f"{key} {value:,.0f}" for key, value in tokens.items())),
-            ("proposed --max-length", f"{facts['max_length']} (99 % of the texts fit)"),
-            ("cut at the limit in use", f"{facts['truncated_share']:.1%}"),
-            ("empty", f"{facts['empty']:,}"),
-            ("repeated", f"{facts['duplicates']:,}, {facts['conflicting']:,} with more than one label"),
-            ("leaks", leaks),
-            ("sorted by label", "yes" if facts["sorted_by_label"] else "no"),
-        ],
-    )
-    for finding in facts.get("findings", []):
-        yield Text(f"• {finding}")
+    from pipeline.explore.tables import tables
+
+    for found in values:
+        yield from tables(found.to_json())
+
+
+def _audit(values: Sequence[Any]) -> Iterator[Any]:
+    from pipeline.audit.tables import tables
+
+    for found in values:
+        yield from tables(found)
 
 
 def _recomputed(values: Sequence[Any]) -> Iterator[Any]:
@@ -392,5 +382,6 @@ SHOWN = {
     "Extracted": _extraction,
     "Run": _runs,
     "Outcome": _comparison,
+    "Audit": _audit,
     "Curve": _curves,
 }

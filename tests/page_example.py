@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audit import Audit, AuditSettings
+from pipeline.audit import audit as look_into
 from pipeline.compare import Comparison, compare
 from pipeline.curve import Crossing, Curve, Line, Point
 from pipeline.data import Dataset, Split
@@ -165,6 +167,24 @@ def vectors(run: Run, d: int = 32) -> np.ndarray:
     rng, truth = np.random.default_rng(5), run.predictions["test"].truth
     centres = rng.normal(size=(len(run.class_names), d))
     return (centres[truth] + 1.2 * rng.normal(size=(len(truth), d))).astype(np.float32)
+
+
+def audit(runs: list[Run], of: Dataset) -> Audit:
+    """An audit of the same runs: a label in 25 of train is wrong, and a row of the judged split nearly repeats one."""
+    rng, train = np.random.default_rng(9), of.train
+    k, truth = len(of.class_names), train.labels.copy()
+    truth[::25] = (truth[::25] + 1) % k
+    whole = [
+        replace(
+            run,
+            predictions=run.predictions
+            | {"train": Predictions("train", train.row_ids, train.labels, proba(truth, 3.5, 1.2, rng, k))},
+        )
+        for run in runs[1:]
+    ]
+    found = {name: rng.normal(size=(len(of.role(name)), 16)).astype(np.float32) for name in of.roles}
+    found["test"][7] = found["train"][3] + 0.01
+    return look_into(of, whole, found, AuditSettings(top=4))
 
 
 class Words:

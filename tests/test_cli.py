@@ -498,3 +498,50 @@ def test_a_fit_on_cached_vectors_imports_no_torch(run, reviews, tmp_path, tiny_d
     done = subprocess.run([sys.executable, "-c", CACHED_FIT, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+# ── what long commands say ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_progress_that_nobody_watches_speaks_now_and_then(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from pipeline import show
+
+    clock, told = [0.0], io.StringIO()
+    monkeypatch.setattr(show.time, "monotonic", lambda: clock[0])
+    lines = show.Lines(Console(file=told, width=200))
+    for seconds, done in ((0, 0), (5, 100), (16, 400), (20, 500), (32, 800), (60, 1000)):
+        clock[0] = seconds
+        lines("extract", done, 1000)
+    assert told.getvalue().splitlines() == [
+        "extract: 400 of 1,000 (40%), about 24 s left",
+        "extract: 800 of 1,000 (80%), about 8 s left",
+        "extract: 1,000 of 1,000 (100%)",
+    ]
+
+
+def test_long_commands_say_beforehand_what_they_do_and_how_long(run, reviews, tmp_path):
+    code, _, err = run("extract", *names(reviews))
+    assert code == 0
+    assert re.search(r"300 rows through .*about \d+ (s|min) for all of them", err.splitlines()[0])
+    code, out, err = run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--json")
+    assert re.search(r"^  lr +about \d+ s: logistic regression on frozen vectors$", err, re.M)
+    assert re.search(r"^  together about \d+ s at most$", err, re.M)
+    fitted = json.loads(out)["run"]
+    code, _, err = run(
+        "predict", fitted, "--file", reviews, "--text", "body", "--out", tmp_path / "o.csv", encoder=False
+    )
+    assert code == 0, err
+    assert re.search(r"300 texts for lr, about \d+ s", err.splitlines()[0])
+
+
+def test_tokens_of_a_few_rows(run, reviews, tmp_path, tiny_distilbert):
+    words = ["explore", *names(reviews), "--encoder", tiny_distilbert, "--cache", tmp_path / "cache"]
+    code, out, _ = run(*words, "--show-tokens", 3, encoder=False)
+    assert code == 0
+    assert out.count("[CLS] · ") == 3
+    code, out, _ = run(*words, "--show-tokens", 3, "--json", encoder=False)
+    assert [row["tokens"][0] for row in json.loads(out)["shown_tokens"]] == ["[CLS]"] * 3

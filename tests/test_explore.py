@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import Dataset, SourceOptions, read
-from pipeline.explore import count_tokens, leaks, profile, proposed_length, repeats, token_summary
+from pipeline.explore import count_tokens, cut_at, leaks, profile, proposed_length, repeats, token_summary
+from pipeline.explore.tables import bar, box
+from pipeline.explore.vocabulary import unknown_words
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -236,12 +238,36 @@ def test_unknown_tokens_by_class_and_the_tokens_of_some_rows(tmp_path, spelling)
     dataset = load(write(tmp_path, train=table, validation=table[:2], test=table[:2]))
     found = profile(dataset, spelling, limit=512, show_tokens=2)
     assert found.unknown_by_class == {"x": 0, "y": 0.5}
+    assert found.unknown_words == {"gut": 12}  # 10 rows of train, one of validation, one of test
     assert found.shown_tokens == (
         {"row_id": "train:0", "text": ["good"], "tokens": ["good"]},
         {"row_id": "train:1", "text": ["bad gut"], "tokens": ["bad", "[UNK]"]},
     )
     assert any(finding.sentence.startswith("The tokenizer does not know 50.0%") for finding in found.findings)
     assert profile(dataset, Words(), limit=512, show_tokens=2).shown_tokens == ()
+
+
+def test_unknown_words_of_pairs_are_read_from_the_side_they_stand_on(spelling):
+    texts = [("good schlecht", "gut bad"), ("good", "gut"), ("good", "bad")]
+    unknown = count_tokens(texts, spelling)[1]
+    assert unknown_words(texts, unknown, spelling.backend, 0) == {"gut": 2, "schlecht": 1}
+    assert unknown_words([("half \ud800",)], np.array([1]), spelling.backend, 0) == {"half": 1, "?": 1}
+
+
+def test_what_each_max_length_cuts():
+    lengths = np.array([4] * 90 + [20] * 9 + [100])
+    found = cut_at(lengths, limit=512, proposed=24)
+    assert found == {"8": 0.10, "16": 0.10, "24": 0.01, "32": 0.01, "64": 0.01, "128": 0.0}
+    assert cut_at(lengths, limit=64, proposed=24) == {"8": 0.10, "16": 0.10, "24": 0.01, "32": 0.01, "64": 0.01}
+
+
+def test_bars_and_boxes_in_a_terminal():
+    assert bar(1, 4) == "████"
+    assert bar(0.5, 4) == "██"
+    assert bar(0.53125, 4) == "██▏"
+    assert (bar(0, 4), bar(0.0001, 4)) == ("", "▏")  # nothing, and next to nothing
+    assert box({"min": 0, "p25": 2, "p50": 4, "p75": 6, "max": 9}, 9, 10) == "──██┃██───"
+    assert box({"min": 5, "p25": 5, "p50": 5, "p75": 5, "max": 5}, 10, 11) == "     ┃"
 
 
 # ── real data ───────────────────────────────────────────────────────────────────────────────────────────────────────

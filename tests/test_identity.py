@@ -254,7 +254,9 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
 ):
     spec = EncoderSpec(str(tiny_distilbert), engine="torch", **made)
     (run,) = linear_runs(Task(mails, encoders=(spec,), effort=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs"))
-    monkeypatch.setattr(predict.models, "choice", lambda engine, precision, device: choice(engine, precision, device, PLAIN))
+    monkeypatch.setattr(
+        predict.models, "choice", lambda engine, precision, device: choice(engine, precision, device, PLAIN)
+    )
     caplog.set_level("INFO", "pipeline")
     model = predict.open_run(load_run(run.folder), EFFORT, tmp_path / "cache")
     assert (model.encoder.engine, model.encoder.precision) == ("openvino", "fp32")

@@ -132,7 +132,8 @@ def path(runs, tmp_path_factory) -> Path:
     data, vectors = example.dataset(runs[0]), example.vectors(runs[0])
     return write_report(
         tmp_path_factory.mktemp("page") / "report.html", example.comparison(runs), runs, example.profile(data), data,
-        {"cls": vectors, "mean": vectors[::-1]}, command="python cli.py compare emotion",
+        {"cls": vectors, "mean": vectors[::-1]}, audit=example.audit(runs, data),
+        command="python cli.py compare emotion",
     )  # fmt: skip
 
 
@@ -275,6 +276,57 @@ def test_disagreements_are_searched_filtered_and_sorted(browser, path):
     assert rows()[0][heads.index("label")] == "surprise"
 
 
+def cells(browser, place: str) -> list[list[str]]:
+    return browser.do(
+        "return [...document.querySelectorAll(`[data-rows=${arguments[0]}] tbody tr`)]"
+        ".map(r => [...r.cells].map(c => c.textContent))",
+        place,
+    )
+
+
+def test_labels_in_doubt_are_searched_filtered_sorted_and_exported(browser, path, runs, downloads):
+    import csv
+
+    found = example.audit(runs, example.dataset(runs[0]))
+    browser.open(path)
+    rows = cells(browser, "audit")
+    assert [row[0] for row in rows] == [row.row_id for row in found.rows[:25]]
+    options = browser.texts("[data-rows=audit] [name=filter] option")
+    assert {"all", "label error", "doubtful", "in train", "in test"} <= set(options)
+    browser.choose("[data-rows=audit] [name=filter]", str(options.index("label error")))
+    assert {row[6] for row in cells(browser, "audit")} == {"label error"}
+    assert browser.texts("[data-rows=audit] output")[0].split()[0] == str(
+        sum(row.kind == "label error" for row in found.rows[:400])
+    )
+    browser.type("[data-rows=audit] [name=search]", "train:")
+    wanted = int(browser.texts("[data-rows=audit] output")[0].split()[0])
+    browser.click("[data-rows=audit] th:nth-child(6) button")
+    scores = [float(row[5]) for row in cells(browser, "audit")]
+    assert scores == sorted(scores)
+    browser.click("[data-rows=audit] [name=export]")
+    file = downloads / "suspicious.csv"
+    browser.until(lambda: file.exists() and file.stat().st_size)
+    with open(file, encoding="utf-8-sig", newline="") as handle:
+        told = list(csv.DictReader(handle))
+    assert len(told) == wanted
+    assert {row["kind"] for row in told} == {"label error"}
+    file.unlink()
+    assert browser.complaints() == []
+
+
+def test_near_repeats_and_losses_are_tables_too(browser, path):
+    browser.open(path)
+    (pair,) = cells(browser, "near")
+    assert {pair[1], pair[4]} == {"train:3", "test:7"}
+    browser.do("document.querySelector('#audit details').open = true")
+    options = browser.texts("[data-rows=losses] [name=filter] option")
+    browser.choose("[data-rows=losses] [name=filter]", str(options.index("highest loss")))
+    rows = cells(browser, "losses")
+    assert len(rows) == 4 * 4  # four rows of each of four contenders
+    assert all(row[4] != row[5] for row in rows)  # the label is not what was said
+    assert browser.complaints() == []
+
+
 def test_export_is_a_csv_of_what_is_shown(browser, path, downloads):
     import csv
 
@@ -332,7 +384,7 @@ def hostile(tmp_path_factory) -> Path:
     data = example.dataset(runs[0], hostile=True)
     return write_report(
         tmp_path_factory.mktemp("page") / "hostile.html", example.comparison(runs), runs, example.profile(data), data,
-        example.vectors(runs[0]), command=example.HOSTILE[1],
+        example.vectors(runs[0]), audit=example.audit(runs, data), command=example.HOSTILE[1],
     )  # fmt: skip
 
 

@@ -86,6 +86,7 @@ def path(runs, comparison, tmp_path_factory) -> Path:
         example.profile(example.dataset(runs[0])),
         example.dataset(runs[0]),
         {"cls": example.vectors(runs[0])},
+        audit=example.audit(runs, example.dataset(runs[0])),
         command="python cli.py compare emotion",
         machine={"processor": "one"},
         curve=example.curve(runs, ("tfidf", "lr")),

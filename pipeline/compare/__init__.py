@@ -157,11 +157,20 @@ def aligned(runs: Sequence[Run]) -> list[Predictions]:
                 f"{label(run)} knows the classes {listed(run.class_names)}, "
                 f"{label(first)} {listed(first.class_names)}; fit both on the same source"
             )
+    role = judged_role(runs)
+    return [in_order(run, run.predictions[role], first, first.predictions[role]) for run in runs]
+
+
+def judged_role(runs: Sequence[Run]) -> str:
+    """The role that runs are judged on: test, or validation where one of them has no labelled test split.
+
+    Raises UserError if there is neither.
+    """
     role = next((role for role in ("test", "validation") if all(judgeable(run, role) for run in runs)), None)
     if role is None:
         lacking = [label(run) for run in runs if not judgeable(run, "test")]
         raise UserError(f"{listed(lacking)}: no predictions of a labelled test split; fit again on a labelled one")
-    return [in_order(run, run.predictions[role], first, first.predictions[role]) for run in runs]
+    return role
 
 
 def judgeable(run: Run, role: str) -> bool:

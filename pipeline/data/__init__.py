@@ -14,14 +14,15 @@ import numpy as np
 
 from pipeline import UserError, log
 from pipeline.data import files, labels, naming, sources, splits
-from pipeline.data.chunks import Chunk, read_chunks
+from pipeline.data.chunks import Chunk, count_rows, read_chunks
 from pipeline.data.dataset import ROLES, Dataset, SourceOptions, Split, digest_of, is_empty, subset
 from pipeline.data.roles import assign, check_train, note_rare, seen_classes, train_name
 from pipeline.data.rows import Columns, Raw, choose_columns, class_names, read_split
 from pipeline.data.sources import Source, samples
 
 __all__ = [
-    "ROLES", "Chunk", "Dataset", "SourceOptions", "Split", "is_empty", "read", "read_chunks", "samples", "subset",
+    "ROLES", "Chunk", "Dataset", "SourceOptions", "Split", "count_rows", "is_empty", "read",
+    "read_chunks", "samples", "subset",
 ]  # fmt: skip
 
 

@@ -46,6 +46,20 @@ def read_chunks(options: SourceOptions, split: str | None = None, rows: int = BL
             yield from _chunks(source, name, parts, options, rows)
 
 
+def count_rows(options: SourceOptions) -> int:
+    """How many rows `read_chunks` will bring, those that --drop-empty leaves out included. Reads text files once.
+
+    Raises UserError for what cannot be read.
+    """
+    total = 0
+    for parts in sources.locate(options.source).splits.values():
+        rows = sum(part.count_rows() for part in parts)
+        total += (
+            min(rows, splits.rows_of(splits.first_of(options.rows), "--rows first:", rows)) if options.rows else rows
+        )
+    return total
+
+
 def _chunks(source: Source, name: str, parts: Sequence[Part], options: SourceOptions, rows: int) -> Iterator[Chunk]:
     columns = replace(choose_columns(parts[0], options, need_label=False), others=())
     names = class_names(source, columns, {}) if columns.label else None

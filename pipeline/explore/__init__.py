@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.data import Dataset, Split, is_empty
 from pipeline.data.splits import sorted_by, squeezed
 from pipeline.explore.findings import Finding, find
+from pipeline.explore.vocabulary import tokens_of, unknown_words
 
 MULTIPLE = 8  # a proposed max_length is a multiple of this: hardware likes it, and so do people
 CHUNK = 4096  # texts whose ids are held at once
@@ -67,6 +68,8 @@ class Profile:
     tokens_by_class: dict[str, dict[str, float]]  # min, p25, p50, p75, max, mean of the labelled rows
     words_by_class: dict[str, dict[str, float]]
     unknown_by_class: dict[str, float] | None  # share of tokens that the tokenizer does not know; None: cannot tell
+    unknown_words: dict[str, int] | None  # the most frequent words that become the unknown token; None: cannot tell
+    cut_at: dict[str, float]  # max_length → share of all rows that is longer, up to the first that cuts nothing
     named_in_text: dict[str, float]  # class → share of its rows in whose text the name of the class stands
     findings: tuple[Finding, ...]  # dearest first
     notes: tuple[str, ...]
@@ -97,6 +100,16 @@ def proposed_length(lengths: np.ndarray, limit: int) -> int:
     """The 99 % quantile of token counts (n,), rounded up to a multiple of 8, at most `limit`."""
     p99 = quantiles(lengths, QUANTILES)["p99"]
     return min(limit, max(MULTIPLE, int(np.ceil(p99 / MULTIPLE)) * MULTIPLE))
+
+
+def cut_at(lengths: np.ndarray, limit: int, proposed: int) -> dict[str, float]:
+    """Share of token counts (n,) above 8, 16, 32, …, `proposed` and `limit`, up to the first that cuts none."""
+    found, powers = {}, [MULTIPLE * 2**i for i in range(12)]
+    for length in sorted({*(p for p in powers if p < limit), proposed, limit}):
+        found[str(length)] = float((lengths > length).mean()) if len(lengths) else 0.0
+        if found[str(length)] == 0 and length >= proposed:
+            break
+    return found
 
 
 def count_tokens(texts: Sequence[tuple[str, ...]], tokenizer: Lengths) -> tuple[np.ndarray, np.ndarray | None]:
@@ -216,6 +229,8 @@ def profile(
         tokens_by_class=by_class(lengths, labels, dataset.class_names),
         words_by_class=by_class(words, labels, dataset.class_names),
         unknown_by_class=_unknown(counted, labels, dataset.class_names),
+        unknown_words=_unknown_words(counted, texts, tokenizer),
+        cut_at=cut_at(lengths, limit, proposed),
         named_in_text=named_in_text(texts, labels, dataset.class_names),
         findings=(),
         notes=dataset.notes,
@@ -256,6 +271,15 @@ def _unknown(
     }
 
 
+def _unknown_words(
+    counted: Mapping[str, tuple[np.ndarray, np.ndarray | None]], texts: Sequence[tuple[str, ...]], tokenizer: Lengths
+) -> dict[str, int] | None:
+    parts, unknown_id = [unknown for _, unknown in counted.values() if unknown is not None], _unknown_id(tokenizer)
+    if unknown_id is None or len(parts) < len(counted):
+        return None
+    return unknown_words(texts, np.concatenate(parts), tokenizer.backend, unknown_id)  # type: ignore[attr-defined]
+
+
 def _shown(dataset: Dataset, tokenizer: Lengths, rows: int) -> tuple[dict[str, Any], ...]:
     backend, train = getattr(tokenizer, "backend", None), dataset.train
     if backend is None:
@@ -264,7 +288,7 @@ def _shown(dataset: Dataset, tokenizer: Lengths, rows: int) -> tuple[dict[str, A
         {
             "row_id": str(train.row_ids[i]),
             "text": list(train.texts[i]),
-            "tokens": backend.encode(*train.texts[i]).tokens,
+            "tokens": tokens_of(train.texts[i], backend),
         }
         for i in range(min(rows, len(train)))
     )

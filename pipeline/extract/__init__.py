@@ -94,8 +94,9 @@ def extract_source(
     cache: Path,
     progress: Progress,
     recalibrate: bool = False,
+    total: int | None = None,
 ) -> Extracted:
-    """Encode every split of a source of any size, labelled or not.
+    """Encode every split of a source of any size, labelled or not; `total` is its number of rows, for progress.
 
     `recalibrate` makes a new calibration for int8 from the source's first texts; its vectors get their own folder.
 
@@ -107,7 +108,7 @@ def extract_source(
     if recalibrate:
         forget(checkpoint, parts(spec.pooling), cache)
     extractor = Extractor(checkpoint, spec, effort, cache, progress)
-    done = extractor.run(chunk.texts for chunk in read_chunks(source))
+    done = extractor.run((chunk.texts for chunk in read_chunks(source)), total)
     if extractor.shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.shelf, done)

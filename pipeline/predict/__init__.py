@@ -13,9 +13,22 @@ from pipeline.predict.answer import Answer, Ask, answered
 from pipeline.predict.files import write
 from pipeline.predict.models import Model, open_run
 from pipeline.predict.texts import Texts, file_blocks, line_blocks, texts_in
+from pipeline.predict.watch import announce, watched
 from pipeline.run import Run
 
-__all__ = ["Answer", "Ask", "Model", "answers", "file_blocks", "line_blocks", "open_run", "texts_in", "write"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Model",
+    "announce",
+    "answers",
+    "file_blocks",
+    "line_blocks",
+    "open_run",
+    "texts_in",
+    "watched",
+    "write",
+]
 
 
 def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -> Iterator[Answer]:  # noqa: B008 - frozen

@@ -203,7 +203,10 @@ def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Sp
 
 
 def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
-    """Share of each class in each split. `rows`: `i` (class), `split` (place in `splits`), `share`, `rows`."""
+    """Share of each class in each split: bars for the first split, a mark for each.
+
+    `rows`: `i` (class), `split` (place in `splits`), `share`, `rows`.
+    """
     alt = _alt()
     places = list(range(len(splits)))
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
@@ -225,7 +228,12 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
             tooltip=_tips(alt, {" ": "name:N", "split": "part:N", "rows": "rows:Q:,", "share": "share:Q:.2%"}),
         )
     )
-    spec = _finish(dots, names, "Share of each class in each split", _lines(names))
+    bars = (
+        alt.Chart(_data(alt, [row for row in told if row["split"] == 0]))
+        .mark_bar(color=PALETTE[0], opacity=0.35, height={"band": 0.6})
+        .encode(y=alt.Y("i:O", axis=_names_axis(alt)), x=alt.X("share:Q"))
+    )
+    spec = _finish(alt.layer(bars, dots), names, "Share of each class in each split", _lines(names))
     spec["params"].append({"name": "splits", "value": [str(split) for split in splits]})
     return spec
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.compare.verdict import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
-from pipeline.report import charts
+from pipeline.report import audited, charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.run import confusion, reliability
@@ -296,6 +296,14 @@ def disagreements(facts: Facts) -> Section | None:
     return Section("Where they disagree", told, given=given, short="Disagreements")
 
 
+def audit(facts: Facts) -> Section | None:
+    """Labels in doubt, near-repeats, what leaks are worth, rows by their loss."""
+    if facts.audit is None:
+        return None
+    told, given = audited.told(facts.audit), audited.given(facts.audit)
+    return Section("What may be wrong with the data", told, given=given, short="Audit")
+
+
 def made(facts: Facts) -> Section:
     """How it was made: versions, machine, commands, seeds, digests."""
     runs = []
@@ -320,6 +328,7 @@ SECTIONS: dict[str, Callable[[Facts], Section | None]] = {
     "data": data,
     "map": vector_map,
     "disagreements": disagreements,
+    "audit": audit,
     "made": made,
 }
 
@@ -384,4 +393,8 @@ def _profile_facts(profile: Mapping[str, Any]) -> dict[str, str]:
     facts["texts cut at the max_length in use"] = f"{profile['truncated_share']:.1%}"
     counts = {"empty texts": "empty", "repeated texts": "duplicates", "texts with several labels": "conflicting"}
     facts |= {name: f"{profile[key]:,}" for name, key in counts.items()}
+    facts |= {f"cut at max_length {length}": f"{share:.1%}" for length, share in profile.get("cut_at", {}).items()}
+    if unknown := profile.get("unknown_words"):
+        named = ", ".join(f"{cut(word, 20)} ({n:,})" for word, n in list(unknown.items())[:10])
+        facts["words unknown to the tokenizer"] = named
     return facts | {f"rows in both, {pair}": f"{n:,}" for pair, n in profile["leaks"].items()}

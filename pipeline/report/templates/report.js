@@ -273,6 +273,45 @@
   };
   if (given.disagreements) disagreements(given.disagreements);
 
+  /* ── audit ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+  const audit = (facts) => {
+    /* Columns of rows that are plain arrays: a name, what kind of cell it is. */
+    const column = (name, kind, at) => ({
+      name,
+      kind,
+      show: (r) => (kind === "text" ? paragraphs(r[at]) : kind === "n" ? r[at].toFixed(3) : isolated(r[at])),
+      plain: (r) => (kind === "text" ? r[at].join("\n") : String(r[at])),
+      key: (r) => (kind === "text" ? r[at].join("\n") : r[at]),
+    });
+    const columns = (...pairs) => pairs.map(([name, kind], at) => column(name, kind, at));
+    const every = { name: "all", keep: () => true };
+    const values = (rows, at, word) => [...new Set(rows.map((r) => r[at]))].map((value) => (
+      { name: word ? `${word} ${value}` : value, keep: (r) => r[at] === value }
+    ));
+    const table = (place, rows, made, filters, file) => {
+      const root = document.querySelector(`[data-rows="${place}"]`);
+      if (root) explorer(root, { columns: made, rows, filters, file });
+    };
+    table("audit", facts.rows, columns(
+      ["row", "id"], ["split", "class"], ["text", "text"], ["label", "class"], ["suggested", "class"], ["score", "n"],
+      ["kind", "word"], ["say so", "word"],
+    ), [every, ...values(facts.rows, 6, ""), ...values(facts.rows, 1, "in"), ...values(facts.rows, 3, "labelled")], "suspicious.csv");
+    table("near", facts.near, columns(
+      ["cosine", "n"], ["row", "id"], ["text", "text"], ["label", "class"], ["other row", "id"], ["near-repeat", "text"],
+      ["other label", "class"],
+    ), [
+      every,
+      { name: "labels differ", keep: (r) => r[3] !== r[6] },
+      { name: "different splits", keep: (r) => r[7] === 1 },
+    ], "near-repeats.csv");
+    table("losses", facts.losses, columns(
+      ["contender", "class"], ["which", "word"], ["row", "id"], ["text", "text"], ["label", "class"], ["said", "class"],
+      ["loss", "n"],
+    ), [every, ...values(facts.losses, 1, "").map((f) => ({ ...f, name: `${f.name} loss` })), ...values(facts.losses, 0, "of")], "losses.csv");
+  };
+  if (given.audit) audit(given.audit);
+
   /* ── where one is ───────────────────────────────────────────────────────────────────────────────────────────── */
 
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));

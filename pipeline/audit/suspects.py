@@ -1,0 +1,117 @@
+"""Which labels are doubted, as rows for people: every contender speaks of the rows that it did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import UserError, listed
+from pipeline.audit.confident import confident_joint, suspect, thresholds, together, weights
+from pipeline.compare.verdict import names_of
+from pipeline.data import Dataset, Split
+from pipeline.run import Predictions, Run
+
+HEADER = ("row_id", "split", "text", "label", "suggested", "score", "kind", "says_so")
+LEAST = 10  # judged rows a model must have before its word on a split is weighed
+
+
+@dataclass(frozen=True)
+class SuspectRow:
+    """A row whose label is doubted."""
+
+    row_id: str
+    split: str
+    text: Any  # str, or a list of two for pairs
+    label: str
+    suggested: str
+    score: float  # 0 to 1, the more suspicious the higher
+    kind: str  # "label error": passes the threshold of `suggested`; "doubtful": another class is only likelier
+    says_so: str  # "2 of 3": contenders that predict `suggested`
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def cells(self) -> tuple[object, ...]:
+        """As a line of the CSV, in the order of HEADER."""
+        text = self.text if isinstance(self.text, str) else " ⏐ ".join(self.text)
+        rest = (self.label, self.suggested, round(self.score, 4), self.kind, self.says_so)
+        return (self.row_id, self.split, text, *rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """What is thought of one split's labels."""
+
+    split: str
+    rows: tuple[SuspectRow, ...]
+    weights: dict[str, float]  # contender → how much its word counts
+    joint: np.ndarray  # (k, k)
+
+
+def text_of(texts: tuple[str, ...]) -> Any:
+    """A text as JSON shows it: a string, or a list of two."""
+    return texts[0] if len(texts) == 1 else list(texts)
+
+
+def doubts(dataset: Dataset, runs: Sequence[Run]) -> dict[str, Doubt]:
+    """For each labelled role: of train by out-of-fold predictions, of the others by whoever predicts them.
+
+    Raises UserError if no run has out-of-fold predictions of train that tell rows apart.
+    """
+    names, found = names_of(runs), {}
+    for role in dataset.roles:
+        part = dataset.role(role)
+        speakers = {
+            name: own
+            for name, run in zip(names, runs, strict=True)
+            if role in run.predictions and (own := in_split_order(run.predictions[role], part)) is not None
+        }
+        if speakers and part.labelled:
+            found[role] = doubt(part, speakers, dataset.class_names)
+    if "train" not in found:
+        there = listed(names) or "none"
+        raise UserError(
+            f"{dataset.name}: no run says anything of train out of fold ({there}); leave out --only-existing, or fit lr"
+        )
+    return found
+
+
+def in_split_order(p: Predictions, split: Split) -> np.ndarray | None:
+    """Probabilities (n, k) in the split's own order; None for other rows, and if all rows are answered alike."""
+    if len(p.row_ids) != len(split) or len(split) < LEAST or not np.ptp(p.proba.argmax(1)):
+        return None
+    if np.array_equal(p.row_ids, split.row_ids):
+        return p.proba
+    place = {str(row): i for i, row in enumerate(p.row_ids)}
+    order = [place.get(str(row), -1) for row in split.row_ids]
+    return None if -1 in order else p.proba[order]
+
+
+def doubt(split: Split, speakers: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Doubt:
+    """Confident learning on the mixture of several contenders' probabilities (n, k)."""
+    labels, probas = np.asarray(split.labels, np.int64), list(speakers.values())
+    mixed = weights(labels, probas)
+    proba = together(probas, mixed)
+    at = thresholds(labels, proba)
+    found = suspect(labels, proba, at)
+    said = np.stack([p.argmax(1) for p in probas])  # (c, n)
+    agree = (said == found.suggested).sum(0)
+    order = np.argsort(-found.score, kind="stable")
+    rows = tuple(
+        SuspectRow(
+            row_id=str(split.row_ids[i]),
+            split=split.name,
+            text=text_of(split.texts[i]),
+            label=class_names[labels[i]],
+            suggested=class_names[found.suggested[i]],
+            score=round(float(found.score[i]), 6),
+            kind="label error" if found.confident[i] else "doubtful",
+            says_so=f"{agree[i]} of {len(probas)}",
+        )
+        for i in order[found.suggested[order] != labels[order]].tolist()
+    )
+    joint = confident_joint(labels, found, at, proba)
+    return Doubt(split.name, rows, {n: round(float(w), 4) for n, w in zip(speakers, mixed, strict=True)}, joint)

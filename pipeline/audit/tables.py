@@ -1,0 +1,112 @@
+"""An audit as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import listed, tame
+
+if TYPE_CHECKING:
+    from pipeline.audit import Audit, NearPair
+
+ROWS, TEXT, CLASSES, LOSSES = 15, 110, 10, 5  # shown; with more classes, mistakes are listed instead
+
+
+def tables(found: Audit) -> Iterator[Any]:
+    """Confusion, losses, labels in doubt, repeats, and what rows are worth."""
+    yield from _confusions(found)
+    yield from _losses(found)
+    yield from _doubted(found)
+    yield from _repeated(found)
+    for dropped in found.worth:
+        yield Text(f"• {dropped.sentence}")
+        for w in dropped.scores:
+            worth = f"{w.worth:+.4f} [{w.low:+.4f}, {w.high:+.4f}]"
+            yield Text(f"    {w.name}: {found.metric} {w.whole:.4f}, without them {w.rest:.4f}: worth {worth}")
+    for note in found.notes:
+        yield Text(note, style="dim")
+
+
+def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> Iterator[Any]:
+    """A table under its title, which may be wider than it; the last `right` columns stand to the right."""
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if place >= len(header) - right else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    yield Text(title, style="italic")
+    yield table
+    yield Text()
+
+
+def _confusions(found: Audit) -> Iterator[Any]:
+    """The best contender's confusion, or its mistakes where classes are many, and what differs between two."""
+    best, k = found.confusions[0], len(found.class_names)
+    names = [tame(name, 30) for name in found.class_names]
+    if k <= CLASSES:
+        title = f"{best.name} on {found.judged:,} rows of '{found.split}': rows of each true class by what was said"
+        rows = [
+            [names[i], *(f"{n:,} ({share:.0%})" for n, share in zip(counts, best.shares[i], strict=True))]
+            for i, counts in enumerate(best.counts.tolist())
+        ]
+        yield from _titled(title, ["true ↓ said →", *names], rows, right=k)
+    else:
+        wrong = best.counts * (1 - np.eye(k, dtype=np.int64))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:ROWS].tolist()
+        places = [divmod(place, k) for place in order]
+        rows = [[names[i], names[j], f"{wrong[i, j]:,}"] for i, j in places if wrong[i, j]]
+        yield from _titled(f"most frequent mistakes of {best.name}", ("true", "said", "rows"), rows, right=1)
+    if (b := found.between) is not None:
+        yield Text(
+            f"{b.a} and {b.b} say different things of {b.differ:,} rows: {b.only_a:,} only {b.a} gets right, "
+            f"{b.only_b:,} only {b.b}; both are right on {b.both_right:,}, both wrong on {b.both_wrong:,}."
+        )
+        yield Text()
+
+
+def _losses(found: Audit) -> Iterator[Any]:
+    """Rows that the best contender gets most wrong, and most right."""
+    name = found.contenders[0]
+    for which, told in found.losses[name].items():
+        rows = [
+            [r["row_id"], f"{r['loss']:.3f}", tame(r["label"], 24), tame(r["said"], 24), tame(r["text"], TEXT)]
+            for r in told[:LOSSES]
+        ]
+        if rows:
+            yield from _titled(f"{which} loss of {name}", ("row", "loss", "label", "said", "text"), rows)
+
+
+def _doubted(found: Audit) -> Iterator[Any]:
+    title = f"labels in doubt: {found.confident:,} probably wrong, {len(found.rows) - found.confident:,} doubtful"
+    rows = [
+        [r.row_id, tame(r.label, 24), tame(r.suggested, 24), f"{r.score:.3f}", r.kind, tame(r.text, TEXT)]
+        for r in found.rows[:ROWS]
+    ]
+    yield from _titled(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
+    heard = [
+        f"{split}: {listed(f'{name} {w:.2f}' for name, w in own.items())}" for split, own in found.speakers.items()
+    ]
+    yield Text(f"who speaks of them, and how much it counts: {'; '.join(heard)}", style="dim")
+    yield Text()
+
+
+def _repeated(found: Audit) -> Iterator[Any]:
+    near = [f"near (cosine ≥ {found.near_threshold:g})"] if found.near else []
+    rows = [
+        [pair, f"{count:,}", *([f"{found.near.get(pair, 0):,}"] if near else [])] for pair, count in found.exact.items()
+    ]
+    yield from _titled("repeated texts", ("rows of the second in the first", "exact", *near), rows, right=1 + len(near))
+    some = [[f"{p.cosine:.3f}", p.label, p.other_label, tame(p.text, 60), tame(p.other_text, 60)] for p in apart(found)]
+    if some:
+        header = ("cosine", "label", "other", "text", "near-repeat")
+        yield from _titled("nearest pairs with different labels", header, some)
+
+
+def apart(found: Audit) -> list[NearPair]:
+    """The nearest pairs whose labels differ: one of the two is likely wrong."""
+    return [pair for pair in found.near_pairs if pair.label != pair.other_label][:LOSSES]

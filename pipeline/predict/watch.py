@@ -1,0 +1,30 @@
+"""What a person hears while a file is predicted: how much there is, how long it takes, how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline import Progress, log, spoken
+from pipeline.data import SourceOptions, count_rows
+from pipeline.predict.answer import Answer
+from pipeline.run import Run
+
+
+def announce(run: Run, file: Path) -> int:
+    """Say how many texts will be predicted and about how long that takes; returns how many.
+
+    Raises UserError if the file cannot be read.
+    """
+    rows, each = count_rows(SourceOptions(str(file))), run.cost.ms_per_text_batch
+    about = "" if each is None else f", about {spoken(rows * each / 1000)} where nothing is in the cache"
+    log.info("%s: %s texts for %s%s", file, f"{rows:,}", run.kind, about)
+    return rows
+
+
+def watched(answers: Iterable[Answer], total: int | None, progress: Progress) -> Iterator[Answer]:
+    """The same answers, with progress told now and then."""
+    for done, answer in enumerate(answers, 1):
+        yield answer
+        if done % 64 == 0 or done == total:
+            progress("predict", done, total)

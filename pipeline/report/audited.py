@@ -1,0 +1,68 @@
+"""What the page shows of an audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.audit import Audit
+from pipeline.report.facts import cut
+
+ROWS, TEXT = 400, 400  # rows of a table, characters of a text: what keeps the page small
+
+
+def told(found: Audit) -> dict[str, Any]:
+    """For the section's template."""
+    lines = [dropped.sentence for dropped in found.worth]
+    repeats = {"repeat": found.exact, "nearly repeat": found.near}
+    for verb, counts in repeats.items():
+        across = {pair: n for pair, n in counts.items() if n and pair.split("/")[0] != pair.split("/")[1]}
+        within = {pair.split("/")[0]: n for pair, n in counts.items() if n and pair.split("/")[0] == pair.split("/")[1]}
+        if across or within:
+            said = [f"{n:,} rows of {pair.split('/')[1]} one of {pair.split('/')[0]}" for pair, n in across.items()]
+            said += [f"{n:,} rows of {name} another one of it" for name, n in within.items()]
+            lines.append(f"Texts that {verb} others: {', '.join(said)}.")
+    return {
+        "lines": [*lines, *found.notes],
+        "worth": [(d.what, d.rows, w) for d in found.worth for w in d.scores],
+        "metric": found.metric,
+        "doubted": len(found.rows),
+        "shown": min(len(found.rows), ROWS),
+        "pairs": len(found.near_pairs),
+        "threshold": f"{found.near_threshold:g}",
+        "losses": bool(found.losses),
+    }
+
+
+def parts(text: Any) -> list[str]:
+    """A text as the page's script takes it: its strings, cut."""
+    return [cut(part, TEXT) for part in ([text] if isinstance(text, str) else text)]
+
+
+def place(split: str, row_id: str) -> str:
+    """`test:17`, or `test all:17` where the source's split is called otherwise."""
+    return row_id if row_id.startswith(f"{split}:") else f"{split} {row_id}"
+
+
+def given(found: Audit) -> dict[str, Any]:
+    """For the page's script: three tables that can be searched, sorted and exported."""
+    return {
+        "rows": [
+            [r.row_id, r.split, parts(r.text), r.label, r.suggested, round(r.score, 3), r.kind, r.says_so]
+            for r in found.rows[:ROWS]
+        ],
+        "near": [
+            [
+                p.cosine,
+                *(place(p.split, p.row_id), parts(p.text), p.label),
+                *(place(p.other_split, p.other_id), parts(p.other_text), p.other_label),
+                int(p.split != p.other_split),
+            ]
+            for p in found.near_pairs[:ROWS]
+        ],
+        "losses": [
+            [name, which, r["row_id"], parts(r["text"]), r["label"], r["said"], round(r["loss"], 3)]
+            for name, both in found.losses.items()
+            for which, rows in both.items()
+            for r in rows[: ROWS // (2 * max(1, len(found.losses)))]
+        ],
+    }
