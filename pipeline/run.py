@@ -189,7 +189,7 @@ def scores(
         "weighted_f1": float((f1 * true).sum() / n),
         "precision": float(precision[seen].mean()),
         "recall": float(recall[seen].mean()),
-        "log_loss": float(-np.log(np.clip(proba[np.arange(n), truth], 1e-15, None)).mean()),
+        "log_loss": float(-np.log(np.clip(proba[np.arange(n), truth], 1e-15, None)).mean()) + 0.0,  # never −0
         "brier": float(((proba - onehot) ** 2).sum(1).mean() / (2 if k == 2 else 1)),
         "ece": float(
             sum(abs(b["confidence"] - b["accuracy"]) * b["rows"] for b in reliability(truth, proba)) / n,
