@@ -19,6 +19,7 @@ from pipeline.options import (
     FOLDER,
     Command,
     cache_option,
+    cluster_options,
     effort_options,
     encoder_options,
     json_option,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.curve import Plan
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.extract.onray import Cluster
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -75,6 +77,7 @@ def explore(source: SourceOptions, encoders: tuple[EncoderSpec, ...], cache: Pat
 @source_options
 @encoder_options
 @effort_options
+@cluster_options
 @cache_option
 @click.option("--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder.")
 @json_option
@@ -82,16 +85,17 @@ def extract(
     source: SourceOptions,
     encoders: tuple[EncoderSpec, ...],
     effort: Effort,
+    cluster: Cluster | None,
     cache: Path,
     recalibrate: bool,
     as_json: bool,
 ) -> None:
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
-    from pipeline.extract import extract_source
+    from pipeline.extract import extract_on
 
     with show.progress() as progress:
-        done = [extract_source(source, spec, effort, cache, progress, recalibrate) for spec in encoders]
+        done = [extract_on(cluster, source, spec, effort, cache, progress, recalibrate) for spec in encoders]
     show.results(done, as_json)
 
 

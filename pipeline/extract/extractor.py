@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -25,8 +25,10 @@ from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
 from pipeline.encoder.tokens import Tokenizer, Tokens
 from pipeline.extract.ahead import ahead
-from pipeline.extract.shelf import SharedWriter, Shelf, shelf_for, shelf_of
+from pipeline.extract.shelf import INT8, SharedWriter, Shelf, models_below, shelf_for, shelf_of
 from pipeline.store import keys
+from pipeline.store.files import NotUploadedError
+from pipeline.store.remote import send
 from pipeline.store.sharing import blocks_of, share
 
 WINDOW = 16_384  # texts that are sorted by length together
@@ -154,6 +156,8 @@ class Extractor:
         self.encoder = open_encoder(
             self.checkpoint, tuple(shelf.stores), wish.engine, wish.precision, effort, self.cache, texts
         )
+        if wish.precision == "int8":  # calibrated once for all: another calibration gives other vectors
+            send(self.cache, models_below(self.checkpoint), INT8)
         self.shelf = shelf_for(self.encoder, self.cache, self.spec.storage)
         self.shelf.describe()
         self.done.setup_seconds = time.perf_counter() - started
@@ -232,6 +236,14 @@ class Extractor:
                     done.result()
                 for writer in self._writers:
                     writer.flush()  # what was encoded stays
+                raise
+            except NotUploadedError:
+                for done in waiting:
+                    with suppress(NotUploadedError):
+                        done.result()
+                for writer in self._writers:
+                    with suppress(NotUploadedError):
+                        writer.flush()  # to this machine's disk, where the next run finds it
                 raise
 
     def _keep(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
