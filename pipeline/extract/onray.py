@@ -108,9 +108,11 @@ def extract_on_ray(
     cache: Path,
     cluster: Cluster,
     progress: Progress = silent,
+    worker: type[Worker] = Worker,
 ) -> Extracted:
     """`extract_source` by the actors of a cluster. A text that repeats counts as new in each block that holds it.
 
+    `worker`: what the actors are.
     Raises UserError if Ray is not installed or not reached, if the source is not Parquet, or what an actor raises; what
     was committed before stays.
     """
@@ -131,7 +133,7 @@ def extract_on_ray(
             cache=url_of(cache) or str(Path(cache).absolute()),
         )
         done.setup_seconds = time.perf_counter() - started
-        for last in stream(ray, rows, total, job, workers):
+        for last in stream(ray, rows, total, job, workers, worker):
             for field in ADDED:
                 setattr(done, field, getattr(done, field) + last[field])
             progress("extract", done.rows, total)
@@ -159,7 +161,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     try:
         if own:
             ray.init(cluster.address or "local", **quiet, **({} if cluster.address else here))
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # it raises that very class where a node does not start in time
         where = cluster.address or "this machine"
         raise UserError(f"--runner ray: no cluster at {where} ({first_line(error)}); check --address") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -256,12 +258,12 @@ def cache_at(place: str) -> Path:
     return mirror(place) if "://" in place else Path(place)
 
 
-def stream(ray: Any, rows: Any, total: int, job: Job, workers: int) -> Iterator[dict[str, Any]]:
-    """Run the job; what `Worker` told of each block, as the blocks are done."""
+def stream(ray: Any, rows: Any, total: int, job: Job, workers: int, worker: type[Worker]) -> Iterator[dict[str, Any]]:
+    """Run the job; what the actors told of each block, as the blocks are done."""
     block = min(LARGEST, max(SMALLEST, total // (workers * BLOCKS)))
     blocks = rows.repartition(target_num_rows_per_block=block)  # a small file would be one block, for one actor
     done = blocks.map_batches(
-        Worker,
+        worker,
         fn_constructor_args=(job,),
         batch_size=None,
         batch_format="pyarrow",
