@@ -1,12 +1,13 @@
 """Extraction on Ray: texts a second with one and two workers of one thread, and what a kill costs.
 
-    python benchmarks/ray_scale.py FOLDER                     # a folder of Parquet; results in benchmarks/results/ray.json
-    python benchmarks/ray_scale.py FOLDER --rounds 0          # the kills alone
-    python benchmarks/ray_scale.py FOLDER --no-kills          # the speed alone
+    python benchmarks/ray_scale.py FOLDER                # of Parquet; minutes; keeps results/ray.json
+    python benchmarks/ray_scale.py FOLDER --rounds 0     # the kills alone
+    python benchmarks/ray_scale.py FOLDER --no-kills     # the speed alone
 
 Each run is a process and a cluster of its own, and runs alternate (one worker, two workers, one worker, …). Every batch
 that an actor encodes is written down with its time, so that "steady" counts from the moment when all workers have begun
-until the first of them has nothing left: opening encoders and waiting for the last block are left out. Kills: SIGKILL
+until the first of them has nothing left: opening encoders and waiting for the last block are left out. Beside it stand
+the texts that a worker encodes in a second of processor time, which other programs on the machine hardly change. Kills: SIGKILL
 to one actor (the run goes on, Ray starts another) or to the driver (the command is given again), in the middle.
 """
 
@@ -41,11 +42,11 @@ LOG = "PROBE_OR_TUNE_RAY_LOG"  # where actors write down what they encode
 
 
 class LoggedExtractor(Extractor):
-    """Writes a line for each batch that has been encoded: when, who, how many."""
+    """Writes a line for each batch that has been encoded: when, who, how many, and processor seconds until then."""
 
     def _keep(self, batch: Any, vectors: Any, seconds: float) -> None:
         super()._keep(batch, vectors, seconds)
-        line = f"{time.time()} {os.getpid()} {len(batch.rows)}\n".encode()
+        line = f"{time.time()} {os.getpid()} {len(batch.rows)} {time.process_time()}\n".encode()
         handle = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, line)
         os.close(handle)
@@ -77,8 +78,8 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def batches(log: Path) -> np.ndarray:
-    """(n, 3): time, process, rows."""
-    return np.loadtxt(log, ndmin=2) if log.exists() else np.empty((0, 3))
+    """(n, 4): time, process, rows, processor seconds of the process until then."""
+    return np.loadtxt(log, ndmin=2) if log.exists() else np.empty((0, 4))
 
 
 def steady(lines: np.ndarray) -> float:
@@ -87,6 +88,12 @@ def steady(lines: np.ndarray) -> float:
     low, high = max(own[0, 0] for own in each), min(own[-1, 0] for own in each)
     inside = lines[(lines[:, 0] > low) & (lines[:, 0] <= high)]
     return float(inside[:, 2].sum() / (high - low))
+
+
+def per_processor_second(lines: np.ndarray) -> float:
+    """Texts in a second of processor time, the mean of the workers."""
+    each = [lines[lines[:, 1] == worker] for worker in np.unique(lines[:, 1])]
+    return float(np.mean([own[1:, 2].sum() / (own[-1, 3] - own[0, 3]) for own in each]))
 
 
 def longest_pause(lines: np.ndarray) -> float:
@@ -101,6 +108,7 @@ def speed(folder: str, encoder: str, home: Path, workers: int) -> dict[str, Any]
     return {
         "workers": workers,
         "steady_texts_per_second": steady(lines),
+        "texts_per_processor_second": per_processor_second(lines),
         "encoded": told["encoded"],
         "seconds": told["seconds"],
         "setup_seconds": told["setup_seconds"],

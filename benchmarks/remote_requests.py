@@ -8,6 +8,7 @@ Against a server of this process's own (moto) that counts them. Bytes are of vec
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -33,6 +34,7 @@ class Counting:
     def __init__(self) -> None:
         from moto.server import ThreadedMotoServer
 
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would tell every request
         self.requests: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

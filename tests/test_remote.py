@@ -401,6 +401,7 @@ sys.path.insert(0, {root!r})
 from pipeline.store import Store, keys
 from pipeline.store import remote
 remote.LIST_SECONDS = 0.05
+from pipeline.store.sharing import blocks_of, share
 texts = [(f"text {{row}}",) for row in range(2000)]
 whole, encoded = keys(texts), 0
 store = Store(remote.mirror(sys.argv[1]) / "enc")

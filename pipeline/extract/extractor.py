@@ -107,6 +107,7 @@ class Extractor:
         self._flying = 0  # batches on their way from tokens to disk
         self._landed = threading.Condition()
         self._broken = False
+        self._failed: BaseException | None = None  # what the thread that runs behind has raised
 
     def run(self, chunks: Iterable[Texts], total: int | None = None) -> Extraction:
         """Encode whatever of the texts is not on disk; `total` is how many there are, for the progress bar.
@@ -196,7 +197,8 @@ class Extractor:
                 rows = rows[window.place[rows] >= 0]
                 left -= len(rows)
                 for batch in window.batches(rows, budget, self.checkpoint.pad_id):
-                    self._flying += 1
+                    with self._landed:
+                        self._flying += 1
                     yield batch
                 if left <= 0:  # before `share` lets go of the blocks that it holds
                     yield None
@@ -205,10 +207,12 @@ class Extractor:
             self._land()
 
     def _land(self) -> None:
-        """Wait until every batch on its way has been written."""
+        """Wait until every batch on its way has been written. Raises what the writing of one raised."""
         with self._landed:
             while self._flying and not self._broken:
                 self._landed.wait(0.1)
+        if self._failed is not None:  # the caller's thread may be waiting for the next batch, and not look
+            raise self._failed
         for writer in self._writers:
             writer.flush()
 
@@ -248,6 +252,17 @@ class Extractor:
 
     def _keep(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
         """Hand the vectors (b, d) of one batch to the writers."""
+        try:
+            self._write(batch, vectors, seconds)
+        except BaseException as error:
+            self._failed = error
+            raise
+        finally:
+            with self._landed:
+                self._flying -= 1
+                self._landed.notify_all()
+
+    def _write(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
         shelf, window = self.shelf, self._window
         assert shelf, "a batch comes after its shelf"
         assert window, "a batch comes from a window"
@@ -260,9 +275,6 @@ class Extractor:
         self.done.encoded += len(rows)
         self.done.encoded_tokens += int(fed.sum())
         self.done.padded_tokens += batch.ids.size
-        with self._landed:
-            self._flying -= 1
-            self._landed.notify_all()
 
     def _time_single(self) -> None:
         """Encode a few texts one at a time, and remember how long one takes."""
