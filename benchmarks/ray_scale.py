@@ -7,8 +7,9 @@
 Each run is a process and a cluster of its own, and runs alternate (one worker, two workers, one worker, …). Every batch
 that an actor encodes is written down with its time, so that "steady" counts from the moment when all workers have begun
 until the first of them has nothing left: opening encoders and waiting for the last block are left out. Beside it stand
-the texts that a worker encodes in a second of processor time, which other programs on the machine hardly change. Kills: SIGKILL
-to one actor (the run goes on, Ray starts another) or to the driver (the command is given again), in the middle.
+the texts that a worker encodes in a second of processor time, which other programs on the machine hardly change.
+Kills: SIGKILL to one actor (the run goes on, Ray starts another) or to the driver (the command is given again), in the
+middle.
 """
 
 from __future__ import annotations

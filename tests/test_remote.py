@@ -382,14 +382,14 @@ def test_an_endpoint_out_of_reach_is_one_line(bucket, monkeypatch):
 @pytest.mark.parametrize("url", ["nonsense://bucket/x", "s4://bucket"])
 def test_a_url_that_nothing_opens_is_one_line(url):
     with pytest.raises(UserError, match=f"--cache {url}: .*; pass s3://bucket/prefix or a folder"):
-        mirror(url)
+        Store(mirror(url) / "enc")
 
 
 def test_without_s3fs_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "s3fs" else object())
     with pytest.raises(UserError, match=r"this needs s3fs: pip install 'probe-or-tune\[s3\]'"):
-        mirror("s3://bucket/cache")
+        Store(mirror("s3://bucket/cache") / "enc")
 
 
 # ── many writers, and kills ─────────────────────────────────────────────────────────────────────────────────────────

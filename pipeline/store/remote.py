@@ -39,29 +39,41 @@ SMALL = 1 << 18  # bytes of a shard that is read whole at once
 BATCH = 32  # shards whose keys are read together
 
 
+_urls: dict[Path, str] = {}  # of the mirrors that this process has named; others' mirrors have a MARK
+
+
 def mirror(url: str) -> Path:
     """The local folder that stands for `url`: below $XDG_CACHE_HOME (or ~/.cache), the same for every process.
 
-    Raises UserError if the URL cannot be opened here at all, or if the folder cannot be written.
+    It is made, and the URL opened, when the folder is first used.
     """
     url = url.rstrip("/")
-    far(url)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "probe-or-tune"
     words = re.sub(r"[^a-z0-9.]+", "-", url.lower()).strip("-")[:60]
     folder = home / f"{words}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / MARK).exists():
-            publish(folder / MARK, json.dumps({"url": url}).encode())
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot write ({error.strerror}); set XDG_CACHE_HOME to a folder that can"
-        ) from error
+    _urls[folder] = url
     return folder
+
+
+def opened(cache: Path, url: str) -> Far:
+    """What is behind a mirror's URL; the mirror is there from now on.
+
+    Raises UserError if nothing installed opens such a URL, or if the mirror cannot be written.
+    """
+    remote = far(url)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not (cache / MARK).exists():
+            publish(cache / MARK, json.dumps({"url": url}).encode())
+    except OSError as error:
+        raise UserError(f"{cache}: cannot write ({error.strerror}); set XDG_CACHE_HOME to another folder") from error
+    return remote
 
 
 def url_of(cache: Path) -> str | None:
     """The URL that a folder mirrors; None for a cache of its own."""
+    if Path(cache) in _urls:
+        return _urls[Path(cache)]
     try:
         return str(json.loads((Path(cache) / MARK).read_text("utf-8"))["url"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -71,7 +83,7 @@ def url_of(cache: Path) -> str | None:
 def files_of(folder: Path) -> Files:
     """The files of one folder of a cache, wherever that cache is."""
     url = url_of(folder.parent)
-    return Files(folder) if url is None else Mirrored(folder, far(url))
+    return Files(folder) if url is None else Mirrored(folder, opened(folder.parent, url))
 
 
 # ── a folder of the store whose shards are objects ──────────────────────────────────────────────────────────────────
@@ -298,7 +310,7 @@ def missing_columns(shard: Shard, pieces: Mapping[int, bytes]) -> list[tuple[int
 def pull_folders(cache: Path) -> None:
     """Make a local folder for each folder of vectors behind a mirror's URL; nothing for a cache of its own."""
     url = url_of(cache)
-    for name, size in ({} if url is None else far(url).names("")).items():
+    for name, size in ({} if url is None else opened(Path(cache), url).names("")).items():
         if size is None and name[0] != "." and name != "models":
             (Path(cache) / name).mkdir(exist_ok=True)
 
@@ -308,7 +320,7 @@ def bring(cache: Path, below: str, start: str) -> None:
     url = url_of(cache)
     if url is None:
         return
-    remote, home = far(url), Path(cache) / below
+    remote, home = opened(Path(cache), url), Path(cache) / below
     found = {name: size for name, size in remote.names(below).items() if size is not None and name.startswith(start)}
     for name in sorted(found, key=lambda name: name.endswith(".json")):
         if not (home / name).exists():
