@@ -400,14 +400,14 @@ import numpy as np
 sys.path.insert(0, {root!r})
 from pipeline.store import Store, keys
 from pipeline.store import remote
-remote.LIST_SECONDS = 0.05
+remote.LIST_SECONDS, remote.LIST_SHARE = 0.05, 1.0
 from pipeline.store.sharing import blocks_of, share
 texts = [(f"text {{row}}",) for row in range(2000)]
 whole, encoded = keys(texts), 0
 store = Store(remote.mirror(sys.argv[1]) / "enc")
 with store.writer({limit}, rows=100, seconds=0.3) as writer:
     for some in share(writer, whole, blocks_of(np.arange(2000), 50)):
-        time.sleep(0.001 * len(some))
+        time.sleep(0.002 * len(some))
         vectors = (some[:, None] + np.arange({dim})).astype(np.float32)
         writer.add(whole[some], np.full(len(some), 5), vectors, 0.001 * len(some))
         encoded += len(some)
@@ -432,7 +432,7 @@ def finished(process: subprocess.Popen[str]) -> int:
 def test_two_machines_share_the_work(bucket, tmp_path):
     workers = [worker(bucket, tmp_path / name) for name in ("a", "b")]
     encoded = [finished(process) for process in workers]
-    assert 2000 <= sum(encoded) < 2800  # they tell each other only by what they have committed
+    assert 2000 <= sum(encoded) < 3000  # they tell each other only by what they have committed
     assert min(encoded) > 200
     assert holds(Store(mirror(bucket) / "enc"), range(2000))
 

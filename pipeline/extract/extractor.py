@@ -268,9 +268,15 @@ class Extractor:
         assert window, "a batch comes from a window"
         rows = batch.rows - window.base
         whole, lengths = window.whole[rows], window.lengths[rows]
+        kept_here = None
         for writer, pooling in zip(self._writers, shelf.stores, strict=True):
             new = writer.store.missing(whole, shelf.max_length)
-            writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
+            try:
+                writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
+            except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
+                kept_here = error
+        if kept_here is not None:
+            raise kept_here
         fed = np.minimum(lengths, shelf.max_length)
         self.done.encoded += len(rows)
         self.done.encoded_tokens += int(fed.sum())
