@@ -19,6 +19,7 @@ from pipeline.options import (
     FOLDER,
     Command,
     cache_option,
+    cluster_options,
     effort_options,
     encoder_options,
     json_option,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pipeline.curve import Plan
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.extract.onray import Cluster
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -79,6 +81,7 @@ def explore(
 @source_options
 @encoder_options
 @effort_options
+@cluster_options
 @cache_option
 @click.option("--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder.")
 @json_option
@@ -86,6 +89,7 @@ def extract(
     source: SourceOptions,
     encoders: tuple[EncoderSpec, ...],
     effort: Effort,
+    cluster: Cluster | None,
     cache: Path,
     recalibrate: bool,
     as_json: bool,
@@ -93,11 +97,12 @@ def extract(
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
     from pipeline.contenders import announce_extraction
-    from pipeline.extract import extract_source
+    from pipeline.extract import extract_on
 
     with show.progress() as progress:
         total = announce_extraction(source, encoders[0], cache)
-        done = [extract_source(source, spec, effort, cache, progress, recalibrate, total) for spec in encoders]
+        rest = (effort, cache, progress, recalibrate, total)
+        done = [extract_on(cluster, source, spec, *rest) for spec in encoders]
     show.results(done, as_json)
 
 

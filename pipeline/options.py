@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.curve import Plan
     from pipeline.data import SourceOptions
     from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.extract.onray import Cluster
     from pipeline.finetune import FineTuneSettings
     from pipeline.linear import LinearSettings
 
@@ -136,6 +137,17 @@ def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> f
         raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
 
 
+def _cluster(runner: str, address: str | None, workers: int | None) -> Cluster | None:
+    """None: extract here, without Ray."""
+    if runner == "local":
+        if address or workers:
+            raise click.UsageError("--address and --workers are for --runner ray")
+        return None
+    from pipeline.extract.onray import Cluster
+
+    return Cluster(address, workers)
+
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 source_parts: Options = {
@@ -201,6 +213,26 @@ effort_options = bundle(
     },
     _effort,
 )
+cluster_options = bundle(
+    "cluster",
+    {
+        "runner": click.option(
+            "--runner",
+            default="local",
+            type=click.Choice(["local", "ray"]),
+            help="ray: a folder of Parquet through the actors of a cluster, into the same cache.",
+        ),
+        "address": click.option(
+            "--address", metavar="HOST:PORT|auto", help="Of a running Ray cluster (default: one on this machine)."
+        ),
+        "workers": click.option(
+            "--workers",
+            type=click.IntRange(1),
+            help="Actors (default: one a GPU, or one for each --threads processors).",
+        ),
+    },
+    _cluster,
+)
 search: Options = {
     "C": click.option("--C", "C", callback=several(float), metavar="A,B,…", help="Grid of C (default: found)."),
     "folds": click.option("--folds", default=5, type=click.IntRange(2), help="Folds that choose C."),
@@ -257,15 +289,30 @@ def place(**folders: Path) -> dict[str, Path]:
     return folders
 
 
+def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Path:
+    """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
+    if "://" not in value:
+        return FOLDER.convert(value, parameter, None)
+    from pipeline.store.remote import mirror
+
+    return mirror(value)
+
+
+cache_option = click.option(
+    "--cache",
+    default="cache",
+    callback=cache_place,
+    metavar="FOLDER|URL",
+    help="Where the vectors are: a folder, or s3://bucket/prefix (a copy of what is read stays here).",
+)
 place_options = bundle(
     "place",
     {
-        "cache": click.option("--cache", default="cache", type=FOLDER, help="Folder of the vectors."),
+        "cache": cache_option,
         "runs": click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs."),
     },
     place,
 )
-cache_option = click.option("--cache", default="cache", type=FOLDER, help="Folder of the vectors.")
 runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 METRIC = "The one metric that the verdict rests on."

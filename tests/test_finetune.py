@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -317,6 +318,48 @@ def test_two_processes_make_one_run(tiny_distilbert, tmp_path):
     assert run.metrics["test"]["accuracy"] >= 0.95
     proba = load_finetuned(run).proba(dataset().test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
+
+
+TOGETHER = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_finetune import *
+even = dataset(train=80)
+for name, rows in even.splits.items():  # all texts of one length, so that one process and two take them in one order
+    rows.texts[:] = [(f"{{text[0].split()[0]}} it was",) for text in rows.texts]
+settings = replace(FAST, epochs=2, batch_size={batch}, gradient_accumulation={accumulation}, learning_rate=1e-3)
+fine_tune(even, locate(EncoderSpec({encoder!r})), settings, Effort(device="cpu"), Path({runs!r}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilbert, tmp_path):
+    quiet = tmp_path / "encoder"  # without dropout: two processes draw other numbers than one
+    shutil.copytree(tiny_distilbert, quiet)
+    config = json.loads((quiet / "config.json").read_text()) | {"dropout": 0.0, "attention_dropout": 0.0}
+    (quiet / "config.json").write_text(json.dumps(config | {"seq_classif_dropout": 0.0}))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    found = {}
+    for processes, batch, accumulation in ((1, 8, 2), (2, 16, 1)):  # 16 rows a step, either way
+        code, runs = tmp_path / f"{processes}.py", tmp_path / f"runs-{processes}"
+        code.write_text(
+            TOGETHER.format(
+                tests=str(Path(__file__).parent),
+                encoder=str(quiet),
+                runs=str(runs),
+                batch=batch,
+                accumulation=accumulation,
+            )
+        )
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(code)]
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        ((folder,),) = ([*home.iterdir()] for home in runs.iterdir())
+        found[processes] = load_run(folder)
+    one, two = found[1], found[2]
+    assert 0.3 < epochs(one)[2]["loss"] < epochs(one)[1]["loss"]  # it has learnt something, and not everything
+    for epoch in (1, 2):
+        assert epochs(two)[epoch]["loss"] == pytest.approx(epochs(one)[epoch]["loss"], abs=1e-4)
+    np.testing.assert_allclose(two.predictions["test"].proba, one.predictions["test"].proba, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from pipeline.encoder.int8 import forget
 from pipeline.extract.extractor import Extraction, Extractor
 from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.store import keys
+from pipeline.store.remote import url_of
+
+if TYPE_CHECKING:
+    from pipeline.extract.onray import Cluster
 
 TRIES = 3  # how often rows that fail their check are encoded again
 
@@ -104,6 +108,8 @@ def extract_source(
     """
     if recalibrate and spec.precision != "int8":
         raise UserError("--recalibrate: only int8 is calibrated; pass --precision int8 with it")
+    if recalibrate and url_of(cache):
+        raise UserError(f"--recalibrate: whoever uses {url_of(cache)} shares its calibration; pass another --cache")
     checkpoint = locate(spec)
     if recalibrate:
         forget(checkpoint, parts(spec.pooling), cache)
@@ -112,6 +118,26 @@ def extract_source(
     if extractor.shelf is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.shelf, done)
+
+
+def extract_on(
+    cluster: Cluster | None,
+    source: SourceOptions,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    progress: Progress,
+    recalibrate: bool = False,
+    total: int | None = None,
+) -> Extracted:
+    """`extract_source` here, or by the actors of a Ray cluster. Raises UserError where these do."""
+    if cluster is None:
+        return extract_source(source, spec, effort, cache, progress, recalibrate, total)
+    if recalibrate:
+        raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
+    from pipeline.extract.onray import extract_on_ray
+
+    return extract_on_ray(source, spec, effort, cache, cluster, progress)
 
 
 # ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────

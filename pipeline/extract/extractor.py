@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -25,8 +25,10 @@ from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
 from pipeline.encoder.tokens import Tokenizer, Tokens
 from pipeline.extract.ahead import ahead
-from pipeline.extract.shelf import SharedWriter, Shelf, shelf_for, shelf_of
+from pipeline.extract.shelf import INT8, SharedWriter, Shelf, models_below, shelf_for, shelf_of
 from pipeline.store import keys
+from pipeline.store.files import NotUploadedError
+from pipeline.store.remote import send
 from pipeline.store.sharing import blocks_of, share
 
 WINDOW = 16_384  # texts that are sorted by length together
@@ -105,6 +107,7 @@ class Extractor:
         self._flying = 0  # batches on their way from tokens to disk
         self._landed = threading.Condition()
         self._broken = False
+        self._failed: BaseException | None = None  # what the thread that runs behind has raised
 
     def run(self, chunks: Iterable[Texts], total: int | None = None) -> Extraction:
         """Encode whatever of the texts is not on disk; `total` is how many there are, for the progress bar.
@@ -154,6 +157,8 @@ class Extractor:
         self.encoder = open_encoder(
             self.checkpoint, tuple(shelf.stores), wish.engine, wish.precision, effort, self.cache, texts
         )
+        if wish.precision == "int8":  # calibrated once for all: another calibration gives other vectors
+            send(self.cache, models_below(self.checkpoint), INT8)
         self.shelf = shelf_for(self.encoder, self.cache, self.spec.storage)
         self.shelf.describe()
         self.done.setup_seconds = time.perf_counter() - started
@@ -192,7 +197,8 @@ class Extractor:
                 rows = rows[window.place[rows] >= 0]
                 left -= len(rows)
                 for batch in window.batches(rows, budget, self.checkpoint.pad_id):
-                    self._flying += 1
+                    with self._landed:
+                        self._flying += 1
                     yield batch
                 if left <= 0:  # before `share` lets go of the blocks that it holds
                     yield None
@@ -201,10 +207,12 @@ class Extractor:
             self._land()
 
     def _land(self) -> None:
-        """Wait until every batch on its way has been written."""
+        """Wait until every batch on its way has been written. Raises what the writing of one raised."""
         with self._landed:
             while self._flying and not self._broken:
                 self._landed.wait(0.1)
+        if self._failed is not None:  # the caller's thread may be waiting for the next batch, and not look
+            raise self._failed
         for writer in self._writers:
             writer.flush()
 
@@ -233,24 +241,46 @@ class Extractor:
                 for writer in self._writers:
                     writer.flush()  # what was encoded stays
                 raise
+            except NotUploadedError:
+                for done in waiting:
+                    with suppress(NotUploadedError):
+                        done.result()
+                for writer in self._writers:
+                    with suppress(NotUploadedError):
+                        writer.flush()  # to this machine's disk, where the next run finds it
+                raise
 
     def _keep(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
         """Hand the vectors (b, d) of one batch to the writers."""
+        try:
+            self._write(batch, vectors, seconds)
+        except BaseException as error:
+            self._failed = error
+            raise
+        finally:
+            with self._landed:
+                self._flying -= 1
+                self._landed.notify_all()
+
+    def _write(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
         shelf, window = self.shelf, self._window
         assert shelf, "a batch comes after its shelf"
         assert window, "a batch comes from a window"
         rows = batch.rows - window.base
         whole, lengths = window.whole[rows], window.lengths[rows]
+        kept_here = None
         for writer, pooling in zip(self._writers, shelf.stores, strict=True):
             new = writer.store.missing(whole, shelf.max_length)
-            writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
+            try:
+                writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
+            except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
+                kept_here = error
+        if kept_here is not None:
+            raise kept_here
         fed = np.minimum(lengths, shelf.max_length)
         self.done.encoded += len(rows)
         self.done.encoded_tokens += int(fed.sum())
         self.done.padded_tokens += batch.ids.size
-        with self._landed:
-            self._flying -= 1
-            self._landed.notify_all()
 
     def _time_single(self) -> None:
         """Encode a few texts one at a time, and remember how long one takes."""

@@ -17,11 +17,13 @@ from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, par
 from pipeline.encoder.hardware import PRECISIONS, RUNS, Choice, choice
 from pipeline.encoder.int8 import calibration_of
 from pipeline.store import Found, Rows, Store, Writer
+from pipeline.store.remote import bring
 from pipeline.store.shard import DTYPES, publish
 from pipeline.store.upkeep import describe
 
 LEFT_PADDED = ("xlnet",)  # whose vectors depend on max_length even where it cuts nothing
 TIMING = "timing.json"
+INT8 = "int8-"  # how the files of a calibrated model begin: the one model that a remote cache shares
 
 
 class SharedStore(Store):
@@ -155,7 +157,10 @@ def shelf_of(
     """
     chosen = choice(spec.engine, spec.precision, effort.device)
     first = None
-    calibration = calibration_of(checkpoint, parts(spec.pooling), cache) if chosen.precision == "int8" else None
+    calibration = None
+    if chosen.precision == "int8":
+        bring(cache, models_below(checkpoint), INT8)
+        calibration = calibration_of(checkpoint, parts(spec.pooling), cache)
     for other, cls_only in _candidates(checkpoint, spec, chosen):
         shelf = shelf_at(checkpoint, spec.pooling, other, cls_only, cache, calibration, spec.storage)
         if whole is None or shelf.holds(whole):
@@ -165,6 +170,11 @@ def shelf_of(
         first = first or shelf
     assert first is not None, "the choice itself is a candidate"
     return first
+
+
+def models_below(checkpoint: Checkpoint) -> str:
+    """Where in a cache the models of a checkpoint lie that were made from it."""
+    return f"models/{checkpoint.digest}"
 
 
 def shelf_at(

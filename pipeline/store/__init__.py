@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,25 +19,12 @@ from types import TracebackType
 
 import numpy as np
 
-from pipeline import UserError, log
+from pipeline import UserError
+from pipeline.store.files import NotUploadedError
 from pipeline.store.index import Index
-from pipeline.store.shard import (
-    DTYPES,
-    SUFFIX,
-    DamagedError,
-    Shard,
-    check_name,
-    cut_keys,
-    keys,
-    pack,
-    publish,
-    read_columns,
-    read_header,
-    read_rows,
-    sync,
-)
+from pipeline.store.remote import files_of
+from pipeline.store.shard import DTYPES, DamagedError, Shard, check_name, cut_keys, keys, pack, read_columns, read_rows
 
-QUARANTINE = "quarantine"
 ABOUT = "about.json"
 SHARD_ROWS, SHARD_SECONDS = 4096, 5.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -87,6 +73,7 @@ class Store:
     def __init__(self, folder: Path | str, dim: int | None = None, dtype: str | None = None, by_length: bool = False):
         assert dtype in (None, *DTYPES), f"vectors are kept as one of {list(DTYPES)}"
         self.folder = Path(os.path.abspath(folder))
+        self.files = files_of(self.folder)
         self.dim, self.dtype, self.by_length = dim, dtype, by_length
         self.index = Index()
         self.shards: list[Shard] = []  # in the order of their places; those that are gone too
@@ -115,20 +102,20 @@ class Store:
 
         Raises UserError if the folder or a shard may not be read.
         """
-        names = self._listing()
+        names = self.files.names()
         for name in self._numbers.keys() - names:
             self._forget(name)
         fresh = []
         for name in sorted(names - self._numbers.keys() - self.refused):
             with self._distrust(self.folder / name):
-                fresh.append(read_header(self.folder / name, self.folder.name))
+                fresh.append(self.files.header(name))
         place = self.index.reserve(sum(shard.rows for shard in fresh))
         good = []
         for shard in fresh:
             here = slice(place, place + shard.rows)
             with self._distrust(shard.path):
                 read_columns(shard, self.index.keys[here], self.index.tokens[here])
-                self._register(shard, place)
+                self._register(replace(shard, path=self.folder / shard.path.name), place)
                 if shard.dim != self.dim:
                     raise UserError(self._wrong_width(shard.dim))
                 good.append(np.arange(here.start, here.stop, dtype=np.uint32))
@@ -170,6 +157,8 @@ class Store:
         present = np.zeros(len(places), bool)
         order = np.argsort(places, kind="stable")
         which = self._shard_numbers(places[order])
+        numbers = [number for number in np.unique(which).tolist() if number >= 0]
+        self.files.fetch(name for name in (self.shards[n].path.name for n in numbers) if name in self._numbers)
         edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
         for low, high in itertools.pairwise(edges):
             if high > low and which[low] >= 0:
@@ -213,7 +202,8 @@ class Store:
 
         `seconds`: what they cost to encode; `max_length`: what they were cut to. None if there are no rows.
         Raises UserError if a vector is not finite or does not fit the dtype, if the disk is full, or if the folder
-        cannot be written; nothing that was committed before is touched.
+        cannot be written; NotUploadedError if the rows are safe on this machine's disk, but could not be uploaded.
+        Nothing that was committed before is touched.
         """
         cut = np.ones(len(whole), bool) if self.by_length else np.asarray(tokens) > max_length
         stored = np.where(cut[:, None], cut_keys(whole, max_length), whole)
@@ -237,14 +227,16 @@ class Store:
         stored, tokens = np.ascontiguousarray(stored, "<u8"), np.ascontiguousarray(tokens, "<u4")
         payload, shard = pack(self.folder.name, stored, tokens, kept, seconds, max_length)
         shard = replace(shard, path=self.folder / shard.path)
+        kept_here = None
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                sync(self.folder.parent)
-            publish(shard.path, payload)
+            self.files.add(shard.path.name, payload)
+        except NotUploadedError as error:
+            kept_here = error
         except OSError as error:
             raise UserError(self._not_written(error)) from error
         self._register(shard, self.index.add(stored, tokens))
+        if kept_here:
+            raise kept_here
         return shard
 
     def writer(self, max_length: int, rows: int = SHARD_ROWS, seconds: float = SHARD_SECONDS) -> Writer:
@@ -265,6 +257,7 @@ class Store:
     def is_whole(self, shard: Shard) -> bool:
         """Whether no byte of the shard's file has changed; quarantines it otherwise."""
         with self._distrust(shard.path):
+            self.files.fetch([shard.path.name])
             check_name(shard)
         return shard.path.name in self._numbers
 
@@ -274,7 +267,7 @@ class Store:
             return False
         self._forget(shard.path.name)
         try:
-            shard.path.unlink(missing_ok=True)
+            self.files.remove(shard.path.name)
         except OSError as error:
             raise UserError(f"{shard.path}: cannot delete ({error.strerror}); mend its permissions") from error
         return True
@@ -294,15 +287,6 @@ class Store:
         """Remember that the folder was used now: the time stamp of its card."""
         with contextlib.suppress(OSError):  # no card, or a cache that may only be read
             os.utime(self.folder / ABOUT)
-
-    def _listing(self) -> set[str]:
-        try:
-            with os.scandir(self.folder) as entries:
-                return {e.name for e in entries if e.name.endswith(SUFFIX) and e.name[0] != "." and e.is_file()}
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot read ({error.strerror}); choose another --cache") from error
 
     def _register(self, shard: Shard, start: int) -> None:
         self.dim, self.dtype = self.dim or shard.dim, self.dtype or shard.dtype
@@ -337,21 +321,8 @@ class Store:
         except DamagedError as error:
             if path.name in self._numbers:
                 self._forget(path.name)
-            self._quarantine(path, str(error))
-
-    def _quarantine(self, path: Path, reason: str) -> None:
-        aside = self.folder / QUARANTINE / path.name
-        try:
-            aside.parent.mkdir(exist_ok=True)
-            if aside.exists():
-                aside = aside.with_name(f"{path.stem}-{secrets.token_hex(4)}{SUFFIX}")
-            os.rename(path, aside)
-            log.warning("%s: %s; moved to %s/, its rows will be encoded again", path, reason, QUARANTINE)
-        except FileNotFoundError:
-            pass  # another process was faster
-        except OSError as error:
-            self.refused.add(path.name)
-            log.warning("%s: %s; not served (cannot be moved away: %s)", path, reason, error.strerror)
+            if not self.files.quarantine(path.name, str(error)):
+                self.refused.add(path.name)
 
     def _wrong_width(self, dim: int) -> str:
         return f"{self.folder}: vectors of {dim} numbers, not {self.dim}; use another --cache"
@@ -395,7 +366,11 @@ class Writer:
         """Commit what was gathered, now."""
         if self._parts:
             whole, tokens, vectors = (np.concatenate(column) for column in zip(*self._parts, strict=True))
-            self.store.commit(whole, tokens, vectors, self._spent, self.max_length)
+            try:
+                self.store.commit(whole, tokens, vectors, self._spent, self.max_length)
+            except NotUploadedError:
+                self._parts, self._pending, self._spent = [], 0, 0.0  # they are safe on this machine
+                raise
             self._parts, self._pending, self._spent = [], 0, 0.0
 
     def __enter__(self) -> Writer:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, log, silent
-from pipeline.store import ABOUT, QUARANTINE, SHARD_ROWS, Store
+from pipeline.store import ABOUT, SHARD_ROWS, Store
+from pipeline.store.files import QUARANTINE
 from pipeline.store.index import Index
-from pipeline.store.shard import DRAFT, SUFFIX, DamagedError, Shard, publish, read_header
+from pipeline.store.remote import files_of, pull_folders
+from pipeline.store.shard import DRAFT, DamagedError, Shard, publish
 from pipeline.store.sharing import CLAIM
 
 DAY = 86400.0
@@ -78,6 +80,7 @@ def describe(folder: Path, about: Mapping[str, Any]) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         publish(Path(folder) / ABOUT, json.dumps({**about, **created}, indent=1, ensure_ascii=False).encode())
+        files_of(Path(folder)).announce(ABOUT)
     except OSError as error:
         raise UserError(f"{folder}: cannot write ({error.strerror or error}); choose another --cache") from error
 
@@ -93,6 +96,7 @@ def about(folder: Path) -> dict[str, Any]:
 
 def folders(cache: Path) -> list[Path]:
     """The stores in a cache: folders with a card or with shards of their own."""
+    pull_folders(cache)
     try:
         below = sorted(entry for entry in Path(cache).iterdir() if entry.is_dir() and entry.name[0] != ".")
     except FileNotFoundError:
@@ -104,9 +108,10 @@ def folders(cache: Path) -> list[Path]:
 
 def headers(folder: Path) -> Iterator[Shard]:
     """The shards of a folder by their headers alone; what is damaged is left out, and left alone."""
-    for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
+    files = files_of(folder)
+    for name in sorted(files.names()):
         with contextlib.suppress(DamagedError, FileNotFoundError, UserError):
-            yield read_header(path, folder.name)
+            yield files.header(name)
 
 
 def holdings(cache: Path) -> list[Holding]:
@@ -132,7 +137,8 @@ def holdings(cache: Path) -> list[Holding]:
 
 def verify(folder: Path, progress: Progress = silent) -> Checkup:
     """Check every byte of every shard: the file against its name, the columns against the header, each row against
-    its check. What is damaged is quarantined; its sound rows are written again.
+    its check. What is damaged is quarantined; its sound rows are written again. Shards behind a URL are read from there
+    once more, whatever copy is here.
 
     Raises UserError if the folder cannot be read.
     """
@@ -144,6 +150,7 @@ def verify(folder: Path, progress: Progress = silent) -> Checkup:
     done = 0
     for shard in shards:
         places = store.places_of(shard)
+        store.files.fetch([shard.path.name], again=True)
         rows = store.read(places)
         if not (rows.present.all() and store.is_whole(shard)):
             try:
@@ -153,7 +160,7 @@ def verify(folder: Path, progress: Progress = silent) -> Checkup:
         done += shard.size
         progress("verify", done, total)
     here = _names(folder)
-    ours = {shard.path.name for shard in store.present_shards} | {*CARDS, QUARANTINE}
+    ours = {shard.path.name for shard in store.present_shards} | {*CARDS, *store.files.rooms}
     return Checkup(
         folder=folder,
         shards=len(store.present_shards),

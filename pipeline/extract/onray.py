@@ -1,0 +1,273 @@
+"""Stage one on a Ray cluster: a folder of Parquet streams through actors that each hold the encoder.
+
+An actor runs the very extraction that one machine runs (`Extractor`), a block of rows at a time, and commits its shards
+to the same cache: a folder that every node sees, or a URL. Precision is settled once, where the encoder will run, and
+is the same on every node. Ray starts a killed actor again and gives it the block it was at; what it had committed is
+not encoded a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline import Progress, UserError, log, need, silent
+from pipeline.data import SourceOptions
+from pipeline.data.dataset import is_empty
+from pipeline.data.files import Block
+from pipeline.data.naming import text_columns
+from pipeline.data.rows import choose_columns, texts_of
+from pipeline.data.sources import File
+from pipeline.data.sources import locate as locate_source
+from pipeline.encoder import Choice, Effort, EncoderSpec, choice, open_encoder
+from pipeline.encoder.checkpoint import locate, parts
+from pipeline.encoder.hardware import hardware
+from pipeline.extract import Extracted, peak_rss_mb
+from pipeline.extract.extractor import WINDOW, Extraction, Extractor
+from pipeline.extract.shelf import INT8, models_below, shelf_at
+from pipeline.store.remote import bring, mirror, send, url_of
+
+SUFFIXES = (".parquet", ".pq")
+SMALLEST, LARGEST = 1024, 4 * WINDOW  # rows of a block
+BLOCKS = 16  # for each worker, where there are rows enough: the last ones shall end at about the same time
+ADDED = tuple(field.name for field in fields(Extraction) if field.name not in ("seconds", "setup_seconds"))
+SHARE = 0.5  # of a processor is what an actor asks for, for each of its threads: the rest is for reading
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where actors run, and how many. Only the clock depends on it."""
+
+    address: str | None = None  # of a running cluster; None: one of its own, on this machine
+    workers: int | None = None  # None: a worker for each GPU, or for each `threads` processors
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every actor is told; the same for all."""
+
+    source: str  # for messages
+    columns: tuple[str, ...]
+    drop_empty: bool
+    spec: EncoderSpec  # engine and precision are settled
+    effort: Effort  # device and threads are settled
+    checkpoint: str  # digest of the bytes that every node must find under the encoder's name
+    cache: str  # a folder that every node sees, or a URL
+
+
+class Worker:
+    """An actor: holds the encoder and an open store from its first block on."""
+
+    def __init__(self, job: Job):
+        self.job, self.checkpoint = job, locate(job.spec)
+        if self.checkpoint.digest != job.checkpoint:
+            raise UserError(
+                f"{job.spec.name} is not the same on every machine ({socket.gethostname()} has another); "
+                "give each the same files, or pass --revision"
+            )
+        self.cache = cache_at(job.cache)
+        self.former: Extractor | None = None
+
+    def __call__(self, table: Any) -> dict[str, list[Any]]:
+        """Extract the texts of an Arrow table; one row that says what was done."""
+        columns = {name: table.column(name).to_pylist() for name in self.job.columns}
+        texts = texts_of(Block(columns, None), self.job.columns, lambda row: self.job.source)
+        if self.job.drop_empty:
+            texts = [text for text in texts if not is_empty(text)]
+        began, done, shelf = time.time(), Extraction(), None
+        if texts:
+            extractor = self.extractor()
+            if self.former is not None:
+                extractor.encoder, extractor.shelf = self.former.encoder, self.former.shelf
+            done, shelf, self.former = extractor.run([texts]), extractor.shelf, extractor
+        told = {field.name: [getattr(done, field.name)] for field in fields(Extraction)}
+        return told | {
+            "worker": [f"{socket.gethostname()}:{os.getpid()}"],
+            "began": [began],
+            "ended": [time.time()],
+            "peak_rss_mb": [peak_rss_mb()],
+            "cls_only": [bool(shelf and shelf.cls_only)],
+            "calibration": [(shelf and shelf.calibration) or ""],
+        }
+
+    def extractor(self) -> Extractor:
+        return Extractor(self.checkpoint, self.job.spec, self.job.effort, self.cache)
+
+
+def extract_on_ray(
+    source: SourceOptions,
+    spec: EncoderSpec,
+    effort: Effort,
+    cache: Path,
+    cluster: Cluster,
+    progress: Progress = silent,
+    worker: type[Worker] = Worker,
+) -> Extracted:
+    """`extract_source` by the actors of a cluster. A text that repeats counts as new in each block that holds it.
+
+    `worker`: what the actors are.
+    Raises UserError if Ray is not installed or not reached, if the source is not Parquet, or what an actor raises; what
+    was committed before stays.
+    """
+    started, done, last = time.perf_counter(), Extraction(), None
+    checkpoint = locate(spec)
+    with connected(cluster) as ray:
+        rows, columns = reader(ray, source)
+        total = rows.count()
+        workers, effort = size(ray, cluster, effort)
+        chosen = settled(ray, spec, effort, cache)
+        job = Job(
+            source=source.source,
+            columns=columns,
+            drop_empty=source.drop_empty,
+            spec=replace(spec, engine=chosen.engine, precision=chosen.precision),
+            effort=replace(effort, device=chosen.device),
+            checkpoint=checkpoint.digest,
+            cache=url_of(cache) or str(Path(cache).absolute()),
+        )
+        done.setup_seconds = time.perf_counter() - started
+        for last in stream(ray, rows, total, job, workers, worker):
+            for field in ADDED:
+                setattr(done, field, getattr(done, field) + last[field])
+            progress("extract", done.rows, total)
+    if last is None or not done.rows:
+        raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
+    done.seconds = time.perf_counter() - started - done.setup_seconds
+    calibration = last["calibration"] or None
+    shelf = shelf_at(checkpoint, spec.pooling, chosen, last["cls_only"], cache, calibration, spec.storage)
+    return Extracted(spec, checkpoint, shelf, done)
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[Any]:
+    """Ray, connected to a running cluster or to one of its own; nothing is reported over the network.
+
+    Raises UserError if Ray is not installed or the address does not answer; an actor's UserError comes out as itself.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    ray = need("ray", "ray")
+    need("ray.data", "ray")
+    own = not ray.is_initialized()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    here: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, hardware().cores)}  # one of them reads
+    try:
+        if own:
+            ray.init(cluster.address or "local", **quiet, **({} if cluster.address else here))
+    except Exception as error:  # it raises that very class where a node does not start in time
+        where = cluster.address or "this machine"
+        raise UserError(f"--runner ray: no cluster at {where} ({first_line(error)}); check --address") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    try:
+        yield ray
+    except ray.exceptions.RayError as error:
+        if cause := user_error(error):
+            raise UserError(str(cause)) from error
+        raise UserError(
+            f"--runner ray: {first_line(error)}; what was committed stays, the same command goes on from there"
+        ) from error
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """The UserError that an actor raised, somewhere in what Ray made of it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, UserError):
+            return UserError(str(getattr(error, "cause", error)))
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def reader(ray: Any, source: SourceOptions) -> tuple[Any, tuple[str, ...]]:
+    """A Ray data set of the source's texts, and their columns. Raises UserError for what is not a folder of Parquet."""
+    if source.limit or source.rows:
+        raise UserError("--runner ray reads whole folders; leave out --limit and --rows")
+    if "://" in source.source:
+        names = ray.data.read_parquet(source.source).schema().names
+        columns, paths = text_columns(names, source.text, source.source), [source.source]
+    else:
+        parts = [part for several in locate_source(source.source).splits.values() for part in several]
+        other = [str(part) for part in parts if not (isinstance(part, File) and part.path.suffix.lower() in SUFFIXES)]
+        if other:
+            raise UserError(f"{other[0]}: --runner ray reads Parquet; write it with to_parquet, or leave out --runner")
+        columns = choose_columns(parts[0], source, need_label=False).texts
+        paths = [str(part.path.absolute()) for part in parts if isinstance(part, File)]
+    return ray.data.read_parquet(paths, columns=list(columns)), columns
+
+
+def size(ray: Any, cluster: Cluster, effort: Effort) -> tuple[int, Effort]:
+    """How many workers, and the effort of each. Raises UserError if there is nothing to run them on."""
+    there = ray.cluster_resources()
+    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    device = effort.device if effort.device != "auto" else ("cuda" if gpus else "cpu")
+    if device.startswith("cuda"):
+        if not gpus:
+            raise UserError(f"--device {device}: no GPU in the cluster ({cores} processors); pass --device cpu")
+        return cluster.workers or gpus, replace(effort, device="cuda")
+    threads = effort.threads or 1
+    return cluster.workers or max(1, cores // threads), replace(effort, device=device, threads=threads)
+
+
+def resources(effort: Effort) -> dict[str, float]:
+    """What an actor asks for. Less than the processors it uses: what it does not ask for is left for reading, without
+    which it would wait for ever."""
+    return (
+        {"num_gpus": 1, "num_cpus": SHARE} if effort.device == "cuda" else {"num_cpus": SHARE * (effort.threads or 1)}
+    )
+
+
+def settled(ray: Any, spec: EncoderSpec, effort: Effort, cache: Path) -> Choice:
+    """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
+    place = url_of(cache) or str(Path(cache).absolute())
+    found = ray.get(ray.remote(**resources(effort))(settle).remote(spec, effort, place))
+    log.info("encoding with %s in %s on %s: %s", found.engine, found.precision, found.device, found.reason)
+    return found
+
+
+def settle(spec: EncoderSpec, effort: Effort, place: str) -> Choice:
+    """On a node of the cluster: what `auto` means there."""
+    chosen = choice(spec.engine, spec.precision, effort.device)
+    if chosen.precision == "int8":
+        cache, checkpoint = cache_at(place), locate(spec)
+        bring(cache, models_below(checkpoint), INT8)
+        open_encoder(
+            checkpoint, parts(spec.pooling), chosen.engine, "int8", replace(effort, device=chosen.device), cache
+        )
+        send(cache, models_below(checkpoint), INT8)
+    return chosen
+
+
+def cache_at(place: str) -> Path:
+    """The cache on this node: a folder that every node sees, or this node's own mirror of a URL."""
+    return mirror(place) if "://" in place else Path(place)
+
+
+def stream(ray: Any, rows: Any, total: int, job: Job, workers: int, worker: type[Worker]) -> Iterator[dict[str, Any]]:
+    """Run the job; what the actors told of each block, as the blocks are done."""
+    block = min(LARGEST, max(SMALLEST, total // (workers * BLOCKS)))
+    blocks = rows.repartition(target_num_rows_per_block=block)  # a small file would be one block, for one actor
+    done = blocks.map_batches(
+        worker,
+        fn_constructor_args=(job,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        **resources(job.effort),
+    )
+    yield from done.iter_rows()

@@ -1,0 +1,134 @@
+"""Objects behind a URL, by fsspec: listed, read, written, deleted; every request that fails is tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from pipeline import UserError, need
+from pipeline.store.shard import DRAFT
+
+TRIES, PAUSE = 5, 0.5  # of a request that failed: after 0.5, 1, 2 and 4 seconds
+TOGETHER = 64  # objects that are asked for at a time
+ATOMIC = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory")  # where an object appears whole
+
+Answer = TypeVar("Answer")
+
+
+@lru_cache(maxsize=8)
+def far(url: str) -> Far:
+    """Raises UserError if there is nothing installed that opens such a URL."""
+    protocol = url.partition("://")[0]
+    fsspec = need("fsspec", "s3")
+    if protocol in ("s3", "s3a"):
+        need("s3fs", "s3")
+    try:
+        system, root = fsspec.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"--cache {url}: {error}; pass s3://bucket/prefix or a folder") from error
+    return Far(url, system, root.rstrip("/"), protocol in ATOMIC)
+
+
+class Far:
+    """Objects below a URL. Every request that fails is tried again, then told as a UserError."""
+
+    def __init__(self, url: str, system: Any, root: str, atomic: bool):
+        self.url, self.system, self.root, self.atomic = url, system, root, atomic
+
+    def names(self, folder: str) -> dict[str, int | None]:
+        """What lies in a folder, with its bytes; None: a folder. Empty if there is no such folder."""
+        try:
+            found = self._tried("list", folder, lambda: self.system.ls(self._path(folder), detail=True))
+        except FileNotFoundError:
+            return {}
+        names = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in found)
+        return {name: None if entry["type"] == "directory" else entry["size"] for name, entry in names if name}
+
+    def read(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        """The bytes from `start` to before `end` of several objects, many at a time; None for one that is gone."""
+        got: list[bytes | None] = []
+        for first in range(0, len(ranges), TOGETHER):
+            got += self._read(ranges[first : first + TOGETHER])
+        return got
+
+    def _read(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        got: dict[int, bytes | None] = {}
+
+        def ask() -> None:
+            """Ask for those that have not come yet."""
+            left = [i for i in range(len(ranges)) if i not in got]
+            paths = [self._path(ranges[i][0]) for i in left]
+            starts, ends = [ranges[i][1] for i in left], [ranges[i][2] for i in left]
+            answers = self.system.cat_ranges(paths, starts, ends, on_error="return")
+            failed = None
+            for i, answer in zip(left, answers, strict=True):
+                if isinstance(answer, FileNotFoundError):
+                    got[i] = None
+                elif isinstance(answer, Exception):
+                    failed = answer
+                else:
+                    got[i] = bytes(answer)
+            if failed is not None:
+                raise failed
+
+        self._tried("read", ranges[0][0], ask)
+        return [got[i] for i in range(len(ranges))]
+
+    def write(self, name: str, payload: bytes) -> None:
+        """Make an object appear, whole or not at all."""
+
+        def put() -> None:
+            path = self._path(name)
+            if self.atomic:
+                self.system.pipe_file(path, payload)
+                return
+            draft = f"{path.rpartition('/')[0]}/{DRAFT}{secrets.token_hex(8)}"
+            self.system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self.system.pipe_file(draft, payload)
+            self.system.mv(draft, path)
+
+        self._tried("write", name, put)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that is gone is as good."""
+
+        def drop() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.system.rm_file(self._path(name))
+
+        self._tried("delete", name, drop)
+
+    def move(self, name: str, to: str) -> None:
+        """Rename an object; where there is no renaming, a copy and a deletion."""
+
+        def rename() -> None:
+            self.system.makedirs(self._path(to).rpartition("/")[0], exist_ok=True)
+            self.system.mv(self._path(name), self._path(to))
+
+        self._tried("move", name, rename)
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    def _tried(self, verb: str, name: str, request: Callable[[], Answer]) -> Answer:
+        """The answer to a request; asked again, with longer and longer pauses, where it fails.
+
+        Raises FileNotFoundError, or UserError once it has failed often enough.
+        """
+        for turn in range(TRIES):
+            try:
+                return request()
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # every backend has errors of its own
+                if turn == TRIES - 1 or isinstance(error, PermissionError):
+                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+                    raise UserError(
+                        f"{self.url}/{name}: cannot {verb} ({reason}); check the network, the URL and your credentials"
+                    ) from error
+                time.sleep(PAUSE * 2**turn)
+        raise AssertionError("the last turn answers or raises")
