@@ -83,11 +83,11 @@ class Apart:
             call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder
         )
         self.out = folder / f"{abs(hash(name))}.npy"
-        answer = self.said(json.dumps(texts))
+        answer = self.ask(json.dumps(texts))
         if answer != "ready":
             raise UserError(answer or "the other interpreter ended without a word")
 
-    def said(self, line: str) -> str:
+    def ask(self, line: str) -> str:
         assert self.process.stdin, "a pipe"
         assert self.process.stdout, "a pipe"
         self.process.stdin.write(line + "\n")
@@ -95,7 +95,7 @@ class Apart:
         return self.process.stdout.readline().strip()
 
     def __call__(self, texts: list[str]) -> tuple[np.ndarray, float]:
-        spent = float(self.said(str(self.out)))
+        spent = float(self.ask(str(self.out)))
         return np.load(self.out), spent
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ def ours(folder: Path, precision: str) -> Timed:
         assert extractor.shelf is not None, "there are texts"
         found = extractor.shelf.serve(whole, "cls").vectors
         spent = time.perf_counter() - started - done.setup_seconds  # models are loaded before anybody's clock starts
-        timed.said = f"{extractor.shelf.choice.engine}, {extractor.shelf.choice.precision}"  # type: ignore[attr-defined]
+        timed.ran = f"{extractor.shelf.choice.engine}, {extractor.shelf.choice.precision}"  # type: ignore[attr-defined]
         for store in extractor.shelf.stores.values():
             shutil.rmtree(store.folder)
         return found, spent
@@ -167,7 +167,7 @@ def measure(texts: list[str], folder: Path, names: list[str], rounds: int, other
     for name, timed in runners.items():
         row = table[name]
         row["texts_per_second"] = len(texts) / statistics.median(row["seconds"])
-        row["ran"] = getattr(timed, "said", "")
+        row["ran"] = str(getattr(timed, "ran", ""))
         if isinstance(timed, Apart):
             timed.close()
     reference = table.get(REFERENCE, {}).get("texts_per_second")
