@@ -26,7 +26,7 @@ from pipeline.encoder.hardware import cpu_name, hardware  # noqa: E402
 FOLDERS = dict(  # recipe → folder of --data
     zip(sources(), ("imdb", "mnli", "ag_news", "movie_reviews", "emotion"), strict=True)
 )
-# What differs from the sources' settings, because the data at hand are samples and one encoder must do without a network
+# What differs from the sources' settings: the data at hand are samples, and one encoder needs no network
 CHANGED: dict[str, tuple[dict[str, str], str]] = {
     "1-imdb-frozen-head": (
         {"ROWS": "1250"},
@@ -34,7 +34,7 @@ CHANGED: dict[str, tuple[dict[str, str], str]] = {
     ),
     "3-ag-news-many-classes": (
         {"ROWS": "5%", "VECTORS": "--pooling cls,mean"},
-        "5 % of the train and test splits at hand; [CLS] against mean vectors of one encoder, since only one is at hand",
+        "5 % of the train and test splits at hand; [CLS] against mean vectors, since one encoder is at hand",
     ),
     "4-movie-reviews-two-ways": (
         {"MAX_LENGTH": "256"},

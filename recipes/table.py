@@ -201,7 +201,11 @@ def emotion(found: Answers) -> Facts:
     compared, tuned = found["compare"], found["tuned"]
     plain, smote = found["lr"]["runs"]
     searched = [point for point in plain["history"] if "iterations" in point]
+    suspicious = found["audit"]["rows"]
     return {
+        "suspicious": len(suspicious),
+        "suspicious_train": sum(row["split"] == "train" for row in suspicious),
+        "audited": sum(split["rows"] for split in found["explore"]["splits"].values()),
         "lr_validation": plain["metrics"]["validation"]["accuracy"],
         "smote_validation": smote["metrics"]["validation"]["accuracy"],
         "converged": "converged" if all(point["converged"] for point in searched) else "not converged everywhere",

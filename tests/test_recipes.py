@@ -64,6 +64,9 @@ def out(tmp_path_factory):
     return tmp_path_factory.mktemp("recipes")
 
 
+slow = pytest.mark.slow  # each is four to six processes that load torch: about a minute together
+
+
 def perform(name, data, out, encoder):
     """Run a recipe as `make recipes` does; its standard output."""
     environment = run_all.settings(name, data, str(encoder), out)
@@ -95,6 +98,7 @@ def test_there_are_five_and_each_is_short():
         assert [word for word in words if not allowed.fullmatch(word)] == []
 
 
+@slow
 def test_sorted_rows(data, out, tiny_distilbert):
     name = "1-imdb-frozen-head"
     shown = cells(perform(name, data, out, tiny_distilbert))
@@ -112,6 +116,7 @@ def test_sorted_rows(data, out, tiny_distilbert):
     assert (out / name / "page.html").stat().st_size > 10_000
 
 
+@slow
 def test_pairs(data, out, tiny_distilbert):
     name = "2-mnli-pairs"
     shown = cells(perform(name, data, out, tiny_distilbert))
@@ -132,6 +137,7 @@ def test_pairs(data, out, tiny_distilbert):
     assert shown["recall of neutral · contradiction"][0] == f"{two[0]:.3f} · {two[1]:.3f}"
 
 
+@slow
 def test_many_classes_and_two_sets_of_vectors(data, out, tiny_distilbert):
     name = "3-ag-news-many-classes"
     shown = cells(perform(name, data, out, tiny_distilbert))
@@ -149,6 +155,7 @@ def test_many_classes_and_two_sets_of_vectors(data, out, tiny_distilbert):
     assert abs(float(re.search(r"difference ([+−-][\d.]+)", told[2])[1])) == pytest.approx(apart, abs=6e-4)
 
 
+@slow
 def test_two_ways_judge_the_same_rows(data, out, tiny_distilbert):
     name = "4-movie-reviews-two-ways"
     shown = cells(perform(name, data, out, tiny_distilbert))
@@ -168,6 +175,7 @@ def test_two_ways_judge_the_same_rows(data, out, tiny_distilbert):
     assert rows == load_run(trainer["run"]).predictions["validation"].row_ids.tolist()
 
 
+@slow
 def test_features_smote_and_fine_tuning(data, out, tiny_distilbert):
     name = "5-emotion-features-lr-finetune"
     shown = cells(perform(name, data, out, tiny_distilbert))
@@ -182,11 +190,20 @@ def test_features_smote_and_fine_tuning(data, out, tiny_distilbert):
     pair = next(p for p in read(out, name, "compare")["pairs"] if {p["a"], p["b"]} == {"lr", "lr+smote-minority"})
     sign = 1 if pair["a"] == "lr+smote-minority" else -1
     assert f"SMOTE − none: {sign * pair['difference']:+.3f} [" in shown["the same after SMOTE of the smallest class"][2]
+    suspicious = read(out, name, "audit")["rows"]
+    told = shown["rows whose label is suspicious, by cross-validated predictions"]
+    assert told[0] == f"{len(suspicious)} of 360"
     page = (out / name / "page.html").read_text()
-    for part in ("Confusion", "odd"):
-        assert part.lower() in page.lower()
+    for part in (
+        "Confusion",
+        "Words of the texts of each class",
+        "highest and of the lowest loss",
+        suspicious[0]["row_id"],
+    ):
+        assert part.lower() in page.lower(), part
 
 
+@slow
 def test_results_say_commit_machine_and_date(data, out, tiny_distilbert):
     """After the five above: their tables, together."""
     took = dict.fromkeys(run_all.FOLDERS, 2.0)
