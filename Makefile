@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= sms-spam
 ENCODER ?= minilm
 
-.PHONY: demo test test-slow lint docs bench clean help
+.PHONY: demo test test-slow lint docs bench recipes clean help
 
 help:
-	@echo "make demo | test | test-slow | lint | docs | bench | clean"
+	@echo "make demo | test | test-slow | lint | docs | bench | recipes DATA=folder | clean"
 
 demo: $(VENV)/.ready
 	$(BIN)/python cli.py compare $(DATA) --encoder $(ENCODER)
@@ -33,6 +33,9 @@ docs: $(VENV)/.ready-docs
 
 bench: $(VENV)/.ready-bench $(PEER)/.ready
 	$(BIN)/python benchmarks/extract.py --other $(PEER)/bin/python
+
+recipes: $(VENV)/.ready
+	$(BIN)/python recipes/run_all.py --data $(DATA) --encoder $(ENCODER)
 
 clean:
 	rm -rf $(VENV) $(PEER) .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -89,7 +89,15 @@ def _source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
 def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
     from pipeline.encoder import EncoderSpec
 
-    return tuple(EncoderSpec(name=name, **values) for name in encoder)
+    specs = []
+    for given in encoder:
+        name, at, own = (given, "", "") if Path(given).exists() else given.partition("@")
+        if at and not (name and own):
+            raise click.UsageError(f"--encoder {given}: write NAME@REVISION, such as bert-base-uncased@main")
+        if at and values.get("revision"):
+            raise click.UsageError(f"--encoder {given} names its revision; pass either @{own} or --revision")
+        specs.append(EncoderSpec(**values | {"name": name} | ({"revision": own} if at else {})))
+    return tuple(specs)
 
 
 def _effort(**values: Any) -> Effort:
@@ -172,7 +180,7 @@ encoder_options = bundle(
             "--encoder",
             default="distilbert-base-uncased",
             callback=several(),
-            metavar="NAME[,NAME]",
+            metavar="NAME[@REV],…",
             help="Hub name, local folder, or minilm (packaged, needs no network).",
         ),
         "revision": click.option("--revision", metavar="REV", help="Tag, branch or commit on the Hub."),
@@ -266,6 +274,9 @@ tuning_options = bundle(
         ),
         "weight_decay": click.option("--weight-decay", default=0.01, type=float, help="Of AdamW."),
         "warmup": click.option("--warmup", default=0.1, type=float, help="Share of the steps."),
+        "schedule": click.option(
+            "--schedule", default="linear", metavar="linear|cosine|constant", help="Learning rate after the warm-up."
+        ),
         "patience": click.option("--patience", type=int, help="Stop after so many epochs without a better macro F1."),
         "gradient_accumulation": click.option("--gradient-accumulation", default=1, type=int, help="Batches a step."),
         "label_smoothing": click.option("--label-smoothing", default=0.0, type=float, help="0 to 1."),

@@ -114,6 +114,7 @@ class Run:
             "cost": asdict(self.cost),
             "notes": list(self.notes),
             "checkpoint_digest": self.checkpoint_digest,
+            "history": self.history,
         }
 
 

@@ -545,3 +545,20 @@ def test_tokens_of_a_few_rows(run, reviews, tmp_path, tiny_distilbert):
     assert out.count("[CLS] · ") == 3
     code, out, _ = run(*words, "--show-tokens", 3, "--json", encoder=False)
     assert [row["tokens"][0] for row in json.loads(out)["shown_tokens"]] == ["[CLS]"] * 3
+
+
+def test_an_encoder_may_name_its_revision(tmp_path, monkeypatch, capsys):
+    from pipeline.options import _encoders
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my@folder").mkdir()
+    found = _encoders(("bert", "org/deberta@refs/pr/4", "my@folder"), revision=None, pooling=("cls",))
+    assert [(spec.name, spec.revision) for spec in found] == [
+        ("bert", None),
+        ("org/deberta", "refs/pr/4"),
+        ("my@folder", None),
+    ]
+    assert cli.main(["explore", "sms-spam", "--encoder", "bert@"]) == 2
+    assert "write NAME@REVISION" in capsys.readouterr().err
+    assert cli.main(["explore", "sms-spam", "--encoder", "bert@main", "--revision", "dev"]) == 2
+    assert "names its revision" in capsys.readouterr().err

@@ -98,6 +98,7 @@ def test_truncation_counts_texts_longer_than_the_effective_length(small):
     assert found.truncated_share == pytest.approx(5 / 11)
     assert found.splits["train"].truncated_share == pytest.approx(3 / 6)
     assert (found.effective_max_length, found.max_length, found.limit) == (3, 8, 512)
+    assert found.padded_share == pytest.approx(1 - (10 * 3 + 2) / 33)  # each padded to 3: only the text of 2 is
     assert profile(small, Words(), limit=4, max_length=99).effective_max_length == 4
 
 

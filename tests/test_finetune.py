@@ -292,6 +292,31 @@ def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distil
     assert run.folder != folder_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path)
 
 
+@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])
+def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_distilbert, tmp_path):
+    from transformers import TrainerCallback
+
+    from pipeline.encoder.tokens import tokenizer
+    from pipeline.finetune.arithmetic import machine
+    from pipeline.finetune.heads import HeadSpec, build
+    from pipeline.finetune.training import tokenised, trainer_for
+
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    rows = tokenised([("good film",), ("bad film",)] * 4, np.array([0, 1] * 4), tokenizer(checkpoint), 8, 0)
+    settings = replace(FAST, epochs=5, batch_size=4, warmup=0.2, schedule=schedule)
+    callback = type("Quiet", (TrainerCallback,), {})()
+    model = build(checkpoint, ("a", "b"), HeadSpec(), 0)
+    trainer = trainer_for(model, rows, settings, 1e-3, machine("cpu", "fp32"), tmp_path, callback)
+    trainer.create_optimizer_and_scheduler(10)
+    rates = []
+    for _ in range(11):
+        rates.append(trainer.lr_scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        trainer.lr_scheduler.step()
+    assert rates[:3] == pytest.approx([0.0, 5e-4, 1e-3])
+    assert rates[10] == pytest.approx(last)
+
+
 def test_bfloat16_trains(tiny_distilbert, tmp_path):
     settings = replace(FAST, epochs=2, precision="bf16")
     run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(device="cpu"), tmp_path)
@@ -366,6 +391,7 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
     ("changes", "message"),
     [
         ({"head": "deep"}, "no head 'deep'; choose one of standard, linear, mlp"),
+        ({"schedule": "steps"}, "no schedule 'steps'; choose one of linear, cosine, constant"),
         ({"epochs": 0}, "--epochs 0: out of range"),
         ({"freeze": True, "unfreeze": 1}, "--freeze and --unfreeze contradict"),
         ({"init_head": Path("x")}, "--head linear"),

@@ -74,6 +74,7 @@ class Profile:
     findings: tuple[Finding, ...]  # dearest first
     notes: tuple[str, ...]
     shown_tokens: tuple[dict[str, Any], ...] = ()  # of a few rows: row_id, text, tokens
+    padded_share: float = 0.0  # share of padding if every text were padded to the effective max_length
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; findings as sentences, dearest first."""
@@ -235,6 +236,7 @@ def profile(
         findings=(),
         notes=dataset.notes,
         shown_tokens=_shown(dataset, tokenizer, show_tokens),
+        padded_share=1 - float(np.minimum(lengths, effective).mean()) / effective,
     )
     return replace(made, findings=find(made, dataset.roles))
 

@@ -24,7 +24,7 @@ from pipeline.finetune.arithmetic import is_writer, machine, note, threads, toge
 from pipeline.finetune.course import Course, Lesson, last_course, train
 from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, isolated, parameters, write
 from pipeline.finetune.rates import RATES, SCRATCH_RATES, search_rate
-from pipeline.finetune.training import FineTuneSettings, Rows, logits, tokenised
+from pipeline.finetune.training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
 from pipeline.finetune.tuned import FineTuned, load_finetuned
 from pipeline.linear import peak_rss_mb
 from pipeline.linear.probe import LinearModel, softmax
@@ -72,6 +72,7 @@ def kind_of(settings: FineTuneSettings) -> str:
 def check(settings: FineTuneSettings) -> None:
     """Raises UserError if a setting is unknown, out of range, or contradicts another."""
     choose(HEADS, settings.head, "head")
+    choose(SCHEDULES, settings.schedule, "schedule")
     for name, good in CHECKED.items():
         if not good(settings):
             raise UserError(f"--{name} {getattr(settings, name.replace('-', '_'))}: out of range; see fine-tune --help")

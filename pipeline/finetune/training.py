@@ -21,6 +21,7 @@ from pipeline.finetune.arithmetic import Machine, processes
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # ours → transformers' name
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class FineTuneSettings:
     learning_rate: float | None = None  # None: chosen on validation in short runs
     weight_decay: float = 0.01
     warmup: float = 0.1  # share of the steps
-    schedule: str = "linear"
+    schedule: str = "linear"  # of SCHEDULES
     patience: int | None = None  # epochs without a better validation macro F1 before it stops
     gradient_accumulation: int = 1
     label_smoothing: float = 0.0
@@ -193,7 +194,7 @@ def trainer_for(
         learning_rate=rate,
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup,
-        lr_scheduler_type=settings.schedule,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
         train_sampling_strategy="group_by_length",
         bf16=machine.precision == "bf16",
         fp16=machine.precision == "fp16",

@@ -220,10 +220,11 @@ def data(facts: Facts) -> Section | None:
     points = [{"share": s, "tokens": tokens[key]} for key, s in QUANTILES.items() if _number(tokens.get(key))]
     if len(points) > 1:
         drawn["data-tokens"] = charts.quantiles(points, profile["max_length"])
-    if lengths:
-        some = [name for name in largest if name in lengths]
-        rows = [{"i": i, **lengths[name]} for i, name in enumerate(some)]
-        drawn["data-lengths"] = charts.boxes(rows, some, "tokens")
+    for part, found, counted in (("lengths", lengths, "tokens"), ("words", profile["words_by_class"], "words")):
+        if some := [name for name in largest if name in found]:
+            drawn[f"data-{part}"] = charts.boxes(
+                [{"i": i, **found[name]} for i, name in enumerate(some)], some, counted
+            )
     told = {
         "splits": list(splits),
         "counts": counts,
