@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import string
 from collections.abc import Iterable, Iterator
@@ -58,6 +59,13 @@ def _own_addresses() -> list[str]:
         return socket.gethostbyname_ex(socket.gethostname())[2]
     except OSError:
         return []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """A job that a shell starts in the background ignores Ctrl-C, and so would everything that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # ── tiny checkpoints: 2 layers, 32 wide, seeded, written without torch ──────────────────────────────────────────────

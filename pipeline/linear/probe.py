@@ -53,6 +53,8 @@ class LinearModel:
             rows = (X[start : start + CHUNK].astype(np.float32) - self.mean) / self.scale
             out[start : start + CHUNK] = rows @ self.W.T + self.b
         if not np.isfinite(out).all():
+            if np.isfinite(X).all():
+                raise UserError("the model's numbers are too large to compute with: it is damaged; fit it again")
             raise UserError("vectors hold numbers that are not finite; verify the store with `cache verify`")
         return out
 
