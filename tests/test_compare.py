@@ -237,6 +237,22 @@ def test_seeds_have_names_and_a_spread():
     assert spread["fine-tune (seed 1)"] == pytest.approx(0.01)
 
 
+def test_seeds_that_take_over_a_found_learning_rate_are_told_apart_by_the_seed_alone():
+    asked = ({"learning_rate": None}, {"learning_rate": 1e-4}, {"learning_rate": 1e-4})
+    found = (
+        {"learning_rate": 1e-4, "epoch": 3},
+        {"learning_rate": 1e-4, "epoch": 2},
+        {"learning_rate": 1e-4, "epoch": 3},
+    )
+    runs = [
+        run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 50 + 10 * s)), seed=s, settings={**asked[s], "chosen": found[s]})
+        for s in range(3)
+    ]
+    contenders = quick([*runs, run("lr", TRUTH, TRUTH)]).contenders
+    assert {c.name for c in contenders} == {"fine-tune (seed 0)", "fine-tune (seed 1)", "fine-tune (seed 2)", "lr"}
+    assert {round(c.seed_spread, 3) for c in contenders if c.kind == "fine-tune"} == {0.02}
+
+
 def test_the_same_run_twice_still_has_two_names():
     found = quick([run("lr", TRUTH, TRUTH), run("lr", TRUTH, TRUTH)])
     assert len({c.name for c in found.contenders}) == 2

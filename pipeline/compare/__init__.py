@@ -17,7 +17,17 @@ from pipeline.compare import statistics as st
 from pipeline.compare.guests import welcome
 from pipeline.compare.measure import METRICS, Group, Measured, group_column, groups_of, measure
 from pipeline.compare.recommend import recommend
-from pipeline.compare.verdict import LABELS, Contender, Interval, Pair, break_evens, describe, names_of, pareto_front
+from pipeline.compare.verdict import (
+    LABELS,
+    Contender,
+    Interval,
+    Pair,
+    asked,
+    break_evens,
+    describe,
+    names_of,
+    pareto_front,
+)
 from pipeline.run import Predictions, Run
 
 __all__ = ["Comparison", "Contender", "Group", "Interval", "Pair", "aligned", "compare", "group_column", "welcome"]
@@ -281,8 +291,7 @@ def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
     """For each run, largest minus smallest value (c,) over the runs that differ from it in nothing but the seed."""
     groups: dict[str, list[float]] = {}
     keys = [
-        repr((run.kind, sorted((k, repr(v)) for k, v in run.settings.items() if k != "seed"), run.checkpoint_digest))
-        for run in runs
+        repr((run.kind, sorted((k, repr(v)) for k, v in asked(run).items()), run.checkpoint_digest)) for run in runs
     ]
     for key, value in zip(keys, values, strict=True):
         groups.setdefault(key, []).append(float(value))

@@ -100,9 +100,19 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return names
 
 
+def asked(run: Run) -> dict[str, Any]:
+    """A run's settings without its seed and what followed from it: runs alike in these differ by their seed alone.
+
+    A learning rate that was found counts as that rate: the other seeds of a fit are given it.
+    """
+    chosen = run.settings.get("chosen") or {}
+    found = {key: value for key, value in run.settings.items() if key not in ("seed", "chosen")}
+    return found | ({"learning_rate": chosen["learning_rate"]} if "learning_rate" in chosen else {})
+
+
 def apart(run: Run, group: Sequence[Run]) -> list[str]:
     """What tells `run` from the others of its kind."""
-    facts = [{**{k: plain(k, v) for k, v in r.settings.items()}, "seed": f"seed {r.seed}"} for r in group]
+    facts = [{**{k: plain(k, v) for k, v in asked(r).items()}, "seed": f"seed {r.seed}"} for r in group]
     mine = facts[[r is run for r in group].index(True)]
     keys = sorted({key for fact in facts for key in fact if key != "seed"})
     keys.sort(key=lambda key: TELLING.index(key) if key in TELLING else len(TELLING))
