@@ -14,7 +14,6 @@ import json
 import sys
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.lr import GRID
+from benchmarks.lr import searched
 from pipeline import silent
 from pipeline.compare.measure import measure
 from pipeline.contenders import Task, linear_run
@@ -60,24 +59,14 @@ def ours(task: Task, done: Embedded, kind: str) -> Fit:
 
 def scikit_learn(task: Task, done: Embedded) -> Fit:
     """LogisticRegressionCV on the same vectors, standardised on train, with our folds and its own lbfgs."""
-    from sklearn.linear_model import LogisticRegressionCV
     from sklearn.preprocessing import StandardScaler
 
     data, matrices = task.dataset, done.matrices("cls")
     started = time.perf_counter()
     scaler = StandardScaler().fit(matrices["train"].vectors)
     folds = split(data.train.labels, equal(data.train.texts), data.class_names, 5, task.seed)
-    model = LogisticRegressionCV(
-        Cs=list(GRID),
-        cv=[(folds.kept(fold), folds.held(fold)) for fold in range(folds.count)],
-        scoring="neg_log_loss",
-        l1_ratios=(0.0,),
-        use_legacy_attributes=False,
-        max_iter=3000,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(scaler.transform(matrices["train"].vectors), data.train.labels)
+    pairs = [(folds.kept(fold), folds.held(fold)) for fold in range(folds.count)]
+    model = searched(scaler.transform(matrices["train"].vectors), data.train.labels, pairs)
     proba = model.predict_proba(scaler.transform(matrices["test"].vectors))
     whole = np.zeros((len(proba), len(data.class_names)))
     whole[:, model.classes_] = proba

@@ -5,10 +5,7 @@ What people wrote (names of classes, of data sets) stands in it escaped; paths o
 
 from __future__ import annotations
 
-import html
-import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,20 +14,15 @@ from typing import Any
 from pipeline import UserError
 from pipeline.compare import Comparison, Contender
 from pipeline.compare.verdict import LABELS, LOWER_IS_BETTER, change, duration, plain, score, training_seconds, unit
+from pipeline.export.markdown import code, safe
+from pipeline.export.model_card import origin
 from pipeline.run import Run
+from pipeline.store.shard import publish
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "log_loss", "ece")
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1", "log_loss": "log_loss"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 CLASSES = 100  # that are listed by name
-ORIGIN = {  # kind -> how such a model comes about, and which library opens it
-    "fine-tune": ("the whole encoder, fine-tuned", "transformers"),
-    "from-scratch": ("the encoder's architecture, trained from random weights", "transformers"),
-    "lr": ("logistic regression on frozen vectors of the encoder", "probe-or-tune"),
-    "frozen-head": ("a head trained on frozen vectors of the encoder", "probe-or-tune"),
-    "tfidf": ("logistic regression on word 1-2-grams, without an encoder", "probe-or-tune"),
-    "majority": ("the class shares of train, whatever the text", "probe-or-tune"),
-}
 
 
 def write_card(run: Run, comparison: Comparison) -> Path:
@@ -40,13 +32,11 @@ def write_card(run: Run, comparison: Comparison) -> Path:
     """
     assert run.folder is not None, "a run has a folder once it is saved"
     path = Path(run.folder) / "README.md"
-    draft = path.parent / f".draft-{secrets.token_hex(8)}"
     try:
-        draft.write_bytes(card(run, comparison).encode("utf-8", "replace"))
-        os.replace(draft, path)
+        publish(path, card(run, comparison).encode("utf-8", "replace"))
     except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot write the model card ({error.strerror or error})") from error
+        why = error.strerror or error
+        raise UserError(f"{path}: cannot write the model card ({why}); mend its permissions") from error
     return path
 
 
@@ -106,13 +96,6 @@ def header(run: Run, me: Contender, comparison: Comparison) -> str:
         eval_results=results,
     )
     return str(data.to_yaml())
-
-
-def origin(kind: str) -> tuple[str, str]:
-    """How a run of that kind comes about, and which library opens it."""
-    told, library = ORIGIN.get(kind) or ORIGIN.get(kind.partition("+")[0]) or ("a classifier", "probe-or-tune")
-    treatment = kind.partition("+")[2]
-    return told + (f" ({treatment})" if treatment else ""), library
 
 
 # ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,23 +180,6 @@ def _by_class(run: Run) -> Iterable[tuple[str, float]]:
     """(class, F1) of those with a row in test."""
     by_class: dict[str, dict[str, Any]] = run.metrics.get("test", {}).get("per_class", {})
     return [(name, float(of["f1"])) for name, of in by_class.items() if of.get("rows")]
-
-
-# ── escaping ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~!])")
-BREAKS = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-
-
-def safe(text: Any) -> str:
-    """Text that is neither Markdown nor HTML, on one line; signs that reverse what is read are left out."""
-    return MARKDOWN.sub(r"\\\1", html.escape(BREAKS.sub(" ", str(text)), quote=False))
-
-
-def code(value: Any) -> str:
-    """What stands between backticks in a line or table: one line, no backtick and no bar; code is not escaped."""
-    text = BREAKS.sub(" ", str(value)).replace("`", "ˋ").replace("|", "¦")
-    return text.replace("<", "‹").replace(">", "›").strip() or " "
 
 
 def bullets(lines: Sequence[str]) -> str:

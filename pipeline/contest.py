@@ -20,7 +20,7 @@ from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, multiply_
 from pipeline.curve import Curve, latest
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.hardware import cpu_name, hardware
-from pipeline.extract.shelf import shelf_of
+from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.linear import kind_of
 from pipeline.plan import Prospect, outstanding, price, remedy, within
 from pipeline.report import write_report
@@ -148,24 +148,26 @@ def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
 
 def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    spec, dataset = replace(task.encoders[0], pooling=single_poolings(task.encoders[0])), task.dataset
-    own = {role: keys(dataset.role(role).texts) for role in dataset.roles}
-    whole = np.concatenate(list(own.values()))
-    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
-    if not shelf.holds(whole):
+    own = {role: keys(task.dataset.role(role).texts) for role in task.dataset.roles}
+    shelf = full_shelf(task, np.concatenate(list(own.values())))
+    if shelf is None:
         return None
     pooling = next(iter(shelf.stores))
-    return {role: shelf.serve(texts_keys, pooling).vectors for role, texts_keys in own.items()}
+    return {role: shelf.serve(wanted, pooling).vectors for role, wanted in own.items()}
 
 
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
+    wanted = keys(task.dataset.test.texts)
+    shelf = full_shelf(task, wanted)
+    return {p: shelf.serve(wanted, p).vectors for p in shelf.stores} if shelf else None
+
+
+def full_shelf(task: Task, wanted: np.ndarray) -> Shelf | None:
+    """The first encoder's shelf, None unless it holds every text with keys `wanted` (n, 2)."""
     spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
-    whole = keys(task.dataset.test.texts)
-    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, whole)
-    if not shelf.holds(whole):
-        return None
-    return {pooling: shelf.serve(whole, pooling).vectors for pooling in shelf.stores}
+    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, wanted)
+    return shelf if shelf.holds(wanted) else None
 
 
 def machine() -> dict[str, Any]:

@@ -324,7 +324,6 @@ place_options = bundle(
     },
     place,
 )
-runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 METRIC = "The one metric that the verdict rests on."
 rules_options = bundle(

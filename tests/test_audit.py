@@ -183,11 +183,12 @@ def test_leaked_rows_that_are_remembered_flatter():
     right = np.eye(2)[truth] * 0.8 + 0.1
     leaked = np.arange(200) < 40
     proba = np.where((leaked | (np.arange(200) % 4 < 2))[:, None], right, 1 - right)  # all leaked right, half the rest
-    found = worth("lr", truth, proba, leaked, "accuracy", seed=0)
+    judged = predictions(proba, truth)
+    found = worth("lr", judged, leaked, "accuracy", seed=0)
     assert (found.whole, found.rest, found.alone) == pytest.approx((0.6, 0.5, 1.0))
     assert found.worth == pytest.approx(0.1)
     assert 0.05 < found.low < 0.1 < found.high < 0.16
-    lost = worth("lr", truth, proba, leaked, "log_loss", seed=0)
+    lost = worth("lr", judged, leaked, "log_loss", seed=0)
     assert lost.whole == pytest.approx(-0.6 * np.log(0.9) - 0.4 * np.log(0.1))
 
 

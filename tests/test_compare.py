@@ -404,6 +404,42 @@ def test_of_two_that_cost_alike_the_better_is_taken():
     assert found.recommended == "lr"
 
 
+def rising(*accuracy: float) -> list[dict]:
+    """The history of a fine-tuning with these validation accuracies, the untrained model's first."""
+    judged = ({"accuracy": a, "macro_f1": a, "log_loss": 1 - a} for a in accuracy)
+    return [{"epoch": i, "validation": found} for i, found in enumerate(judged)]
+
+
+def test_a_training_that_had_not_levelled_off_is_named():
+    lr, tuned = run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), wrong_on(TRUTH, (0, 400))
+    found = quick([lr, run("fine-tune", TRUTH, tuned, history=rising(0.1, 0.44, 0.51, 0.54))])
+    said = "validation accuracy went from 51.0 % to 54.0 % in the last of 3 epochs"
+    assert found.recommendation.endswith(f"It may change with more --epochs: fine-tune was still improving ({said}).")
+    assert sum(said in reason for reason in found.reasons) == 1
+    for history in (rising(0.1, 0.54, 0.543), rising(0.1, 0.6, 0.58), rising(0.5), [], [{"learning_rate": 1e-4}]):
+        level = quick([lr, run("fine-tune", TRUTH, tuned, history=history)])
+        assert "--epochs" not in " ".join((*level.reasons, level.recommendation))
+
+
+def test_a_rising_winner_is_named_in_the_reasons_alone():
+    runs = [run("lr", TRUTH, wrong_on(TRUTH, (0, 400)))]
+    runs.append(run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 100)), history=rising(0.1, 0.7, 0.9)))
+    found = quick(runs)
+    assert found.recommended == "fine-tune"
+    assert "--epochs" not in found.recommendation
+    assert any("had not levelled off" in reason for reason in found.reasons)
+
+
+def test_of_seeds_the_best_is_taken_whatever_each_happened_to_cost():
+    wrong, cost = {0: 50, 1: 60, 2: 55}, {0: 3000.0, 1: 400.0, 2: 900.0}
+    runs = [
+        run("fine-tune", TRUTH, wrong_on(TRUTH, (0, n)), seed=s, cost=Cost(cost[s], None, ms_per_text_batch=3.0))
+        for s, n in wrong.items()
+    ]
+    found = quick([*runs, run("lr", TRUTH, wrong_on(TRUTH, (0, 300)))])
+    assert found.recommended == "fine-tune (seed 0)"
+
+
 # ── speed and honesty ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -23,7 +23,7 @@ from pipeline.compare.statistics import LOWER_IS_BETTER
 from pipeline.compare.verdict import LABELS, names_of
 from pipeline.data import Dataset, Split
 from pipeline.linear.folds import equal
-from pipeline.run import Predictions, Run, scores
+from pipeline.run import Predictions, Run, decide, scores
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 
@@ -176,7 +176,11 @@ def audit(
 def best_first(judged: Mapping[str, Predictions], metric: str, class_names: Sequence[str]) -> list[str]:
     """Names of the contenders, the best score first."""
     sign = 1 if metric in LOWER_IS_BETTER else -1
-    return sorted(judged, key=lambda name: sign * scores(judged[name].truth, judged[name].proba, class_names)[metric])
+
+    def key(p: Predictions) -> float:
+        return sign * float(scores(p.truth, p.proba, class_names, p.threshold)[metric])
+
+    return sorted(judged, key=lambda name: key(judged[name]))
 
 
 def chosen_pair(
@@ -216,7 +220,7 @@ class Teller:
 
     def row(self, i: int, *several: Predictions) -> dict[str, Any]:
         """Row `i` of the predictions: what each of several contenders says of it."""
-        said = [self.class_names[int(p.proba[i].argmax())] for p in several]
+        said = [self.class_names[int(decide(p.proba[i : i + 1], p.threshold)[0])] for p in several]
         return {
             "row_id": str(self.first.row_ids[i]),
             "text": self.texts[i],

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.compare import aligned, compare, judged_role
 from pipeline.compare.statistics import COUNT_METRICS, count_metric, row_metric, row_sums
 from pipeline.compare.verdict import names_of
-from pipeline.run import Run
+from pipeline.run import Predictions, Run
 
 DRAWS = 1000
 FEW = 20  # rows below which no verdict is worth asking for
@@ -66,12 +66,12 @@ def without(
     `before`: what is recommended with all of them.
     """
     judged = aligned(runs)
-    truth, names = judged[0].truth, names_of(runs)
-    count, n = int(drop.sum()), len(truth)
+    names = names_of(runs)
+    count, n = int(drop.sum()), len(judged[0].truth)
     scores = []
     if 0 < count < n:
         for name, p in zip(names, judged, strict=True):
-            scores.append(worth(name, truth, np.asarray(p.proba, np.float64), drop, metric, seed))
+            scores.append(worth(name, p, drop, metric, seed))
     after = None
     stands: bool | None = None
     if count == 0:
@@ -83,10 +83,10 @@ def without(
     return replace(found, sentence=sentence(found))
 
 
-def worth(name: str, truth: np.ndarray, proba: np.ndarray, drop: np.ndarray, metric: str, seed: int) -> Without:
-    """The score of proba (n, k) with all rows minus that without `drop` (n,), and its percentile interval."""
-    rng, n = np.random.default_rng(seed), len(truth)
-    score = scorer(metric, truth, proba)
+def worth(name: str, p: Predictions, drop: np.ndarray, metric: str, seed: int) -> Without:
+    """The score with all n rows minus that without `drop` (n,), and its percentile interval."""
+    rng, n = np.random.default_rng(seed), len(p.truth)
+    score = scorer(metric, p)
     every = np.arange(n)
     whole, rest, alone = score(every), score(every[~drop]), score(every[drop])
     drawn = []
@@ -99,11 +99,11 @@ def worth(name: str, truth: np.ndarray, proba: np.ndarray, drop: np.ndarray, met
     return Without(name, whole, rest, alone, whole - rest, float(low), float(high))
 
 
-def scorer(metric: str, truth: np.ndarray, proba: np.ndarray) -> Callable[[np.ndarray], float]:
+def scorer(metric: str, p: Predictions) -> Callable[[np.ndarray], float]:
     """Function: rows (m,), repeated ones counted as often → the metric on them."""
-    k = proba.shape[1]
+    k = p.proba.shape[1]
     if metric in COUNT_METRICS:
-        cells = truth * k + proba.argmax(1)
+        cells = p.truth * k + p.labels
 
         def count(rows: np.ndarray) -> float:
             table = np.bincount(cells[rows], minlength=k * k).reshape(k, k).astype(float)
@@ -111,7 +111,7 @@ def scorer(metric: str, truth: np.ndarray, proba: np.ndarray) -> Callable[[np.nd
             return float(count_metric(metric, hit[:, None], predicted[:, None], true[:, None])[0])
 
         return count
-    sums = row_sums(metric, truth, proba)
+    sums = row_sums(metric, p.truth, np.asarray(p.proba, np.float64))
     return lambda rows: float(row_metric(metric, sums[rows].mean(0)[:, None])[0])
 
 

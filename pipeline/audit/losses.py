@@ -50,7 +50,7 @@ class Between:
 
 def confusions(judged: Mapping[str, Predictions], k: int) -> tuple[Confusion, ...]:
     """One for each contender; rows in one order."""
-    return tuple(Confusion(name, confusion(p.truth, p.proba.argmax(1), k)) for name, p in judged.items())
+    return tuple(Confusion(name, confusion(p.truth, p.labels, k)) for name, p in judged.items())
 
 
 def between(a: str, b: str, judged: Mapping[str, Predictions], class_names: tuple[str, ...]) -> Between:

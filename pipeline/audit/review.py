@@ -6,15 +6,14 @@ a cell gets an apostrophe in front, as OWASP advises. Whoever reads the file by 
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import secrets
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline import UserError
 from pipeline.audit.suspects import HEADER, SuspectRow
+from pipeline.store.shard import publish
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -38,20 +37,15 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
     Raises UserError if the file cannot be written.
     """
-    path = Path(path)
-    draft = path.parent / f".draft-{secrets.token_hex(8)}"
-    count = 0
+    path, count, lines = Path(path), 0, io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([cell if isinstance(cell, float | int) else guarded(cell) for cell in row])
+        count += 1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "w", newline="", encoding="utf-8-sig", errors="replace") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for row in rows:
-                writer.writerow([cell if isinstance(cell, float | int) else guarded(cell) for cell in row])
-                count += 1
-        os.replace(draft, path)
+        publish(path, lines.getvalue().encode("utf-8-sig", "replace"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise UserError(f"{path}: cannot write ({error.strerror or error}); choose another --out") from error
     return count

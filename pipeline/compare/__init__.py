@@ -22,9 +22,9 @@ from pipeline.compare.verdict import (
     Contender,
     Interval,
     Pair,
-    asked,
     break_evens,
     describe,
+    fit_key,
     names_of,
     pareto_front,
 )
@@ -290,9 +290,7 @@ def caveats(rows: int, truncated_share: float | None, left_out: Sequence[str]) -
 def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
     """For each run, largest minus smallest value (c,) over the runs that differ from it in nothing but the seed."""
     groups: dict[str, list[float]] = {}
-    keys = [
-        repr((run.kind, sorted((k, repr(v)) for k, v in asked(run).items()), run.checkpoint_digest)) for run in runs
-    ]
+    keys = [fit_key(run) for run in runs]
     for key, value in zip(keys, values, strict=True):
         groups.setdefault(key, []).append(float(value))
     return [max(groups[key]) - min(groups[key]) if len(groups[key]) > 1 else None for key in keys]

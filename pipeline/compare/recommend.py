@@ -18,6 +18,7 @@ from pipeline.compare.verdict import (
     Pair,
     change,
     duration,
+    fit_key,
     p_words,
     score,
     total_seconds,
@@ -42,6 +43,30 @@ def family(contender: Contender, run: Run | None = None) -> str:
 
 
 @dataclass(frozen=True)
+class Rise:
+    """A training that had not levelled off: its last epoch is its best, and clearly better than the one before."""
+
+    metric: str
+    before: float
+    last: float
+    epochs: int
+
+    def __str__(self) -> str:
+        name, was, now = LABELS[self.metric], score(self.metric, self.before), score(self.metric, self.last)
+        return f"validation {name} went from {was} to {now} in the last of {self.epochs} epochs"
+
+
+def rise(run: Run, metric: str, margin: float) -> Rise | None:
+    """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last."""
+    metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
+    judged = [h["validation"] for h in run.history if "epoch" in h and h.get("validation")]
+    if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
+        return None
+    before, last = judged[-2][metric], judged[-1][metric]
+    return Rise(metric, before, last, len(judged) - 1) if last - before > margin else None
+
+
+@dataclass(frozen=True)
 class Field:
     """Contenders, best first, with what was found between each two of them."""
 
@@ -51,6 +76,7 @@ class Field:
     metric: str
     margin: float
     rows: int
+    rising: dict[str, Rise]  # name -> how much a tuned contender gained in its last epoch, if that is worth a word
 
     def first(self, *families: str) -> Contender | None:
         """The best of some families."""
@@ -89,22 +115,34 @@ def recommend(
     """The contender to take (None: none of them), the sentences that say so and why, and further reasons.
 
     Taken is the cheapest, in training and 10,000 predictions, of those that nothing else beats by more than the margin;
-    among those that cost about as little, the best. Always guessing one class is a yardstick and never taken.
+    among those that cost about as little, the best. Seeds of one fit cost what they cost on average. Always guessing
+    one class is a yardstick and never taken.
     """
     families = {c.name: family(c, runs.get(c.name)) for c in contenders}
-    field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, metric, margin, rows)
+    found = {c.name: rise(runs[c.name], metric, margin) for c in contenders if families[c.name] == "tuned"}
+    rising = {name: gain for name, gain in found.items() if gain}
+    field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, metric, margin, rows, rising)
     serious = [c for c in contenders if families[c.name] != "constant"]
     guess = field.first("constant")
     if not serious or (guess and not learnt(field, serious[0], guess)):
         return None, nothing_learnt(field, serious, contenders[0], guess), reasons_of(field, None)
     unbeaten = [c for c in serious if not any(field.beats(other, c) for other in serious)]
-    cheap = min(total_seconds(c.cost) for c in unbeaten)
-    choice = next(c for c in unbeaten if total_seconds(c.cost) <= 1.5 * cheap + 1)
+    costs = mean_costs(contenders, runs)
+    cheap = min(costs[c.name] for c in unbeaten)
+    choice = next(c for c in unbeaten if costs[c.name] <= 1.5 * cheap + 1)
     return (
         choice.name,
         f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
         reasons_of(field, choice),
     )
+
+
+def mean_costs(contenders: Sequence[Contender], runs: dict[str, Run]) -> dict[str, float]:
+    """Seconds of training and 10,000 predictions by name, the mean over runs that differ in their seed alone."""
+    groups: dict[str, list[float]] = {}
+    for c in contenders:
+        groups.setdefault(fit_key(runs[c.name]), []).append(total_seconds(c.cost))
+    return {c.name: float(np.mean(groups[fit_key(runs[c.name])])) for c in contenders}
 
 
 def learnt(field: Field, best: Contender, guess: Contender) -> bool:
@@ -201,6 +239,9 @@ def what_would_change(field: Field, choice: Contender) -> str:
     m, kinds = field.metric, set(field.families.values())
     serious = [c for c in field.contenders if field.families[c.name] != "constant"]
     best = serious[0]
+    tuned = field.first("tuned")
+    if tuned and tuned is not choice and tuned.name in field.rising:
+        return f"It may change with more --epochs: {tuned.name} was still improving ({field.rising[tuned.name]})."
     if choice is not best:
         pair = field.pairs[best.name, choice.name]
         if field.slight(pair):
@@ -248,6 +289,8 @@ def reasons_of(field: Field, choice: Contender | None) -> list[str]:
             f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
             "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
         )
+    for name, gain in field.rising.items():
+        found.append(f"{name} had not levelled off: {gain}; more --epochs would likely raise its score.")
     if tuned and tuned.seed_spread is not None:
         spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
         found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")

@@ -110,6 +110,11 @@ def asked(run: Run) -> dict[str, Any]:
     return found | ({"learning_rate": chosen["learning_rate"]} if "learning_rate" in chosen else {})
 
 
+def fit_key(run: Run) -> str:
+    """Equal for runs that differ in nothing but the seed."""
+    return repr((run.kind, sorted((k, repr(v)) for k, v in asked(run).items()), run.checkpoint_digest))
+
+
 def apart(run: Run, group: Sequence[Run]) -> list[str]:
     """What tells `run` from the others of its kind."""
     facts = [{**{k: plain(k, v) for k, v in asked(r).items()}, "seed": f"seed {r.seed}"} for r in group]

@@ -23,7 +23,7 @@ from pipeline.compare.verdict import duration
 from pipeline.contenders import Task
 from pipeline.curve.crossing import redrawn
 from pipeline.curve.learners import TUNED, Learner, learner_of
-from pipeline.curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, publish, save
+from pipeline.curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
 from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested
 from pipeline.plan import Prospect, outstanding
 from pipeline.run import digest, slug
@@ -125,7 +125,7 @@ def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int,
             predicted, facts = learner.fit(subsets[draw][size], draw, found[cells[0]] if found else {})
             record = {"format": FORMAT, "kind": learner.kind, "size": size, "draw": draw}
             record |= {"seconds": time.perf_counter() - began} | facts | {"predicted": predicted.tolist()}
-            publish(path, record)
+            write(path, record)
             new += 1
         found[size, draw] = record
     task.progress(f"curve {learner.name}", len(cells), len(cells))

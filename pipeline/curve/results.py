@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import combinations
@@ -18,6 +16,7 @@ from pipeline import UserError, log
 from pipeline.compare.verdict import LABELS, change, unit
 from pipeline.curve.crossing import ahead_from, between, common, span
 from pipeline.run import digest, slug
+from pipeline.store.shard import publish
 
 FORMAT = 1
 
@@ -184,21 +183,15 @@ def curve_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
     return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / "curve"
 
 
-def publish(path: Path, record: dict[str, Any]) -> None:
+def write(path: Path, record: dict[str, Any]) -> None:
     """Write a JSON object in one rename.
 
     Raises UserError if it cannot be written.
     """
-    draft = path.parent / f".draft-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "w", encoding="utf-8", errors="replace") as file:
-            json.dump(record, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
+        publish(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another --runs") from error
 
 
@@ -207,7 +200,7 @@ def save(curve: Curve, runs: Path) -> Curve:
     asked = [curve.metric, curve.seed, curve.checkpoint_digests, [(line.name, line.sizes) for line in curve.lines]]
     path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(asked)}.json"
     curve = replace(curve, file=str(path))
-    publish(path, {"format": FORMAT} | curve.to_json())
+    write(path, {"format": FORMAT} | curve.to_json())
     return curve
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 
 from pipeline.export.agreement import Checked
+from pipeline.export.markdown import safe
 from pipeline.run import Run
 
 SHOWN = ("accuracy", "macro_f1", "log_loss", "ece")
@@ -78,30 +78,31 @@ def card(run: Run, form: str, checked: Checked, notes: list[str], where: str) ->
 LIBRARY = {"transformers": "transformers", "onnx": "onnx", "joblib": "sklearn"}
 
 
-def safe(text: object) -> str:
-    """A name from data as Markdown shows it literally, whatever it holds."""
-    flat = " ".join(str(text).split())
-    return "".join("\\" + c if c in "\\`*_[]|#" else c for c in html.escape(flat, quote=False)) or "(empty)"
-
-
 def _made(run: Run) -> str:
     encoder = run.settings.get("encoder")
-    what = WHAT.get(run.kind.partition("+")[0], "A model")
+    what = origin(run.kind)[0].capitalize()
     on = (
         f", encoder {safe(Path(str(encoder)).name if Path(str(encoder)).is_absolute() else encoder)}" if encoder else ""
     )
     digest = f" (digest {str(run.checkpoint_digest)[:16]})" if run.checkpoint_digest else ""
-    return f"{what}, fitted on {safe(run.dataset)} (digest {run.dataset_digest[:16]}){on}{digest}, seed {run.seed}."
+    return f"{what}; fitted on {safe(run.dataset)} (digest {run.dataset_digest[:16]}){on}{digest}, seed {run.seed}."
 
 
-WHAT = {
-    "lr": "Logistic regression on frozen vectors",
-    "frozen-head": "A head trained on frozen vectors",
-    "fine-tune": "A fine-tuned encoder",
-    "from-scratch": "An encoder trained from random weights",
-    "tfidf": "Logistic regression on TF-IDF",
-    "majority": "The class shares of the training rows, whatever the text",
+ORIGIN = {  # kind -> how such a model comes about, and which library opens it
+    "fine-tune": ("the whole encoder, fine-tuned", "transformers"),
+    "from-scratch": ("the encoder's architecture, trained from random weights", "transformers"),
+    "lr": ("logistic regression on frozen vectors of the encoder", "probe-or-tune"),
+    "frozen-head": ("a head trained on frozen vectors of the encoder", "probe-or-tune"),
+    "tfidf": ("logistic regression on word 1-2-grams, without an encoder", "probe-or-tune"),
+    "majority": ("the class shares of train, whatever the text", "probe-or-tune"),
 }
+
+
+def origin(kind: str) -> tuple[str, str]:
+    """How a run of that kind comes about, and which library opens it."""
+    told, library = ORIGIN.get(kind) or ORIGIN.get(kind.partition("+")[0]) or ("a classifier", "probe-or-tune")
+    treatment = kind.partition("+")[2]
+    return told + (f" ({treatment})" if treatment else ""), library
 
 
 def _threshold(run: Run, form: str) -> list[str]:

@@ -22,8 +22,6 @@ from pipeline.store.remote import url_of
 if TYPE_CHECKING:
     from pipeline.extract.onray import Cluster
 
-TRIES = 3  # how often rows that fail their check are encoded again
-
 
 @dataclass(frozen=True)
 class EmbeddingMatrix:

@@ -6,9 +6,6 @@ asks the network for nothing.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from pipeline import UserError
 from pipeline.report.facts import collect
 from pipeline.report.page import render
 from pipeline.run import Run
+from pipeline.store.shard import publish
 
 if TYPE_CHECKING:
     from pipeline.compare import Comparison
@@ -50,13 +48,9 @@ def write_report(
     path = Path(path)
     facts = collect(comparison, runs, profile, dataset, vectors, curve, audit, command, machine)
     page = render(facts)
-    draft = path.parent / f".draft-{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(page)
-        os.replace(draft, path)
+        publish(path, page)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise UserError(f"{path}: cannot write the page ({error.strerror or error}); choose another place") from error
     return path
