@@ -96,11 +96,12 @@ def extract(
 ) -> None:
     """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
     from pipeline import show
-    from pipeline.contenders import announce_extraction
+    from pipeline.estimates import announce_extraction
     from pipeline.extract import extract_on
 
     with show.progress() as progress:
-        total = announce_extraction(source, encoders[0], cache)
+        far = cluster is not None and "://" in source.source  # only Ray can look into it
+        total = None if far else announce_extraction(source, encoders[0], effort, cache)
         rest = (effort, cache, progress, recalibrate, total)
         done = [extract_on(cluster, source, spec, *rest) for spec in encoders]
     show.results(done, as_json)
@@ -150,10 +151,11 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
     from pipeline import show
     from pipeline.contenders import tuned_runs
     from pipeline.contest import announced
+    from pipeline.finetune.seeds import several_seeds
 
     with show.progress() as progress:
         runs = announced(task_of(source, place, progress=progress, **settings), tuned_runs)
-    show.results(runs, as_json)
+    show.results(runs, as_json, several_seeds(runs))
 
 
 @command("compare", "probe-or-tune compare sms-spam --encoder minilm")

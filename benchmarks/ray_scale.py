@@ -28,6 +28,7 @@ from typing import Any
 
 import click
 import numpy as np
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -80,7 +81,13 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def batches(log: Path) -> np.ndarray:
     """(n, 4): time, process, rows, processor seconds of the process until then."""
-    return np.loadtxt(log, ndmin=2) if log.exists() else np.empty((0, 4))
+    return np.loadtxt(log, ndmin=2) if log.exists() and log.stat().st_size else np.empty((0, 4))
+
+
+def ended(processes: set[int], patience: float = 120) -> None:
+    """Wait for the actors of a killed driver: they notice after some seconds, and work until then."""
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in processes if psutil.pid_exists(p)], timeout=patience)
+    assert all(p.status() == psutil.STATUS_ZOMBIE for p in alive), "actors outlive their driver"
 
 
 def steady(lines: np.ndarray) -> float:
@@ -106,6 +113,7 @@ def speed(folder: str, encoder: str, home: Path, workers: int) -> dict[str, Any]
     log, cache = home / "log", home / "cache"
     told = finished(started(folder, encoder, cache, workers, log))
     lines = batches(log)
+    assert len(np.unique(lines[:, 1])) == workers, "a worker had nothing to do"
     return {
         "workers": workers,
         "steady_texts_per_second": steady(lines),
@@ -126,11 +134,12 @@ def kill(victim: str, folder: str, encoder: str, home: Path, whole: np.ndarray) 
     log, cache = home / "log", home / "cache"
     driver = started(folder, encoder, cache, 2, log)
     while batches(log)[:, 2].sum() < 0.4 * len(whole):
+        assert driver.poll() is None, "the run ended before the kill"
         time.sleep(0.05)
     if victim == "driver":
         driver.send_signal(signal.SIGKILL)
         driver.communicate()
-        time.sleep(5)  # its actors end with it
+        ended({int(process) for process in batches(log)[:, 1]})
     else:
         os.kill(int(batches(log)[-1, 1]), signal.SIGKILL)
     committed = {file.name for file in cache.glob("*/*.safetensors")}
@@ -176,6 +185,7 @@ def main(folder: str, encoder: str, rounds: int, kills: bool, one: Path | None, 
         }
         told |= {"runs": runs, "median": median, "gain": median[2] / median[1]}
         told |= {"encoder": encoder, "cores": os.cpu_count(), "python": platform.python_version()}
+        RESULTS.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
         click.echo(f"{median[1]:,.0f} and {median[2]:,.0f} texts/s: {median[2] / median[1]:.2f} times")
     if kills:
         chunks = read_chunks(SourceOptions(folder))
@@ -185,7 +195,7 @@ def main(folder: str, encoder: str, rounds: int, kills: bool, one: Path | None, 
             with tempfile.TemporaryDirectory() as home:
                 told["kills"].append(kill(victim, folder, encoder, Path(home), whole))
                 click.echo(json.dumps(told["kills"][-1]))
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+            RESULTS.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,26 +6,32 @@ To add one, write a function `Task → list[Run]` and give it a row in `CONTENDE
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline import Progress, UserError, choose, log, silent, spoken
+from pipeline import Progress, UserError, choose, silent
 from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
-from pipeline.data import Dataset, SourceOptions, count_rows, read, read_chunks
+from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import Effort
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
 from pipeline.encoder.tokens import tokenizer
+from pipeline.estimates import (
+    Job,
+    extraction_seconds,
+    head_seconds,
+    jobs,
+    linear_seconds,
+    resampled_seconds,
+    tuning_seconds,
+)
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
-from pipeline.extract import Embedded, embed, missing_rows
+from pipeline.extract import Embedded, embed
 from pipeline.finetune import FineTuneSettings, check, fine_tune, fine_tune_seeds
 from pipeline.finetune.frozen import fit_frozen_head
-from pipeline.finetune.rates import row_passes
+from pipeline.finetune.heads import own_dropout
 from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
 from pipeline.run import Run
 
@@ -108,16 +114,8 @@ def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict
 
 
 def facts_of(done: Embedded) -> EncodingFacts:
-    """What encoding costs, for a run on vectors to add to its own."""
-    return EncodingFacts(done.seconds(), done.encoder_mb(), *done.ms_per_text())
-
-
-AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
-
-
-def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
-    """What has to be extracted for the poolings asked for, 'auto' among them."""
-    return parts(tuple(name for given in spec.pooling for name in (AUTO_POOLINGS if given == "auto" else (given,))))
+    """What encoding costs, for a run on vectors to add to its own: of the rows that it learns from and chooses on."""
+    return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *done.ms_per_text())
 
 
 def tuned_runs(task: Task) -> list[Run]:
@@ -130,7 +128,7 @@ def tuned_runs(task: Task) -> list[Run]:
         settings = tuning_of(task, spec)
         rest = (task.effort, task.runs, task.progress)
         if task.seeds > 1:
-            runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds).runs
+            runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds)
         else:
             runs.append(fine_tune(task.dataset, locate(spec), settings, *rest))
     return runs
@@ -143,16 +141,23 @@ def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:
 
 
 def frozen_runs(task: Task) -> list[Run]:
-    """A torch head on cached vectors, for each encoder and pooling: one extraction, however many epochs."""
-    settings = replace(task.tuning, seed=task.seed, freeze=True)
+    """A torch head on cached vectors, for each encoder, pooling and seed: one extraction, however many epochs.
+
+    Several seeds only where this head is what is trained (--freeze), not where it stands beside the whole encoder.
+    """
+    check(task.tuning)
     runs = []
     for spec in task.encoders:
         done = embed(task.dataset, replace(spec, pooling=parts(spec.pooling)), task.effort, task.cache, task.progress)
         for pooling in spec.pooling:
             vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
             digest, told = done.checkpoint.checkpoint_digest(pooling), told_of(task, done, spec, pooling)
-            rest = (settings, task.runs, facts_of(done), task.progress)
-            runs.append(fit_frozen_head(vectors, task.dataset, digest, told, *rest))
+            for number in range(task.seeds if task.tuning.freeze else 1):
+                settings = replace(task.tuning, seed=task.seed + number, freeze=True)
+                if settings.head == "standard" and settings.dropout is None:
+                    settings = replace(settings, dropout=own_dropout(done.checkpoint.config))
+                rest = (settings, task.runs, facts_of(done), task.progress)
+                runs.append(fit_frozen_head(vectors, task.dataset, digest, told, *rest))
     return runs
 
 
@@ -181,94 +186,7 @@ def resampled(imbalance: str) -> Callable[[Task], list[Run]]:
     return fit
 
 
-# ── how long it takes ───────────────────────────────────────────────────────────────────────────────────────────────
-
-TRAIN_PASSES = 3  # forward, and about twice that backward
-ENCODE_EFFICIENCY, TRAIN_EFFICIENCY = 1.4, 0.8  # of the float32 matrix-product rate; bfloat16 lifts the first above 1
-
-
-@dataclass(frozen=True)
-class Job:
-    """What an estimate goes by."""
-
-    task: Task
-    spec: EncoderSpec
-    checkpoint: Checkpoint
-    rows: int  # of train
-    tokens: float  # a text, on average, as fed
-    rate: float  # float32 multiply-adds a second of this machine, measured
-
-    @property
-    def token_cost(self) -> float:
-        return token_cost(self.checkpoint)
-
-
-def token_cost(checkpoint: Checkpoint) -> float:
-    """Multiply-adds of one token through the encoder's layers."""
-    c = checkpoint.config
-    layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
-    inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * checkpoint.dim
-    return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
-
-
-def announce_extraction(source: SourceOptions, spec: EncoderSpec, cache: Path) -> int:
-    """Say how many rows will be encoded, and about how long that takes if none is there yet; returns how many."""
-    rows, checkpoint = count_rows(source), locate(spec)
-    some = next((chunk.texts[:256] for chunk in read_chunks(source)), [])
-    if not some:
-        return 0
-    lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
-    seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (multiply_rate() * ENCODE_EFFICIENCY)
-    said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
-    log.info("%s: %s; about %s for all of them", source.source, said, spoken(seconds + 1.5))
-    return rows
-
-
-def jobs(task: Task) -> list[Job]:
-    """Measure what the estimates of each encoder need: 256 texts' lengths and the matrix-product rate. Under 1 s."""
-    rate = multiply_rate()
-    return [job(task, spec, rate) for spec in task.encoders]
-
-
-def job(task: Task, spec: EncoderSpec, rate: float) -> Job:
-    """The same for one of them."""
-    checkpoint = locate(spec)
-    train = task.dataset.train
-    some = [train.texts[i] for i in np.linspace(0, len(train.texts) - 1, 256).astype(int)]
-    lengths = np.minimum(tokenizer(checkpoint, task.cache).lengths(some), checkpoint.max_length)
-    return Job(task, spec, checkpoint, len(train.texts), float(lengths.mean()), rate)
-
-
-def multiply_rate(size: int = 768) -> float:
-    """Float32 multiply-adds a second that a matrix product of the encoder's size reaches here."""
-    a = np.ones((size, size), np.float32)
-    best = np.inf
-    for _ in range(4):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return size**3 / best
-
-
-def _extraction_seconds(job: Job) -> float:
-    task = job.task
-    spec = replace(job.spec, pooling=single_poolings(job.spec))
-    tokens = job.tokens * missing_rows(task.dataset, spec, task.effort, task.cache)
-    return tokens * job.token_cost / (job.rate * ENCODE_EFFICIENCY) + (1.5 if tokens else 0)
-
-
-def _linear_seconds(job: Job) -> float:
-    classes = len(job.task.dataset.class_names)
-    return 1 + 4e-9 * job.rows * job.checkpoint.dim * classes * 35 * 4
-
-
-def _resampled_seconds(job: Job) -> float:
-    return 1 + 6 * _linear_seconds(job)
-
-
-def _tuning_seconds(job: Job) -> float:
-    passes = row_passes(job.rows, job.task.tuning) * job.task.seeds
-    return passes * job.tokens * TRAIN_PASSES * job.token_cost / (job.rate * TRAIN_EFFICIENCY) + 10
+# ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True)
@@ -288,15 +206,15 @@ CONTENDERS: dict[str, Contender] = {
     "tfidf": Contender(
         tfidf_runs, lambda job: 2 + 1e-3 * job.rows, False, "word 1-2-grams + logistic regression", False
     ),
-    "lr": Contender(resampled("none"), _linear_seconds, True, "logistic regression on frozen vectors"),
+    "lr": Contender(resampled("none"), linear_seconds, True, "logistic regression on frozen vectors"),
     **{
-        f"lr+{kind}": Contender(resampled(kind), _resampled_seconds, True, f"the same, imbalance: {kind}")
+        f"lr+{kind}": Contender(resampled(kind), resampled_seconds, True, f"the same, imbalance: {kind}")
         for kind in ("balanced", "smote", "smote-minority", "over", "auto")
     },
-    "frozen-head": Contender(frozen_runs, lambda job: 5 + 1e-4 * job.rows, True, "a torch head on frozen vectors"),
-    "fine-tune": Contender(tuned_runs, _tuning_seconds, says="the whole encoder, fine-tuned", dear=True),
+    "frozen-head": Contender(frozen_runs, head_seconds, True, "a torch head on frozen vectors"),
+    "fine-tune": Contender(tuned_runs, tuning_seconds, says="the whole encoder, fine-tuned", dear=True),
     "from-scratch": Contender(
-        scratch_runs, _tuning_seconds, says="the same architecture with random weights", dear=True
+        scratch_runs, tuning_seconds, says="the same architecture with random weights", dear=True
     ),
 }
 
@@ -316,5 +234,5 @@ def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
     table, work = chosen(names), jobs(task)
     found: dict[str, float] = {}
     if any(row.needs_vectors for row in table.values()):
-        found["extract"] = sum(map(_extraction_seconds, work))
+        found["extract"] = sum(map(extraction_seconds, work))
     return found | {name: sum(map(row.seconds, work if row.needs_encoder else work[:1])) for name, row in table.items()}

@@ -16,13 +16,15 @@ from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.card import write_card
 from pipeline.compare import Comparison, compare, group_column, welcome
 from pipeline.compare.verdict import LABELS, duration
-from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, multiply_rate, profile_of, single_poolings
+from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, profile_of
 from pipeline.curve import Curve, latest
 from pipeline.encoder import POOLERS, locate
+from pipeline.encoder.checkpoint import single_poolings
 from pipeline.encoder.hardware import cpu_name, hardware
+from pipeline.estimates import multiply_rate
 from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.linear import kind_of
-from pipeline.plan import Prospect, outstanding, price, remedy, within
+from pipeline.plan import Prospect, needs_extraction, outstanding, price, remedy, within
 from pipeline.report import write_report
 from pipeline.run import Run, load_run, runs_of
 from pipeline.store import keys
@@ -64,9 +66,11 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if a guest was judged on
     other rows, if nothing fits into the budget, or if a fit fails.
     """
+    rules = replace(rules, contenders=as_trained(task, rules.contenders))
     chosen(rules.contenders)
     choose(LABELS, rules.metric, "metric")  # all of these before anything is fitted
     data = task.dataset
+    data.role("test")
     by = None if rules.by is None else group_column(data.test, rules.by)
     guests = [welcome(load_run(folder), data) for folder in rules.guests]
     left_out: list[str] = []
@@ -90,6 +94,11 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     winner = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
     card = next((write_card(run, comparison) for run in runs if winner and str(run.folder) == winner), None)
     return Outcome(comparison, page, card)
+
+
+def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
+    """With --freeze what is called fine-tuning is a head on frozen vectors."""
+    return tuple(dict.fromkeys("frozen-head" if task.tuning.freeze and n == "fine-tune" else n for n in names))
 
 
 def together(runs: Sequence[Run], guests: Sequence[Run]) -> list[Run]:
@@ -189,7 +198,8 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
     return [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
-        if run.kind in kinds and (run.checkpoint_digest is None or run.checkpoint_digest in own)
+        if (run.kind in kinds or run.kind.partition("+last-")[0] in kinds)
+        and (run.checkpoint_digest is None or run.checkpoint_digest in own)
     ]
 
 
@@ -217,13 +227,15 @@ def fitted(task: Task, rules: Rules, left_out: list[str]) -> list[Run]:
     for line in announcement(task, names, prospects, left_out):
         log.info(line)
     runs: list[Run] = []
+    pending = prospects["extract"].seconds if "extract" in prospects else 0.0
     for name, row in chosen(tuple(names)).items():
         left = None if rules.budget is None else rules.budget - (time.monotonic() - started)
-        needed = price(name, prospects, 0.0)
+        needed = price(name, prospects, pending)
         if runs and left is not None and needed > max(left, 0.0):
             why = f"{name}: takes about {duration(needed)}, but the others took longer than planned"
             left_out.append(advised(task, name, why, left))
             continue
+        pending = 0.0 if needs_extraction(name, prospects) else pending
         for run in row.fit(task):
             log.info("%s: %s", run.kind, run.folder)
             runs.append(run)

@@ -82,7 +82,10 @@ def vector_questions(task: Task, name: str) -> list[Question]:
 def frozen_questions(task: Task, name: str) -> list[Question]:
     """Heads on vectors: the settings that count for them."""
     asked = {key: getattr(task.tuning, key) for key in ("epochs", "batch_size", "head")}
-    return [of_pooling(task, name, spec, pooling, asked) for spec in task.encoders for pooling in spec.pooling]
+    several = [replace(task, seed=task.seed + n) for n in range(task.seeds if task.tuning.freeze else 1)]
+    return [
+        of_pooling(t, name, spec, pooling, asked) for t in several for spec in t.encoders for pooling in spec.pooling
+    ]
 
 
 def of_pooling(task: Task, name: str, spec: EncoderSpec, pooling: str, asked: dict[str, Any]) -> Question:
@@ -174,5 +177,6 @@ def remedy(task: Task, name: str, seconds: float) -> str:
         shorter = replace(task, tuning=replace(task.tuning, epochs=epochs, learning_rate=rate), seeds=1)
         needed = estimates(shorter, (name,))[name]
         if needed <= seconds:
-            return f"--epochs {epochs} --learning-rate {rate:g} would take about {duration(needed)}"
+            once = " --seeds 1" if task.seeds > 1 else ""
+            return f"--epochs {epochs} --learning-rate {rate:g}{once} would take about {duration(needed)}"
     return ""

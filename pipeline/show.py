@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 import pipeline
+
+if TYPE_CHECKING:
+    from pipeline.finetune.seeds import Seeds
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
 WIDE = 2000  # columns, where no terminal sets a limit
@@ -42,14 +45,19 @@ def result(value: Any, as_json: bool) -> None:
     results([value], as_json)
 
 
-def results(values: Sequence[Any], as_json: bool) -> None:
-    """Print results of one kind; as JSON the first one's object, with all of them under `runs` if there are several."""
+def results(values: Sequence[Any], as_json: bool, seeds: Sequence[Seeds] = ()) -> None:
+    """Print results of one kind; as JSON the first one's object, with all of them under `runs` if there are several.
+
+    `seeds`: what several seeds of one fit have in common.
+    """
     if as_json:
         objects = [value.to_json() for value in values]
-        print(json.dumps(objects[0] | ({"runs": objects} if len(objects) > 1 else {}), ensure_ascii=False, indent=2))
+        several = {"runs": objects} if len(objects) > 1 else {}
+        several |= {"seeds": [found.to_json() for found in seeds]} if seeds else {}
+        print(json.dumps(objects[0] | several, ensure_ascii=False, indent=2))
         return
     console = Output()
-    for part in SHOWN[type(values[0]).__name__](values):
+    for part in (*SHOWN[type(values[0]).__name__](values), *map(_seeds, seeds)):
         console.print(part)
 
 
@@ -192,6 +200,19 @@ def _runs(values: Sequence[Any]) -> Iterator[Any]:
         yield Text(f"{run.kind}: {run.folder}", style="dim")
         for note in run.notes:
             yield Text(f"  {note}", style="dim")
+
+
+def _seeds(found: Seeds) -> Text:
+    """`fine-tune, 3 seeds: test accuracy 0.924 ± 0.004, macro f1 …; best on validation: seed 43`."""
+    role = "test" if "test" in found.mean else "validation"
+    said = ", ".join(
+        f"{metric.replace('_', ' ')} {found.mean[role][metric]:.3f} ± {found.spread[role][metric]:.3f}"
+        for metric in ("accuracy", "macro_f1")
+    )
+    return Text(
+        f"{found.best.kind}, {len(found.runs)} seeds: {role} {said} (mean ± standard deviation); "
+        f"best on validation: seed {found.best.seed}"
+    )
 
 
 def _seconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ head=(--freeze --head linear --epochs 5 --batch-size 64 --learning-rate 1e-3 --m
 
 # what the original saw: the first rows of a source that is sorted by class
 cli explore "$SOURCE" --max-length 400 "${look[@]}" --json > "$to/whole.json"
-cli explore "$SOURCE" --max-length 400 --rows first:5% "${look[@]}" --json > "$to/first.json"
+cli explore "$SOURCE" --max-length 400 --rows "first:${ROWS:-5%}" "${look[@]}" --json > "$to/first.json"
 
 # the same settings on as many rows of both classes
 cli fine-tune "$SOURCE" --limit "${ROWS:-5%}" "${head[@]}" "${fit[@]}" --json > "$to/head.json"

@@ -61,6 +61,12 @@ def accuracies(run: Any) -> list[float]:
     return [record["validation"]["accuracy"] for record in epochs(run)]
 
 
+def kept(run: Any) -> int:
+    """The epoch whose weights the run holds and its test score is of: the best macro F1 on validation."""
+    best = max(epochs(run)[1:], key=lambda record: record["validation"]["macro_f1"])
+    return int(best["epoch"])
+
+
 def losses(run: Any) -> tuple[float, float]:
     """Mean train loss of the first and of the last epoch."""
     return epochs(run)[1]["loss"], epochs(run)[-1]["loss"]
@@ -109,6 +115,8 @@ def mnli(found: Answers) -> Facts:
         "max_length": found["explore"]["max_length"],
         "max_length4": min(limit, 8 * math.ceil((tokens["p99"] + 4) / 8)),
         "epochs": len(epochs(standard)) - 1,
+        "kept": kept(standard),
+        **{f"kept_{name}": kept(found[name]) for name in ("linear", "tuned", "scratch")},
         "before": accuracies(standard)[0],
         "after": accuracies(standard)[-1],
         "rows": f"{judged['rows']:,}",
@@ -151,6 +159,7 @@ def ag_news(found: Answers) -> Facts:
         "curve_last": curve[-1],
         "curve_best": curve[best],
         "best_epoch": best + 1,
+        "kept": kept(head),
         "spread": curve[best] - min(curve[best:]),
         "limit": explored["limit"],
         "longest": explored["tokens"]["max"],
@@ -201,7 +210,7 @@ def emotion(found: Answers) -> Facts:
     compared, tuned = found["compare"], found["tuned"]
     plain, smote = found["lr"]["runs"]
     searched = [point for point in plain["history"] if "iterations" in point]
-    suspicious = found["audit"]["rows"]
+    suspicious = [row for row in found["audit"]["rows"] if row["kind"] == "label error"]
     return {
         "suspicious": len(suspicious),
         "suspicious_train": sum(row["split"] == "train" for row in suspicious),

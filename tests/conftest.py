@@ -7,12 +7,13 @@ import os
 import signal
 import socket
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tables import sentences
 
 for _name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ[_name] = "1"  # before any of them is imported: they read it once
@@ -292,3 +293,31 @@ class CountingEncoder:
 @pytest.fixture
 def counting_encoder() -> CountingEncoder:
     return CountingEncoder()
+
+
+# ── commands, called in this process ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A CSV of 300 rows with columns body and verdict."""
+    file = tmp_path / "reviews.csv"
+    file.write_text("body,verdict\n" + "".join(f"{text},{label}\n" for text, label in sentences(300)))
+    return file
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_distilbert: Path) -> Callable[..., Any]:
+    """Call a command with the tiny encoder; returns exit code, standard output, standard error."""
+    import cli
+
+    def call(*arguments: Any, encoder: bool = True) -> tuple[int, str, str]:
+        words = [str(a) for a in arguments]
+        if encoder:
+            words += ["--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
+            words += ["--engine", "torch", "--precision", "fp32"]
+        code = cli.main(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call

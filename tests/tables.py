@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,8 @@ from pipeline.data import Dataset, SourceOptions, read
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+GOOD = ["happy", "love", "great", "win", "joy"]
+BAD = ["boring", "hate", "sad", "angry", "fear"]
 
 
 def rows(count: int, classes: str = "ab", start: int = 0) -> list[tuple[str, str]]:
@@ -69,3 +72,21 @@ def folder(home: Path, **tables) -> Path:
     for name, table in tables.items():
         write_csv(home / f"{name}.csv", table)
     return home
+
+
+# ── reviews with two classes, for commands ──────────────────────────────────────────────────────────────────────────
+
+
+def sentences(count, seed=0):
+    """Rows of (text, label) whose label can be read off one word."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        words = random.choice(["the", "film", "people", "call", "now", "day", "story"], random.integers(2, 12)).tolist()
+        words.insert(int(random.integers(len(words))), str(random.choice(GOOD if i % 3 else BAD)))
+        rows.append((" ".join(words) + f" {i}", "good" if i % 3 else "bad"))
+    return rows
+
+
+def names(reviews):
+    return [reviews, "--text", "body", "--label", "verdict"]

@@ -13,6 +13,7 @@ import pytest
 from pipeline import UserError
 from pipeline.compare import Comparison, bootstrap, compare, group_column, welcome
 from pipeline.compare import statistics as st
+from pipeline.compare.recommend import fraction
 from pipeline.compare.verdict import break_even, total_seconds, training_seconds
 from pipeline.data import Dataset, Split
 from pipeline.run import Cost, Predictions, Run, scores
@@ -258,6 +259,17 @@ def test_the_same_run_twice_still_has_two_names():
     assert len({c.name for c in found.contenders}) == 2
 
 
+def test_three_that_nothing_tells_apart_have_three_names():
+    found = quick([run("lr", TRUTH, wrong_on(TRUTH, (0, n))) for n in (10, 20, 30)])
+    assert {c.name for c in found.contenders} == {"lr (seed 0) #1", "lr (seed 0) #2", "lr (seed 0) #3"}
+    assert len({(p.a, p.b) for p in found.pairs}) == 3
+
+
+def test_encoders_of_one_name_are_told_apart_by_their_bytes():
+    found = quick([run("lr", TRUTH, TRUTH, checkpoint_digest=d * 32, settings={"encoder": "best"}) for d in "abc"])
+    assert {c.name for c in found.contenders} == {f"lr (checkpoint {d * 8})" for d in "abc"}
+
+
 # ── the same rows ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -387,6 +399,53 @@ def test_nothing_is_recommended_that_does_not_beat_guessing():
     assert found.recommendation.startswith("None of these")
 
 
+def test_what_is_not_shown_to_beat_guessing_is_not_taken_because_it_is_cheap():
+    truth = (np.arange(200) < 60).astype(int)  # guessing scores 70 %
+    guess, weak = np.zeros_like(truth), np.where(np.arange(200) < 3, 1, 0)
+    good = wrong_on(truth, (0, 20), (60, 80))
+    found = quick([run("majority", truth, guess), run("tfidf", truth, weak), run("fine-tune", truth, good)])
+    verdicts = {(p.a, p.b): p.verdict for p in found.pairs}
+    assert verdicts["fine-tune", "majority"] == "better"
+    assert verdicts["fine-tune", "tfidf"] == "undecided"
+    assert found.recommended == "fine-tune"
+
+
+def test_uneven_classes_are_not_blamed_on_the_labels():
+    truth = (np.arange(557) < 28).astype(int)
+    found = quick(
+        [run("majority", truth, np.zeros_like(truth)), run("tfidf", truth, wrong_on(truth, (0, 18), (100, 104)))]
+    )
+    assert found.recommended is None
+    assert "not shown to beat always guessing one class (95.0 %" in found.recommendation
+    assert "but by macro F1 tfidf is" in found.recommendation
+    assert "--metric macro_f1" in found.recommendation
+    assert "look at the labels" not in found.recommendation
+
+
+def test_equal_scores_are_not_said_to_be_ahead():
+    truth = np.arange(100) % 2
+    found = quick([run("tfidf", truth, wrong_on(truth, (0, 5))), run("fine-tune", truth, wrong_on(truth, (5, 10)))])
+    assert "ahead by 0.0" not in found.recommendation
+    assert "scores the same" in found.recommendation
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(1.64, "61 %"), (2.05, "49 %"), (2.6, "1/3"), (19.4, "1/19"), (127, "1/130")]
+)
+def test_a_share_of_the_cost_in_words(ratio, said):
+    assert fraction(ratio) == said
+
+
+def test_a_borrowed_learning_rate_is_said():
+    asked = {"learning_rate": 1e-4}
+    runs = [
+        run(kind, TRUTH, wrong_on(TRUTH, (0, n)), settings=asked) for kind, n in (("fine-tune", 9), ("frozen-head", 99))
+    ]
+    assert any("frozen-head had to take the learning rate" in reason for reason in quick(runs).reasons)
+    runs[1] = run("frozen-head", TRUTH, wrong_on(TRUTH, (0, 99)), settings={"learning_rate": 1e-3})
+    assert not any("had to take" in reason for reason in quick(runs).reasons)
+
+
 def test_only_guessing_is_said_to_be_that():
     found = quick([run("majority", TRUTH, np.zeros_like(TRUTH))])
     assert found.recommended is None
@@ -416,7 +475,14 @@ def test_a_training_that_had_not_levelled_off_is_named():
     said = "validation accuracy went from 51.0 % to 54.0 % in the last of 3 epochs"
     assert found.recommendation.endswith(f"It may change with more --epochs: fine-tune was still improving ({said}).")
     assert sum(said in reason for reason in found.reasons) == 1
-    for history in (rising(0.1, 0.54, 0.543), rising(0.1, 0.6, 0.58), rising(0.5), [], [{"learning_rate": 1e-4}]):
+    for history in (
+        rising(0.1, 0.54, 0.543),
+        rising(0.1, 0.99),
+        rising(0.1, 0.6, 0.58),
+        rising(0.5),
+        [],
+        [{"learning_rate": 1e-4}],
+    ):
         level = quick([lr, run("fine-tune", TRUTH, tuned, history=history)])
         assert "--epochs" not in " ".join((*level.reasons, level.recommendation))
 

@@ -17,6 +17,8 @@ from pipeline.data import Dataset, Split
 from pipeline.encoder import Effort
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.finetune import FineTuneSettings, fine_tune, fine_tune_seeds, folder_of, kind_of, load_finetuned
+from pipeline.finetune.heads import own_dropout
+from pipeline.finetune.seeds import several_seeds
 from pipeline.linear.probe import LinearModel
 from pipeline.run import Cost, Run, load_run, save
 
@@ -196,7 +198,7 @@ def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
 def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_path):
     whole, _ = fitted
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
-    seeds = fine_tune_seeds(dataset(), checkpoint, FAST, Effort(), tmp_path, seeds=2)
+    (seeds,) = several_seeds(fine_tune_seeds(dataset(), checkpoint, FAST, Effort(), tmp_path, seeds=2))
     np.testing.assert_array_equal(seeds.runs[0].predictions["test"].proba, whole.predictions["test"].proba)
     assert [run.seed for run in seeds.runs] == [42, 43]
     assert not np.array_equal(seeds.runs[0].predictions["test"].proba, seeds.runs[1].predictions["test"].proba)
@@ -204,6 +206,7 @@ def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_pa
     assert seeds.mean["test"]["log_loss"] == pytest.approx(np.mean(each))
     assert seeds.spread["test"]["log_loss"] == pytest.approx(np.std(each, ddof=1))
     assert seeds.best in seeds.runs
+    assert several_seeds(seeds.runs[:1]) == []
 
 
 def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp_path):
@@ -257,6 +260,8 @@ def test_it_starts_from_a_fitted_regression(tiny_distilbert, tmp_path):
     fitted = Run("lr", {}, ("good", "bad"), {}, Cost(), "toy", "ab" * 16)
     folder = save(fitted, tmp_path / "toy" / "lr-1", start.save).folder
     settings = replace(FAST, epochs=1, head="linear", init_head=folder, learning_rate=1e-3)
+    with pytest.raises(UserError, match="fitted on other rows or splits"):  # its train may hold rows of this test
+        fine_tune(replace(dataset(), digest="cd" * 16), checkpoint, settings, Effort(), tmp_path)
     run = fine_tune(dataset(), checkpoint, settings, Effort(), tmp_path)
     bad = 1 / (1 + np.exp(-3))  # the regression knows of no word and always says so
     before = -(np.log(bad) + np.log(1 - bad)) / 2
@@ -394,6 +399,8 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
         ({"schedule": "steps"}, "no schedule 'steps'; choose one of linear, cosine, constant"),
         ({"epochs": 0}, "--epochs 0: out of range"),
         ({"freeze": True, "unfreeze": 1}, "--freeze and --unfreeze contradict"),
+        ({"freeze": True, "weight_decay": 0.1}, "--freeze takes no --weight-decay"),
+        ({"freeze": True, "schedule": "cosine"}, "--freeze takes no --schedule"),
         ({"init_head": Path("x")}, "--head linear"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"unfreeze": 3}, "the encoder has 2 layers"),
@@ -403,6 +410,26 @@ def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbe
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     with pytest.raises(UserError, match=message):
         fine_tune(dataset(), checkpoint, replace(FAST, **changes), Effort(), tmp_path)
+
+
+@pytest.mark.parametrize("where", ["judged", "trained"])
+def test_a_training_that_diverges_is_one_line(where, tiny_distilbert, tmp_path, monkeypatch):
+    from pipeline.finetune import course
+
+    if where == "judged":
+        bad = {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
+        monkeypatch.setattr(course.Lesson, "judge", lambda self, model: bad)
+    else:
+        monkeypatch.setattr(course, "finite", lambda number: None)
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    with pytest.raises(UserError, match=r"diverged: in epoch 1 .* at learning rate .*; pass a smaller --learning-rate"):
+        fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path)
+
+
+def test_the_dropout_of_a_head_is_the_architectures():
+    assert own_dropout({"seq_classif_dropout": 0.2, "dropout": 0.1}) == 0.2
+    assert own_dropout({"classifier_dropout": None, "hidden_dropout_prob": 0.15}) == 0.15
+    assert own_dropout({}) == 0.1
 
 
 def test_kinds_have_names():

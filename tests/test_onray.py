@@ -93,7 +93,7 @@ def test_a_worker_leaves_out_what_it_is_asked_to_and_takes_nothing(tiny_bert, tm
 def test_another_encoder_of_the_same_name_is_refused(tiny_bert, tmp_path):
     job = Job("mails", ("body",), False, spec(tiny_bert), Effort(), "00" * 16, str(tmp_path))
     with pytest.raises(UserError, match="tiny-bert is not the same on every machine"):
-        Worker(job)
+        Worker(job)(table(["happy"]))  # not before: Ray hides what a constructor raises
 
 
 class FakeRay:
@@ -111,7 +111,8 @@ class FakeRay:
     [
         ({"CPU": 2.0}, Cluster(), Effort(), (2, "cpu", 1)),
         ({"CPU": 16.0}, Cluster(), Effort(threads=4), (4, "cpu", 4)),
-        ({"CPU": 1.0}, Cluster(), Effort(threads=4), (1, "cpu", 4)),
+        ({"CPU": 2.0}, Cluster(), Effort(threads=2), (1, "cpu", 2)),
+        ({"CPU": 4.0}, Cluster(), Effort(threads=2), (2, "cpu", 2)),
         ({"CPU": 16.0, "GPU": 2.0}, Cluster(), Effort(), (2, "cuda", None)),
         ({"CPU": 16.0, "GPU": 2.0}, Cluster(workers=5), Effort(device="cpu", threads=2), (5, "cpu", 2)),
     ],
@@ -124,6 +125,21 @@ def test_workers_fill_the_cluster(there, cluster, effort, expected):
 def test_an_actor_leaves_half_of_its_processors_to_reading():
     assert resources(Effort(device="cpu", threads=4)) == {"num_cpus": 2.0}
     assert resources(Effort(device="cuda")) == {"num_gpus": 1, "num_cpus": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("there", "cluster", "effort"),
+    [
+        ({"CPU": 2.0}, Cluster(workers=3), Effort()),
+        ({"CPU": 2.0}, Cluster(workers=2), Effort(threads=2)),
+        ({"CPU": 2.0}, Cluster(), Effort(threads=4)),
+        ({"CPU": 1.0}, Cluster(), Effort()),
+        ({"CPU": 4.0, "GPU": 1.0}, Cluster(workers=7), Effort()),
+    ],
+)
+def test_workers_that_leave_nothing_for_reading_are_refused(there, cluster, effort):
+    with pytest.raises(UserError, match="reading for one"):
+        size(FakeRay(**there), cluster, effort)
 
 
 def test_no_gpu_is_one_line():
@@ -239,16 +255,18 @@ def test_whoever_is_killed_loses_nothing_that_was_committed(victim, mails, tiny_
     while not list(cache.glob("*/*.safetensors")):
         assert driver.poll() is None, driver.communicate()[1]
         time.sleep(0.02)
+    actors = [
+        process
+        for process in psutil.Process(driver.pid).children(recursive=True)
+        if any("MapWorker" in word for word in process.cmdline())
+    ]
+    assert actors
     if victim == "driver":
         driver.send_signal(signal.SIGKILL)
         driver.communicate()
+        _, alive = psutil.wait_procs(actors, timeout=120)  # they notice after some seconds, and work until then
+        assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
     else:
-        actors = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if any("MapWorker" in word for word in process.info["cmdline"] or [])
-        ]
-        assert actors
         actors[0].kill()
         assert json.loads(driver.communicate(timeout=600)[0])["rows"] == 3000
     committed = {file.name for file in cache.glob("*/*.safetensors")}

@@ -1,8 +1,14 @@
 """Budgets: what a time means, what fits into it, and why the rest does not."""
 
 import pytest
+from tables import rows, write_csv
 
 from pipeline import UserError
+from pipeline.contenders import Task
+from pipeline.data import SourceOptions, read
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.estimates import Job, tuning_seconds
+from pipeline.finetune import FineTuneSettings
 from pipeline.plan import Prospect, seconds_of, within
 
 
@@ -37,6 +43,31 @@ def test_what_is_there_costs_nothing():
     assert set(within(found, 5)[0]) == {"fine-tune", "lr", "tfidf"}
     half = {"fine-tune": Prospect(600, 0.5)}
     assert within(half, 300)[0] == ["fine-tune"]
+
+
+def reviews_file(home):
+    return write_csv(home / "reviews.csv", rows(1000))
+
+
+def estimated(tmp_path, checkpoint, **more):
+    dataset = read(SourceOptions(str(reviews_file(tmp_path))))
+    task = Task(dataset, (EncoderSpec(str(checkpoint)),), tuning=FineTuneSettings(**more.pop("tuning", {})), **more)
+    return Job(task, task.encoders[0], locate(task.encoders[0]), 800, 20.0, 1e10, "cpu", 1e10)
+
+
+def test_only_the_first_seed_searches_a_learning_rate(tmp_path, tiny_distilbert):
+    found = {n: tuning_seconds(estimated(tmp_path, tiny_distilbert, seeds=n)) - 10 for n in (1, 2)}
+    given = tuning_seconds(estimated(tmp_path, tiny_distilbert, tuning={"learning_rate": 1e-4})) - 10
+    assert found[2] - found[1] == pytest.approx(given)
+    assert found[1] > given
+
+
+def test_twice_the_epochs_cost_about_twice(tmp_path, tiny_distilbert):
+    once, twice = (
+        tuning_seconds(estimated(tmp_path, tiny_distilbert, tuning={"learning_rate": 1e-4, "epochs": e})) - 10
+        for e in (3, 6)
+    )
+    assert twice == pytest.approx(2 * once, rel=0.02)
 
 
 def test_a_budget_for_nothing_is_refused():

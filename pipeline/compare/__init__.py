@@ -121,7 +121,13 @@ def compare(
         for m in dict.fromkeys((metric, *ALWAYS))
     }
     recommended, sentence, reasons = recommend(
-        contenders, paired[metric], {names[i]: runs[i] for i in order}, metric, margin, len(truth)
+        contenders,
+        paired[metric],
+        {names[i]: runs[i] for i in order},
+        metric,
+        margin,
+        len(truth),
+        [pair for m in ALWAYS if m != metric for pair in paired[m]],
     )
     return Comparison(
         dataset=runs[0].dataset,

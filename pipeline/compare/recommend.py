@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.compare.statistics import LOWER_IS_BETTER, rows_needed, two_digits
+from pipeline import listed
+from pipeline.compare.statistics import LOWER_IS_BETTER, rows_needed
 from pipeline.compare.verdict import (
     HORIZON,
     LABELS,
@@ -59,11 +60,11 @@ class Rise:
 def rise(run: Run, metric: str, margin: float) -> Rise | None:
     """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last."""
     metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
-    judged = [h["validation"] for h in run.history if "epoch" in h and h.get("validation")]
+    judged = [h["validation"] for h in run.history if h.get("epoch") and h.get("validation")]  # from the first epoch on
     if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
         return None
     before, last = judged[-2][metric], judged[-1][metric]
-    return Rise(metric, before, last, len(judged) - 1) if last - before > margin else None
+    return Rise(metric, before, last, len(judged)) if last - before > margin else None
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,13 @@ def recommend(
     metric: str,
     margin: float,
     rows: int,
+    others: Sequence[Pair] = (),
 ) -> tuple[str | None, str, list[str]]:
     """The contender to take (None: none of them), the sentences that say so and why, and further reasons.
 
     Taken is the cheapest, in training and 10,000 predictions, of those that nothing else beats by more than the margin;
     among those that cost about as little, the best. Seeds of one fit cost what they cost on average. Always guessing
-    one class is a yardstick and never taken.
+    one class is a yardstick and never taken, nor is what is not shown to beat it. `others`: the pairs in other metrics.
     """
     families = {c.name: family(c, runs.get(c.name)) for c in contenders}
     found = {c.name: rise(runs[c.name], metric, margin) for c in contenders if families[c.name] == "tuned"}
@@ -125,16 +127,35 @@ def recommend(
     serious = [c for c in contenders if families[c.name] != "constant"]
     guess = field.first("constant")
     if not serious or (guess and not learnt(field, serious[0], guess)):
-        return None, nothing_learnt(field, serious, contenders[0], guess), reasons_of(field, None)
+        return None, nothing_learnt(field, serious, contenders[0], guess, others), reasons_of(field, None)
     unbeaten = [c for c in serious if not any(field.beats(other, c) for other in serious)]
+    if guess:  # the best of them is shown to beat guessing: that was asked above
+        unbeaten = [c for c in unbeaten if learnt(field, c, guess)] or [serious[0]]
     costs = mean_costs(contenders, runs)
     cheap = min(costs[c.name] for c in unbeaten)
     choice = next(c for c in unbeaten if costs[c.name] <= 1.5 * cheap + 1)
     return (
         choice.name,
         f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
-        reasons_of(field, choice),
+        [*reasons_of(field, choice), *borrowed_rates(contenders, runs)],
     )
+
+
+def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> list[str]:
+    """What was trained at the learning rate that was given for fine-tuning the whole encoder, and may want another."""
+    rates = {runs[c.name].settings.get("learning_rate") for c in contenders if c.kind == "fine-tune"}
+    found = [
+        c.name
+        for c in contenders
+        if c.kind in ("frozen-head", "from-scratch")
+        and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
+    ]
+    if not found:
+        return []
+    return [
+        f"{listed(found)} had to take the learning rate that was given for fine-tuning; without --learning-rate each "
+        "takes one of its own."
+    ]
 
 
 def mean_costs(contenders: Sequence[Contender], runs: dict[str, Run]) -> dict[str, float]:
@@ -153,7 +174,9 @@ def learnt(field: Field, best: Contender, guess: Contender) -> bool:
     return pair is not None and pair.verdict == "better"
 
 
-def nothing_learnt(field: Field, serious: Sequence[Contender], top: Contender, guess: Contender | None) -> str:
+def nothing_learnt(
+    field: Field, serious: Sequence[Contender], top: Contender, guess: Contender | None, others: Sequence[Pair]
+) -> str:
     if not serious or guess is None:
         return (
             f"Nothing to choose from: {top.name} ({field.label} {field.says(top)}) only guesses; fit lr or fine-tune."
@@ -161,11 +184,20 @@ def nothing_learnt(field: Field, serious: Sequence[Contender], top: Contender, g
     best = serious[0]
     pair = field.pairs.get((best.name, guess.name)) or field.pairs[guess.name, best.name]
     more = f" About {pair.rows_to_decide:,} more rows would tell." if pair.rows_to_decide else ""
-    return (
+    start = (
         f"None of these: {best.name} ({field.label} {field.says(best)}) is not shown to beat always guessing "
-        f"one class ({field.says(guess)}; adjusted {p_words(pair.p_adjusted)}), "
-        f"so look at the labels before the models.{more}"
+        f"one class ({field.says(guess)}; adjusted {p_words(pair.p_adjusted)})"
     )
+    for c in serious:
+        for found in others:
+            if found.verdict == "better" and (found.a, found.b) == (c.name, guess.name):
+                m = found.metric
+                mine, plain = score(m, c.metrics[m].value), score(m, guess.metrics[m].value)
+                return (
+                    f"{start}; but by {LABELS[m]} {c.name} is ({mine} against {plain}): where classes are uneven, "
+                    f"name that metric beforehand (--metric {m}).{more}"
+                )
+    return f"{start}, so look at the labels before the models.{more}"
 
 
 def verdict_sentence(field: Field, choice: Contender) -> str:
@@ -188,12 +220,18 @@ def verdict_sentence(field: Field, choice: Contender) -> str:
             f"{head}: {choice.name} ({field.label} {field.says(choice)}) {near} and {cheaper(choice, best)}"
             f"{finding(field, choice)}."
         )
+    ahead = "scores the same" if even(field, pair) else f"is ahead by {gap}{unit(m)}"
     return (
-        f"Undecided; {choice.name} for now: {best.name} is ahead by {gap}{unit(m)} ({field.label} {field.says(best)} "
+        f"Undecided; {choice.name} for now: {best.name} {ahead} ({field.label} {field.says(best)} "
         f"against {field.says(choice)}), which {field.rows:,} rows do not settle (95 % interval "
         f"{field.span(pair)}, adjusted {p_words(pair.p_adjusted)}), and {choice.name} {cheaper(choice, best)}"
         f"{finding(field, choice)}."
     )
+
+
+def even(field: Field, pair: Pair) -> bool:
+    """Whether the two are level as far as scores are printed."""
+    return change(field.metric, pair.difference) == change(field.metric, 0.0)
 
 
 def leads(field: Field, choice: Contender, serious: Sequence[Contender]) -> str:
@@ -209,7 +247,8 @@ def leads(field: Field, choice: Contender, serious: Sequence[Contender]) -> str:
         gap = f"{change(m, abs(pair.difference))}{unit(m)}"
         known = f"95 % interval {field.span(pair)}"
         ahead = {"better": f"beats {rival.name} by {gap} ({known})", "equivalent": f"is as good as {rival.name}"}
-        parts.append(ahead.get(pair.verdict, f"is ahead of {rival.name} by {gap} that may be chance ({known})"))
+        chance = f"is ahead of {rival.name} by {gap} that may be chance ({known})"
+        parts.append(ahead.get(pair.verdict, f"scores as {rival.name} does ({known})" if even(field, pair) else chance))
     return f"{choice.name} ({field.label} {field.says(choice)}) {' and '.join(parts)}"
 
 
@@ -230,8 +269,13 @@ def cheaper(choice: Contender, best: Contender) -> str:
     if not np.isfinite([mine, other]).all() or mine <= 0:
         return "costs no more than it"
     ratio = other / mine
-    share = f"costs 1/{two_digits(ratio)} of it" if ratio >= 1.5 else "costs about the same"
+    share = f"costs {fraction(ratio)} of it" if ratio >= 1.5 else "costs about the same"
     return f"{share} ({duration(mine)} against {duration(other)} for training and {HORIZON:,} predictions)"
+
+
+def fraction(ratio: float) -> str:
+    """1 / ratio in words: `61 %`, from a third on `1/3`; two significant digits at most."""
+    return f"{100 / ratio:.0f} %" if ratio < 2.5 else f"1/{float(f'{ratio:.2g}'):.0f}"
 
 
 def what_would_change(field: Field, choice: Contender) -> str:

@@ -94,10 +94,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         group = [other for other in runs if other.kind == run.kind]
         names.append(run.kind if len(group) == 1 else f"{run.kind} ({', '.join(apart(run, group))})")
-    for i, name in enumerate(names):
-        if names.count(name) > 1:
-            names[i] = f"{name} #{1 + names[:i].count(name)}"
-    return names
+    return [f"{name} #{1 + names[:i].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def asked(run: Run) -> dict[str, Any]:
@@ -117,17 +114,25 @@ def fit_key(run: Run) -> str:
 
 def apart(run: Run, group: Sequence[Run]) -> list[str]:
     """What tells `run` from the others of its kind."""
-    facts = [{**{k: plain(k, v) for k, v in asked(r).items()}, "seed": f"seed {r.seed}"} for r in group]
+    facts = [{k: plain(k, v) for k, v in asked(r).items()} | last(r) for r in group]
     mine = facts[[r is run for r in group].index(True)]
-    keys = sorted({key for fact in facts for key in fact if key != "seed"})
+    keys = sorted({key for fact in facts for key in fact} - set(last(run)))
     keys.sort(key=lambda key: TELLING.index(key) if key in TELLING else len(TELLING))
     used: list[str] = []
-    for key in [*keys, "seed"]:
+    for key in [*keys, *last(run)]:
         if len({fact.get(key) for fact in facts}) > 1:
             used.append(key)
             if len({tuple(fact.get(k) for k in used) for fact in facts}) == len(facts):
                 break
     return [mine[key] for key in used if key in mine] or [f"seed {run.seed}"]
+
+
+def last(run: Run) -> dict[str, str]:
+    """What runs are told apart by where no setting does it: the encoder's bytes, then the seed."""
+    return {
+        "bytes": f"checkpoint {run.checkpoint_digest[:8] if run.checkpoint_digest else 'none'}",
+        "seed": f"seed {run.seed}",
+    }
 
 
 def plain(key: str, value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import choose, listed, log
+from pipeline import UserError, choose, listed, log
 from pipeline.compare.bootstrap import interval
 from pipeline.compare.statistics import COUNT_METRICS
 from pipeline.compare.verdict import duration
@@ -70,6 +70,8 @@ def curve(task: Task, plan: Plan) -> Curve:
     """
     started = time.perf_counter()
     choose(dict.fromkeys(COUNT_METRICS), plan.metric, "metric of a curve")
+    if task.tuning.freeze:
+        raise UserError("--freeze: a curve knows no head on frozen vectors but logistic regression; leave it out")
     names = tuple(dict.fromkeys(plan.contenders))
     makers = [learner_of(name) for name in names]
     grids = {name: plan.grid(task, name in TUNED) for name in names}

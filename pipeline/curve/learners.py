@@ -19,10 +19,10 @@ import numpy as np
 from pipeline import choose
 from pipeline.baseline import fit_at as fit_tfidf_at
 from pipeline.compare.verdict import plain
-from pipeline.contenders import Task, linear_run, single_poolings, tfidf_runs, told_of, tuned_runs, tuning_of
+from pipeline.contenders import Task, linear_run, tfidf_runs, told_of, tuned_runs, tuning_of
 from pipeline.curve.results import curve_folder
 from pipeline.curve.subsets import smaller
-from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.encoder.checkpoint import EncoderSpec, locate, single_poolings
 from pipeline.extract import embed
 from pipeline.finetune import asked, kind_of
 from pipeline.linear.fixed import fit_at
@@ -151,6 +151,8 @@ def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
     """The line's name: its kind, and what tells it from the others of that kind."""
     short = {plain("encoder", one.name) for one in task.encoders}
     own = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
+    if [one.name for one in task.encoders].count(spec.name) > 1:
+        own += f"@{spec.revision or 'default'}"
     more = [own] if len(task.encoders) > 1 else []
     more += [pooling] if pooling and len(spec.pooling) > 1 else []
     return f"{kind} ({', '.join(more)})" if more else kind

@@ -102,6 +102,14 @@ def parts(poolings: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in POOLERS if name in asked)
 
 
+AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
+
+
+def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
+    """What has to be extracted for the poolings asked for, 'auto' among them."""
+    return parts(tuple(name for given in spec.pooling for name in (AUTO_POOLINGS if given == "auto" else (given,))))
+
+
 def digest_of(value: Any) -> str:
     """32 hex digits of a JSON value."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()

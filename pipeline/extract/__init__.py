@@ -179,9 +179,10 @@ class Embedded:
         """Share of the rows that the encoder saw cut."""
         return self.extracted.done.truncated_rows / max(1, self.extracted.done.rows)
 
-    def seconds(self) -> float:
-        """What encoding these rows once costs, whether or not it was paid this time."""
-        return self.extracted.shelf.encode_seconds(distinct_keys(self.keys.values()))
+    def seconds(self, roles: tuple[str, ...] | None = None) -> float:
+        """What encoding the rows of these roles (None: all) once costs, whether or not it was paid this time."""
+        own = [self.keys[split] for role, split in self.dataset.roles.items() if roles is None or role in roles]
+        return self.extracted.shelf.encode_seconds(distinct_keys(own))
 
     def ms_per_text(self) -> tuple[float | None, float | None]:
         """Encoding one text, in ms: in large batches, and alone."""

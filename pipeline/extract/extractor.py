@@ -123,7 +123,7 @@ class Extractor:
             self._broken = True
             raise
         self.done.seconds = time.perf_counter() - started - self.done.setup_seconds
-        if self.encoder is not None:
+        if self.encoder is not None and self.done.encoded:  # else there is no text whose length would be usual
             self._time_single()
         return self.done
 

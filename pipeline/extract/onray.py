@@ -27,7 +27,7 @@ from pipeline.data.rows import choose_columns, texts_of
 from pipeline.data.sources import File
 from pipeline.data.sources import locate as locate_source
 from pipeline.encoder import Choice, Effort, EncoderSpec, choice, open_encoder
-from pipeline.encoder.checkpoint import locate, parts
+from pipeline.encoder.checkpoint import Checkpoint, locate, parts
 from pipeline.encoder.hardware import hardware
 from pipeline.extract import Extracted, peak_rss_mb
 from pipeline.extract.extractor import WINDOW, Extraction, Extractor
@@ -66,17 +66,29 @@ class Worker:
     """An actor: holds the encoder and an open store from its first block on."""
 
     def __init__(self, job: Job):
-        self.job, self.checkpoint = job, locate(job.spec)
-        if self.checkpoint.digest != job.checkpoint:
-            raise UserError(
-                f"{job.spec.name} is not the same on every machine ({socket.gethostname()} has another); "
-                "give each the same files, or pass --revision"
-            )
-        self.cache = cache_at(job.cache)
+        self.job = job
+        self.checkpoint: Checkpoint | None = None
         self.former: Extractor | None = None
 
+    def open(self) -> None:
+        """Find the encoder and the cache on this node: by the first block, since Ray hides what a constructor raises.
+
+        Raises UserError if the encoder is not the one that the driver found.
+        """
+        self.checkpoint, self.cache = locate(self.job.spec), cache_at(self.job.cache)
+        if self.checkpoint.digest != self.job.checkpoint:
+            raise UserError(
+                f"{self.job.spec.name} is not the same on every machine ({socket.gethostname()} has another); "
+                "give each the same files, or pass --revision"
+            )
+
     def __call__(self, table: Any) -> dict[str, list[Any]]:
-        """Extract the texts of an Arrow table; one row that says what was done."""
+        """Extract the texts of an Arrow table; one row that says what was done.
+
+        Raises UserError for an encoder that differs from the driver's, and whatever the extraction raises.
+        """
+        if self.checkpoint is None:
+            self.open()
         columns = {name: table.column(name).to_pylist() for name in self.job.columns}
         texts = texts_of(Block(columns, None), self.job.columns, lambda row: self.job.source)
         if self.job.drop_empty:
@@ -98,6 +110,7 @@ class Worker:
         }
 
     def extractor(self) -> Extractor:
+        assert self.checkpoint is not None, "opened by the first block"
         return Extractor(self.checkpoint, self.job.spec, self.job.effort, self.cache)
 
 
@@ -116,33 +129,43 @@ def extract_on_ray(
     Raises UserError if Ray is not installed or not reached, if the source is not Parquet, or what an actor raises; what
     was committed before stays.
     """
-    started, done, last = time.perf_counter(), Extraction(), None
+    started, done = time.perf_counter(), Extraction()
+    last: dict[str, Any] | None = None
     checkpoint = locate(spec)
     with connected(cluster) as ray:
         rows, columns = reader(ray, source)
         total = rows.count()
         workers, effort = size(ray, cluster, effort)
-        chosen = settled(ray, spec, effort, cache)
+        chosen = settled(ray, here(spec), effort, cache)
         job = Job(
             source=source.source,
             columns=columns,
             drop_empty=source.drop_empty,
-            spec=replace(spec, engine=chosen.engine, precision=chosen.precision),
+            spec=replace(here(spec), engine=chosen.engine, precision=chosen.precision),
             effort=replace(effort, device=chosen.device),
             checkpoint=checkpoint.digest,
             cache=url_of(cache) or str(Path(cache).absolute()),
         )
         done.setup_seconds = time.perf_counter() - started
-        for last in stream(ray, rows, total, job, workers, worker):
+        for told in stream(ray, rows, total, job, workers, worker):
             for field in ADDED:
-                setattr(done, field, getattr(done, field) + last[field])
+                setattr(done, field, getattr(done, field) + told[field])
+            last = told if told["rows"] else last
             progress("extract", done.rows, total)
     if last is None or not done.rows:
         raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
     done.seconds = time.perf_counter() - started - done.setup_seconds
     calibration = last["calibration"] or None
     shelf = shelf_at(checkpoint, spec.pooling, chosen, last["cls_only"], cache, calibration, spec.storage)
+    if not all(store.rows for store in shelf.stores.values()):
+        raise UserError(f"{cache}: what the workers wrote is not here; pass a folder that every node sees, or a URL")
     return Extracted(spec, checkpoint, shelf, done)
+
+
+def here(spec: EncoderSpec) -> EncoderSpec:
+    """The same encoder by its whole path, if it is a folder: actors work elsewhere."""
+    folder = Path(spec.name).expanduser()
+    return replace(spec, name=str(folder.absolute())) if folder.exists() else spec
 
 
 @contextmanager
@@ -165,7 +188,9 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         where = cluster.address or "this machine"
         raise UserError(f"--runner ray: no cluster at {where} ({first_line(error)}); check --address") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a block of long texts may take an hour on one processor
     try:
         yield ray
     except ray.exceptions.RayError as error:
@@ -199,7 +224,10 @@ def reader(ray: Any, source: SourceOptions) -> tuple[Any, tuple[str, ...]]:
     if source.limit or source.rows:
         raise UserError("--runner ray reads whole folders; leave out --limit and --rows")
     if "://" in source.source:
-        names = ray.data.read_parquet(source.source).schema().names
+        try:
+            names = ray.data.read_parquet(source.source).schema().names
+        except (OSError, ValueError, AttributeError) as error:  # what Ray raises where nothing is there
+            raise UserError(f"{source.source}: Ray cannot read it ({first_line(error)}); check the URL") from error
         columns, paths = text_columns(names, source.text, source.source), [source.source]
     else:
         parts = [part for several in locate_source(source.source).splits.values() for part in several]
@@ -212,16 +240,28 @@ def reader(ray: Any, source: SourceOptions) -> tuple[Any, tuple[str, ...]]:
 
 
 def size(ray: Any, cluster: Cluster, effort: Effort) -> tuple[int, Effort]:
-    """How many workers, and the effort of each. Raises UserError if there is nothing to run them on."""
+    """How many workers, and the effort of each; one processor stays free for reading, or they would wait for ever.
+
+    Raises UserError if there is nothing to run them on.
+    """
     there = ray.cluster_resources()
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     device = effort.device if effort.device != "auto" else ("cuda" if gpus else "cpu")
     if device.startswith("cuda"):
         if not gpus:
             raise UserError(f"--device {device}: no GPU in the cluster ({cores} processors); pass --device cpu")
-        return cluster.workers or gpus, replace(effort, device="cuda")
-    threads = effort.threads or 1
-    return cluster.workers or max(1, cores // threads), replace(effort, device=device, threads=threads)
+        wanted, effort = cluster.workers or gpus, replace(effort, device="cuda")
+    else:
+        threads = effort.threads or 1
+        wanted, effort = cluster.workers or max(1, cores // threads), replace(effort, device=device, threads=threads)
+    each = resources(effort)["num_cpus"]
+    most = int((cores - 1) / each)
+    if most < 1 or (cluster.workers or 1) > most:
+        raise UserError(
+            f"--workers {wanted}: each asks for {each:g} of {cores} processors and reading for one, so {most} fit; "
+            "pass fewer --workers or --threads"
+        )
+    return min(wanted, most), effort
 
 
 def resources(effort: Effort) -> dict[str, float]:

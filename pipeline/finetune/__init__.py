@@ -10,8 +10,8 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FineTuneSettings",
     "FineTuned",
-    "Seeds",
     "fine_tune",
     "fine_tune_seeds",
     "folder_of",
@@ -58,6 +57,8 @@ CHECKED = {
     "warmup": lambda s: 0 <= s.warmup < 1,
     "dropout": lambda s: s.dropout is None or 0 <= s.dropout < 1,
 }
+
+OF_A_HEAD = {"weight_decay": 0, "schedule": "constant", "warmup": 0, "gradient_accumulation": 1, "init_head": None}
 
 
 def kind_of(settings: FineTuneSettings) -> str:
@@ -81,6 +82,13 @@ def check(settings: FineTuneSettings) -> None:
     given = [name for name, on in whole.items() if on]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} contradict each other; pass one")
+    if settings.freeze:
+        default = FineTuneSettings()
+        for name, value in OF_A_HEAD.items():
+            if getattr(settings, name) not in (getattr(default, name), value):
+                raise UserError(
+                    f"--freeze takes no --{name.replace('_', '-')}: a head learns by Adam at a constant rate"
+                )
     if settings.init_head is not None and (settings.head != "linear" or settings.from_scratch):
         raise UserError("--init-head starts a linear head on a pretrained encoder; pass --head linear with it")
 
@@ -159,7 +167,7 @@ class _Fit:
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
         self.machine = machine(effort.device, settings.precision)
         self.class_names = tuple(dataset.class_names)
-        self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings))
+        self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings, dataset))
         self.tokenizer = tokenizer(checkpoint)
 
     def run(self, folder: Path) -> Run:
@@ -253,10 +261,16 @@ class _Fit:
         return save(run, folder, lambda place: write(model, self.checkpoint, self.class_names, self.spec, place))
 
 
-def _start(settings: FineTuneSettings) -> LinearModel | None:
+def _start(settings: FineTuneSettings, dataset: Dataset) -> LinearModel | None:
     if settings.init_head is None:
         return None
-    return LinearModel.load(load_run(settings.init_head).model_folder)
+    run = load_run(settings.init_head)
+    if run.dataset_digest != dataset.digest:  # what is test here may have been train there
+        raise UserError(
+            f"--init-head {settings.init_head}: fitted on other rows or splits than these; "
+            "run fit-lr on this source with the same --seed, --split and --limit"
+        )
+    return LinearModel.load(run.model_folder)
 
 
 def _chosen_rate(history: list[dict[str, Any]]) -> float:
@@ -310,16 +324,6 @@ def _alone(work: Path) -> Iterator[bool]:
 # ── several seeds ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Seeds:
-    """The same training with several seeds."""
-
-    runs: list[Run]
-    best: Run  # by validation macro F1, never by test
-    mean: dict[str, dict[str, float]]  # role → metric → mean
-    spread: dict[str, dict[str, float]]  # role → metric → standard deviation (n - 1)
-
-
 def fine_tune_seeds(
     dataset: Dataset,
     checkpoint: Checkpoint,
@@ -328,25 +332,11 @@ def fine_tune_seeds(
     runs: Path,
     progress: Progress = silent,
     seeds: int = 3,
-) -> Seeds:
+) -> list[Run]:
     """Fine-tune with `seeds` seeds from `settings.seed` on; the learning rate is chosen once, with the first."""
     fitted = [fine_tune(dataset, checkpoint, settings, effort, runs, progress)]
     rate = float(fitted[0].settings["chosen"]["learning_rate"])
     for number in range(1, seeds):
         again = replace(settings, seed=settings.seed + number, learning_rate=rate)
         fitted.append(fine_tune(dataset, checkpoint, again, effort, runs, progress))
-    return summary(fitted)
-
-
-def summary(fitted: Sequence[Run]) -> Seeds:
-    """Mean, spread and best of runs that differ in their seed alone."""
-    tables: dict[str, dict[str, np.ndarray]] = {}
-    for role, first in fitted[0].metrics.items():
-        names = [name for name, value in first.items() if isinstance(value, float)]
-        tables[role] = {name: np.array([run.metrics[role][name] for run in fitted]) for name in names}
-
-    def each(of: Callable[[np.ndarray], Any]) -> dict[str, dict[str, float]]:
-        return {role: {name: float(of(values)) for name, values in table.items()} for role, table in tables.items()}
-
-    best = max(fitted, key=lambda run: run.metrics.get("validation", {}).get("macro_f1", 0.0))
-    return Seeds(list(fitted), best, each(np.mean), each(lambda v: v.std(ddof=1) if len(v) > 1 else 0.0))
+    return fitted

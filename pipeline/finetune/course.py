@@ -150,6 +150,8 @@ def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
             seconds = time.perf_counter() - self.began
             course.epoch += 1
             found = lesson.judge(model)
+            if found is not None and found["log_loss"] is None:
+                raise diverged(course.epoch, lesson.rate)
             course.history.append({"epoch": course.epoch, "seconds": round(seconds, 3), **_flat(found)})
             if settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
@@ -163,6 +165,8 @@ def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
+                if finite(logs["loss"]) is None:
+                    raise diverged(course.epoch, lesson.rate)
                 course.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": lesson.rate}
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -176,6 +180,13 @@ def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
             clock.stop()
 
     return Watcher()
+
+
+def diverged(epoch: int, rate: float) -> UserError:
+    return UserError(
+        f"the training diverged: in epoch {epoch} its numbers are no numbers any more, at learning rate {rate:g}; "
+        "pass a smaller --learning-rate"
+    )
 
 
 def _flat(found: dict[str, Any] | None) -> dict[str, Any]:

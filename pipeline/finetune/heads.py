@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LAYERS = ("layer", "layers", "h", "block")  # what architectures call the list of their layers
-DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")  # and the dropout in front of their classifier
+DROPOUTS = (
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
+    "cls_dropout",
+)  # and the dropout in front of their classifier
 TOKENIZER_FILES = (
     "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt vocab.json merges.txt "
     "spm.model spiece.model sentencepiece.bpe.model"
@@ -120,10 +125,25 @@ def _config(checkpoint: Checkpoint, class_names: Sequence[str], dropout: float |
     config.label2id = {name: i for i, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
     if dropout is not None:
-        for name in DROPOUTS:
-            if hasattr(config, name):
-                setattr(config, name, dropout)
+        for name in known(config, checkpoint):
+            setattr(config, name, dropout)
     return config
+
+
+def own_dropout(config: Mapping[str, Any], otherwise: float = 0.1) -> float:
+    """The dropout in front of an architecture's own classifier, by its config."""
+    found = [config.get(name) for name in (*DROPOUTS, "hidden_dropout_prob", "hidden_dropout")]
+    return next((float(value) for value in found if value is not None), otherwise)
+
+
+def known(config: Any, checkpoint: Checkpoint) -> list[str]:
+    """What this architecture calls the dropout of its own classifier. Raises UserError if it has none of its own."""
+    names = [name for name in DROPOUTS if hasattr(config, name)]
+    if not names:
+        raise UserError(
+            f"{checkpoint.name}: its own classifier has no dropout to set; leave out --dropout, or --head mlp"
+        )
+    return names
 
 
 def _stock(checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, pretrained: bool) -> Any:

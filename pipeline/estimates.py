@@ -1,0 +1,156 @@
+"""About how long extraction and each kind of fit take on this machine, before they start.
+
+A matrix product is timed where the encoder will run, and 256 texts are tokenised: under a second.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline import log, spoken
+from pipeline.data import SourceOptions, count_rows, read_chunks
+from pipeline.encoder import Effort
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
+from pipeline.encoder.hardware import auto_device, hardware
+from pipeline.encoder.tokens import tokenizer
+from pipeline.extract import missing_rows
+from pipeline.finetune.rates import row_passes
+
+if TYPE_CHECKING:
+    from pipeline.contenders import Task
+
+TRAIN_PASSES = 3  # forward, and about twice that backward
+# Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.
+EFFICIENCY = {"cpu": 1.4, "cuda": 0.2}  # of the measured rate, encoding; OpenVINO lifts the first above 1
+TRAIN_EFFICIENCY = {"cpu": 1.0, "cuda": 0.15}
+STEP_SECONDS, STEP_COST = 0.03, 670  # of a training step whatever its rows, and multiply-adds for each number it moves
+LINEAR_COST = 5000  # multiply-adds for each row, column and class of logistic regression with its search of C
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an estimate goes by."""
+
+    task: Task
+    spec: EncoderSpec
+    checkpoint: Checkpoint
+    rows: int  # of train
+    tokens: float  # a text, on average, as fed
+    rate: float  # float32 multiply-adds a second of this machine's processors, measured
+    device: str = "cpu"  # where the encoder runs: cpu or cuda
+    device_rate: float = 0.0  # multiply-adds a second there; the same as `rate` on cpu
+
+    @property
+    def token_cost(self) -> float:
+        return token_cost(self.checkpoint)
+
+    @property
+    def parameters(self) -> float:
+        """About how many numbers the encoder has: its layers use each once a token; and the embeddings."""
+        return self.token_cost + self.checkpoint.config.get("vocab_size", 30_000) * self.checkpoint.dim
+
+
+def token_cost(checkpoint: Checkpoint) -> float:
+    """Multiply-adds of one token through the encoder's layers."""
+    c = checkpoint.config
+    layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
+    inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * checkpoint.dim
+    return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
+
+
+def announce_extraction(source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path) -> int:
+    """Say how many rows will be encoded, and about how long that takes if none is there yet; returns how many."""
+    rows, checkpoint = count_rows(source), locate(spec)
+    some = next((chunk.texts[:256] for chunk in read_chunks(source)), [])
+    if not some:
+        return 0
+    lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
+    device, rate = device_rate(effort)
+    seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (rate * EFFICIENCY[device])
+    said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
+    log.info("%s: %s; about %s for all of them", source.source, said, spoken(seconds + 1.5))
+    return rows
+
+
+def jobs(task: Task) -> list[Job]:
+    """Measure what the estimates of each encoder need: 256 texts' lengths and the matrix-product rate. Under 1 s."""
+    rate, (device, there) = multiply_rate(), device_rate(task.effort)
+    return [job(task, spec, rate, device, there) for spec in task.encoders]
+
+
+def job(task: Task, spec: EncoderSpec, rate: float, device: str, there: float) -> Job:
+    """The same for one of them."""
+    checkpoint = locate(spec)
+    train = task.dataset.train
+    some = [train.texts[i] for i in np.linspace(0, len(train.texts) - 1, 256).astype(int)]
+    lengths = np.minimum(tokenizer(checkpoint, task.cache).lengths(some), checkpoint.max_length)
+    return Job(task, spec, checkpoint, len(train.texts), float(lengths.mean()), rate, device, there)
+
+
+def multiply_rate(size: int = 768) -> float:
+    """Float32 multiply-adds a second that a matrix product of the encoder's size reaches here."""
+    a = np.ones((size, size), np.float32)
+    best = np.inf
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return size**3 / best
+
+
+def device_rate(effort: Effort) -> tuple[str, float]:
+    """Where the encoder will run, cpu or cuda, and the multiply-adds a second that are reached there."""
+    device = effort.device if effort.device != "auto" else auto_device(hardware())
+    if not device.startswith("cuda"):
+        return "cpu", multiply_rate()
+    import torch
+
+    if not torch.cuda.is_available():  # whoever opens the encoder says so
+        return "cpu", multiply_rate()
+    size, best = 4096, float("inf")
+    a = torch.ones(size, size, device=device, dtype=torch.bfloat16)
+    for _ in range(4):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ a
+        torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return "cuda", size**3 / best
+
+
+def extraction_seconds(job: Job) -> float:
+    task = job.task
+    spec = replace(job.spec, pooling=single_poolings(job.spec))
+    tokens = job.tokens * missing_rows(task.dataset, spec, task.effort, task.cache)
+    return tokens * job.token_cost / (job.device_rate * EFFICIENCY[job.device]) + (1.5 if tokens else 0)
+
+
+def linear_seconds(job: Job) -> float:
+    classes = len(job.task.dataset.class_names)
+    return 0.5 + LINEAR_COST * job.rows * job.checkpoint.dim * classes / job.rate
+
+
+def resampled_seconds(job: Job) -> float:
+    return 3 + 3 * linear_seconds(job)
+
+
+def tuning_seconds(job: Job) -> float:
+    """Training an encoder with every seed; only the first searches its learning rate."""
+    settings, dataset, seeds = job.task.tuning, job.task.dataset, job.task.seeds
+    passes = row_passes(job.rows, settings) + (seeds - 1) * job.rows * settings.epochs
+    steps = passes / (settings.batch_size * settings.gradient_accumulation)
+    shown = len(dataset.role("validation").texts) * settings.epochs if "validation" in dataset.roles else 0
+    judged = seeds * (shown + (len(dataset.test.texts) if "test" in dataset.roles else 0))
+    token = job.token_cost / (job.device_rate * TRAIN_EFFICIENCY[job.device])
+    step = STEP_SECONDS + STEP_COST * job.parameters / job.device_rate
+    return step * steps + (TRAIN_PASSES * passes + judged) * job.tokens * token + 10
+
+
+def head_seconds(job: Job) -> float:
+    """A torch head on vectors."""
+    return 5 + 1e-4 * job.rows
