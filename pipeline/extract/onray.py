@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when it is imported
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception
     ray = need("ray", "ray")
     need("ray.data", "ray")
     own = not ray.is_initialized()
@@ -191,17 +193,18 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # a block of long texts may take an hour on one processor
-    try:
-        yield ray
-    except ray.exceptions.RayError as error:
-        if cause := user_error(error):
-            raise UserError(str(cause)) from error
-        raise UserError(
-            f"--runner ray: {first_line(error)}; what was committed stays, the same command goes on from there"
-        ) from error
-    finally:
-        if own:
-            ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray prints who died where the caller's answer belongs
+        try:
+            yield ray
+        except ray.exceptions.RayError as error:
+            if cause := user_error(error):
+                raise UserError(str(cause)) from error
+            raise UserError(
+                f"--runner ray: {first_line(error)}; what was committed stays, the same command goes on from there"
+            ) from error
+        finally:
+            if own:
+                ray.shutdown()
 
 
 def user_error(error: BaseException | None) -> UserError | None:
