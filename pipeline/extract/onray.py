@@ -86,22 +86,16 @@ class Worker:
     def __call__(self, table: Any) -> dict[str, list[Any]]:
         """Extract the texts of an Arrow table; one row that says what was done.
 
-        Raises UserError for an encoder that differs from the driver's, and whatever the extraction raises.
+        A UserError comes back in the row: on its way through Ray Data an exception loses its cause.
         """
-        if self.checkpoint is None:
-            self.open()
-        columns = {name: table.column(name).to_pylist() for name in self.job.columns}
-        texts = texts_of(Block(columns, None), self.job.columns, lambda row: self.job.source)
-        if self.job.drop_empty:
-            texts = [text for text in texts if not is_empty(text)]
-        began, done, shelf = time.time(), Extraction(), None
-        if texts:
-            extractor = self.extractor()
-            if self.former is not None:
-                extractor.encoder, extractor.shelf = self.former.encoder, self.former.shelf
-            done, shelf, self.former = extractor.run([texts]), extractor.shelf, extractor
+        began, done, shelf, error = time.time(), Extraction(), None, ""
+        try:
+            done, shelf = self.extract(table)
+        except UserError as caught:
+            error = str(caught)
         told = {field.name: [getattr(done, field.name)] for field in fields(Extraction)}
         return told | {
+            "error": [error],
             "worker": [f"{socket.gethostname()}:{os.getpid()}"],
             "began": [began],
             "ended": [time.time()],
@@ -109,6 +103,25 @@ class Worker:
             "cls_only": [bool(shelf and shelf.cls_only)],
             "calibration": [(shelf and shelf.calibration) or ""],
         }
+
+    def extract(self, table: Any) -> tuple[Extraction, Any]:
+        """What was done with the table's texts, and the shelf that they stand on (None: there were none).
+
+        Raises UserError for an encoder that differs from the driver's, and where the extraction does.
+        """
+        if self.checkpoint is None:
+            self.open()
+        columns = {name: table.column(name).to_pylist() for name in self.job.columns}
+        texts = texts_of(Block(columns, None), self.job.columns, lambda row: self.job.source)
+        if self.job.drop_empty:
+            texts = [text for text in texts if not is_empty(text)]
+        if not texts:
+            return Extraction(), None
+        extractor = self.extractor()
+        if self.former is not None:
+            extractor.encoder, extractor.shelf = self.former.encoder, self.former.shelf
+        done, self.former = extractor.run([texts]), extractor
+        return done, extractor.shelf
 
     def extractor(self) -> Extractor:
         assert self.checkpoint is not None, "opened by the first block"
@@ -149,6 +162,8 @@ def extract_on_ray(
         )
         done.setup_seconds = time.perf_counter() - started
         for told in stream(ray, rows, total, job, workers, worker):
+            if told["error"]:
+                raise UserError(told["error"])
             for field in ADDED:
                 setattr(done, field, getattr(done, field) + told[field])
             last = told if told["rows"] else last
