@@ -42,8 +42,8 @@ class Job:
     rows: int  # of train
     tokens: float  # a text, on average, as fed
     rate: float  # float32 multiply-adds a second of this machine's processors, measured
-    device: str = "cpu"  # where the encoder runs: cpu or cuda
-    device_rate: float = 0.0  # multiply-adds a second there; the same as `rate` on cpu
+    device: str  # where the encoder runs: cpu or cuda
+    device_rate: float  # multiply-adds a second there; the same as `rate` on cpu
 
     @property
     def token_cost(self) -> float:

@@ -6,12 +6,12 @@ The facts come in as contenders and pairs; nothing here draws or tests.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import listed
-from pipeline.compare.statistics import LOWER_IS_BETTER, rows_needed
+from pipeline.compare.field import Field, family, rise
+from pipeline.compare.reasons import borrowed_rates, reasons_of
+from pipeline.compare.statistics import rows_needed
 from pipeline.compare.verdict import (
     HORIZON,
     LABELS,
@@ -29,80 +29,6 @@ from pipeline.compare.verdict import (
 from pipeline.run import Run
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
-
-
-def family(contender: Contender, run: Run | None = None) -> str:
-    """Which answer a contender stands for: constant, words (no encoder), probe (frozen) or tuned."""
-    kind, settings = contender.kind, run.settings if run else {}
-    if kind.startswith("majority"):
-        return "constant"
-    if kind.startswith("tfidf"):
-        return "words"
-    return (
-        "tuned" if kind.startswith(("fine-tune", "scratch", "from-scratch")) and not settings.get("freeze") else "probe"
-    )
-
-
-@dataclass(frozen=True)
-class Rise:
-    """A training that had not levelled off: its last epoch is its best, and clearly better than the one before."""
-
-    metric: str
-    before: float
-    last: float
-    epochs: int
-
-    def __str__(self) -> str:
-        name, was, now = LABELS[self.metric], score(self.metric, self.before), score(self.metric, self.last)
-        return f"validation {name} went from {was} to {now} in the last of {self.epochs} epochs"
-
-
-def rise(run: Run, metric: str, margin: float) -> Rise | None:
-    """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last."""
-    metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
-    judged = [h["validation"] for h in run.history if h.get("epoch") and h.get("validation")]  # from the first epoch on
-    if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
-        return None
-    before, last = judged[-2][metric], judged[-1][metric]
-    return Rise(metric, before, last, len(judged)) if last - before > margin else None
-
-
-@dataclass(frozen=True)
-class Field:
-    """Contenders, best first, with what was found between each two of them."""
-
-    contenders: Sequence[Contender]
-    pairs: dict[tuple[str, str], Pair]  # the better-scored one first
-    families: dict[str, str]  # name -> family
-    metric: str
-    margin: float
-    rows: int
-    rising: dict[str, Rise]  # name -> how much a tuned contender gained in its last epoch, if that is worth a word
-
-    def first(self, *families: str) -> Contender | None:
-        """The best of some families."""
-        return next((c for c in self.contenders if self.families[c.name] in families), None)
-
-    def beats(self, one: Contender, other: Contender) -> bool:
-        """Whether `one` is better by more than the margin may hide."""
-        pair = self.pairs.get((one.name, other.name))
-        return pair is not None and pair.verdict == "better" and not self.slight(pair)
-
-    def slight(self, pair: Pair) -> bool:
-        """Whether the difference lies within the margin, shown to be real or not."""
-        return -self.margin <= pair.low90 and pair.high90 <= self.margin
-
-    def span(self, pair: Pair) -> str:
-        """The 95 % interval of how far a is ahead."""
-        low, high = (-pair.high, -pair.low) if self.metric in LOWER_IS_BETTER else (pair.low, pair.high)
-        return f"{change(self.metric, low)} to {change(self.metric, high)}"
-
-    def says(self, contender: Contender) -> str:
-        return score(self.metric, contender.metrics[self.metric].value)
-
-    @property
-    def label(self) -> str:
-        return LABELS[self.metric]
 
 
 def recommend(
@@ -139,23 +65,6 @@ def recommend(
         f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
         [*reasons_of(field, choice), *borrowed_rates(contenders, runs)],
     )
-
-
-def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> list[str]:
-    """What was trained at the learning rate that was given for fine-tuning the whole encoder, and may want another."""
-    rates = {runs[c.name].settings.get("learning_rate") for c in contenders if c.kind == "fine-tune"}
-    found = [
-        c.name
-        for c in contenders
-        if c.kind in ("frozen-head", "from-scratch")
-        and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
-    ]
-    if not found:
-        return []
-    return [
-        f"{listed(found)} had to take the learning rate that was given for fine-tuning; without --learning-rate each "
-        "takes one of its own."
-    ]
 
 
 def mean_costs(contenders: Sequence[Contender], runs: dict[str, Run]) -> dict[str, float]:
@@ -317,48 +226,3 @@ def price(dear: Contender, cheap: Contender) -> str:
     if slow is not None and fast is not None and slow > 1.2 * fast:
         parts.append(f"{slow:.2g} ms a text instead of {fast:.2g}")
     return " and ".join(parts) or "its cost"
-
-
-def reasons_of(field: Field, choice: Contender | None) -> list[str]:
-    """What else somebody who decides should know."""
-    found = []
-    words, probe, tuned = field.first("words"), field.first("probe"), field.first("tuned")
-    for one, other in ((probe, tuned), (words, probe), (words, tuned)):
-        if one and other:
-            found.append((field.pairs.get((one.name, other.name)) or field.pairs[other.name, one.name]).sentence)
-    if choice:
-        found += [*other_metrics(field, choice)]
-    if len(field.contenders) > 1:
-        found.append(
-            f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
-            "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
-        )
-    for name, gain in field.rising.items():
-        found.append(f"{name} had not levelled off: {gain}; more --epochs would likely raise its score.")
-    if tuned and tuned.seed_spread is not None:
-        spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
-        found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")
-    elif tuned:
-        found.append(f"{tuned.name} was trained with one seed; the tests hold for this model, not for every training.")
-    return found
-
-
-def other_metrics(field: Field, choice: Contender) -> list[str]:
-    """Where another metric would choose otherwise, and clearly."""
-    found = []
-    for metric, why in (
-        ("accuracy", "which counts every row alike"),
-        ("macro_f1", "which counts every class alike"),
-        ("log_loss", "which matters if the probabilities are used"),
-    ):
-        rivals = [c for c in field.contenders if field.families[c.name] != "constant"]
-        key = {c.name: c.metrics[metric].value * (-1 if metric in LOWER_IS_BETTER else 1) for c in rivals}
-        lead = max(rivals, key=lambda c, key=key: key[c.name])  # type: ignore[misc]
-        mine, theirs = choice.metrics[metric], lead.metrics[metric]
-        apart = theirs.high < mine.low if metric in LOWER_IS_BETTER else theirs.low > mine.high
-        if metric != field.metric and lead is not choice and apart:
-            found.append(
-                f"By {LABELS[metric]}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
-                f"{score(metric, mine.value)} for {choice.name}."
-            )
-    return found

@@ -1,0 +1,84 @@
+"""The contenders of a comparison as a recommendation sees them: families, pairs, and trainings that had not ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.compare.statistics import LOWER_IS_BETTER
+from pipeline.compare.verdict import LABELS, Contender, Pair, change, score
+from pipeline.run import Run
+
+
+def family(contender: Contender, run: Run | None = None) -> str:
+    """Which answer a contender stands for: constant, words (no encoder), probe (frozen) or tuned."""
+    kind, settings = contender.kind, run.settings if run else {}
+    if kind.startswith("majority"):
+        return "constant"
+    if kind.startswith("tfidf"):
+        return "words"
+    return (
+        "tuned" if kind.startswith(("fine-tune", "scratch", "from-scratch")) and not settings.get("freeze") else "probe"
+    )
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A training that had not levelled off: its last epoch is its best, and clearly better than the one before."""
+
+    metric: str
+    before: float
+    last: float
+    epochs: int
+
+    def __str__(self) -> str:
+        name, was, now = LABELS[self.metric], score(self.metric, self.before), score(self.metric, self.last)
+        return f"validation {name} went from {was} to {now} in the last of {self.epochs} epochs"
+
+
+def rise(run: Run, metric: str, margin: float) -> Rise | None:
+    """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last."""
+    metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
+    judged = [h["validation"] for h in run.history if h.get("epoch") and h.get("validation")]  # from the first epoch on
+    if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
+        return None
+    before, last = judged[-2][metric], judged[-1][metric]
+    return Rise(metric, before, last, len(judged)) if last - before > margin else None
+
+
+@dataclass(frozen=True)
+class Field:
+    """Contenders, best first, with what was found between each two of them."""
+
+    contenders: Sequence[Contender]
+    pairs: dict[tuple[str, str], Pair]  # the better-scored one first
+    families: dict[str, str]  # name -> family
+    metric: str
+    margin: float
+    rows: int
+    rising: dict[str, Rise]  # name -> how much a tuned contender gained in its last epoch, if that is worth a word
+
+    def first(self, *families: str) -> Contender | None:
+        """The best of some families."""
+        return next((c for c in self.contenders if self.families[c.name] in families), None)
+
+    def beats(self, one: Contender, other: Contender) -> bool:
+        """Whether `one` is better by more than the margin may hide."""
+        pair = self.pairs.get((one.name, other.name))
+        return pair is not None and pair.verdict == "better" and not self.slight(pair)
+
+    def slight(self, pair: Pair) -> bool:
+        """Whether the difference lies within the margin, shown to be real or not."""
+        return -self.margin <= pair.low90 and pair.high90 <= self.margin
+
+    def span(self, pair: Pair) -> str:
+        """The 95 % interval of how far a is ahead."""
+        low, high = (-pair.high, -pair.low) if self.metric in LOWER_IS_BETTER else (pair.low, pair.high)
+        return f"{change(self.metric, low)} to {change(self.metric, high)}"
+
+    def says(self, contender: Contender) -> str:
+        return score(self.metric, contender.metrics[self.metric].value)
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.metric]

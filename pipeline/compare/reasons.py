@@ -1,0 +1,73 @@
+"""What else somebody who decides should know: the pairs in words, other metrics, seeds, epochs, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline import listed
+from pipeline.compare.field import Field
+from pipeline.compare.statistics import LOWER_IS_BETTER
+from pipeline.compare.verdict import LABELS, Contender, change, score, unit
+from pipeline.run import Run
+
+
+def reasons_of(field: Field, choice: Contender | None) -> list[str]:
+    """What else somebody who decides should know."""
+    found = []
+    words, probe, tuned = field.first("words"), field.first("probe"), field.first("tuned")
+    for one, other in ((probe, tuned), (words, probe), (words, tuned)):
+        if one and other:
+            found.append((field.pairs.get((one.name, other.name)) or field.pairs[other.name, one.name]).sentence)
+    if choice:
+        found += [*other_metrics(field, choice)]
+    if len(field.contenders) > 1:
+        found.append(
+            f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
+            "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
+        )
+    for name, gain in field.rising.items():
+        found.append(f"{name} had not levelled off: {gain}; more --epochs would likely raise its score.")
+    if tuned and tuned.seed_spread is not None:
+        spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
+        found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")
+    elif tuned:
+        found.append(f"{tuned.name} was trained with one seed; the tests hold for this model, not for every training.")
+    return found
+
+
+def other_metrics(field: Field, choice: Contender) -> list[str]:
+    """Where another metric would choose otherwise, and clearly."""
+    found = []
+    for metric, why in (
+        ("accuracy", "which counts every row alike"),
+        ("macro_f1", "which counts every class alike"),
+        ("log_loss", "which matters if the probabilities are used"),
+    ):
+        rivals = [c for c in field.contenders if field.families[c.name] != "constant"]
+        key = {c.name: c.metrics[metric].value * (-1 if metric in LOWER_IS_BETTER else 1) for c in rivals}
+        lead = max(rivals, key=lambda c, key=key: key[c.name])  # type: ignore[misc]
+        mine, theirs = choice.metrics[metric], lead.metrics[metric]
+        apart = theirs.high < mine.low if metric in LOWER_IS_BETTER else theirs.low > mine.high
+        if metric != field.metric and lead is not choice and apart:
+            found.append(
+                f"By {LABELS[metric]}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
+                f"{score(metric, mine.value)} for {choice.name}."
+            )
+    return found
+
+
+def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> list[str]:
+    """What was trained at the learning rate that was given for fine-tuning the whole encoder, and may want another."""
+    rates = {runs[c.name].settings.get("learning_rate") for c in contenders if c.kind == "fine-tune"}
+    found = [
+        c.name
+        for c in contenders
+        if c.kind in ("frozen-head", "from-scratch")
+        and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
+    ]
+    if not found:
+        return []
+    return [
+        f"{listed(found)} had to take the learning rate that was given for fine-tuning; without --learning-rate each "
+        "takes one of its own."
+    ]
