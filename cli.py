@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import UserError
+from pipeline import UserError, visible
 from pipeline.options import (
     FOLDER,
     Command,
@@ -117,7 +118,7 @@ def task_of(source: SourceOptions, place: dict[str, Any], **settings: Any) -> Ta
 
 def spoken_command() -> str:
     """The command as it was given, for the page to repeat."""
-    return " ".join(["probe-or-tune", *sys.argv[1:]])
+    return shlex.join(["probe-or-tune", *sys.argv[1:]])
 
 
 @command("fit-lr", "probe-or-tune fit-lr sms-spam --encoder minilm --smote")
@@ -459,10 +460,17 @@ def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
 # ── the door ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class Spoken(logging.Formatter):
+    """Notes may name classes and files: a terminal shows such names and does not obey them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 user error, 2 wrong usage, 130 interrupted."""
     notes = logging.StreamHandler(sys.stderr)
-    notes.setFormatter(logging.Formatter("%(message)s"))
+    notes.setFormatter(Spoken("%(message)s"))
     logger = logging.getLogger("pipeline")
     logger.handlers, logger.propagate = [notes], False
     logger.setLevel(logging.INFO)
@@ -471,7 +479,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where an error of it is answered
         return 0
     except UserError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {visible(error)}", err=True)
         return 1
     except click.ClickException as error:
         error.show()

@@ -22,6 +22,11 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that says where, what and the next step."""
 
 
+def visible(text: object) -> str:
+    """Text that a terminal shows and does not obey: signs that cannot be printed become replacement characters."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
+
+
 class Progress(Protocol):
     """What a long call tells its caller: `done` of `total` (None if unknown) units of `stage`."""
 

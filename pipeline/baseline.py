@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, silent
+from pipeline.data.splits import squeezed
 from pipeline.linear import peak_rss_mb, timed
 from pipeline.linear.calibrate import log_softmax
 from pipeline.linear.folds import equal, split
@@ -95,7 +96,7 @@ def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
     if (old := find(folder)) is not None:
         return old
     labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
-    folds = split(labels, equal(dataset.train.texts), tuple(dataset.class_names), 5, seed)
+    folds = split(labels, equal(map(squeezed, dataset.train.texts)), tuple(dataset.class_names), 5, seed)
     shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
     shares = shares / shares.sum(1, keepdims=True)
     model = MajorityModel((np.bincount(labels, minlength=k) / len(labels)).astype(np.float32), dataset.class_names)
@@ -224,6 +225,11 @@ def vocabulary_of(texts: Sequence[tuple[str, ...]], min_df: int) -> tuple[tuple[
     return tuple(kept), (np.log((1 + len(texts)) / (1 + times)) + 1).astype(np.float32)
 
 
+def reads_pairs(vocabulary: tuple[str, ...]) -> bool:
+    """Whether a vocabulary marks the sides of a pair: no single word has a colon in it."""
+    return any(word.startswith(("0:", "1:")) for word in vocabulary)
+
+
 def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Run:
     """The run of logistic regression on TF-IDF: found if it has been fitted, else fitted.
 
@@ -253,7 +259,7 @@ def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progr
     )
     run = Run(
         kind="tfidf",
-        settings=asked,
+        settings=asked | {"text_parts": len(dataset.train.texts[0])},
         class_names=tuple(dataset.class_names),
         predictions=_predictions(model, dataset, proba),
         cost=cost,
@@ -277,7 +283,7 @@ def fit(
     """Model, out-of-fold probabilities (n, k), history and notes of TF-IDF on `texts` with `labels` (n,)."""
     k = len(class_names)
     present, truth = np.unique(labels, return_inverse=True)
-    folds = split(labels, equal(texts), tuple(class_names), settings.folds, settings.seed)
+    folds = split(labels, equal(map(squeezed, texts)), tuple(class_names), settings.folds, settings.seed)
     vocabulary, idf = vocabulary_of(texts, settings.min_df)
     if not vocabulary:
         vocabulary, idf = vocabulary_of(texts, 1)

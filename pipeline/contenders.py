@@ -110,7 +110,11 @@ def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict
         "precision": done.extracted.shelf.choice.precision,
         "text_parts": len(task.dataset.text_columns),
     }
-    return told | ({} if spec.storage == "float32" else {"storage": spec.storage})
+    if spec.storage != "float32":
+        told["storage"] = spec.storage
+    if done.extracted.shelf.calibration:  # of int8: another one makes other vectors
+        told["calibration"] = done.extracted.shelf.calibration
+    return told
 
 
 def facts_of(done: Embedded) -> EncodingFacts:

@@ -91,9 +91,23 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     page = rules.page or home_of(task, runs) / "report.html"
     vectors, curve, found = judged_vectors(task), curve_of(task), looked_into(task, runs, rules)
     write_report(page, comparison, runs, profile, data, vectors, curve, found, command=command, machine=machine())
-    winner = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
-    card = next((write_card(run, comparison) for run in runs if winner and str(run.folder) == winner), None)
-    return Outcome(comparison, page, card)
+    return Outcome(comparison, page, card_of(task, runs, comparison))
+
+
+def card_of(task: Task, runs: Sequence[Run], comparison: Comparison) -> Path | None:
+    """The model card of what is recommended, unless that is a guest: nothing is written into other people's runs."""
+    taken = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
+    own = next((r for r in runs if taken and str(r.folder) == taken and at_home(task, r)), None)
+    try:
+        return write_card(own, comparison) if own else None
+    except UserError as error:  # the verdict stands without it
+        log.warning("%s", error)
+        return None
+
+
+def at_home(task: Task, run: Run) -> bool:
+    """Whether a run lies below this task's runs."""
+    return run.folder is not None and task.runs.resolve() in run.folder.resolve().parents
 
 
 def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -112,14 +126,14 @@ def together(runs: Sequence[Run], guests: Sequence[Run]) -> list[Run]:
 
 def home_of(task: Task, runs: Sequence[Run]) -> Path:
     """The folder of this data set's runs."""
-    own = [run.folder.parent for run in runs if run.folder and task.runs.resolve() in run.folder.resolve().parents]
+    own = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
     return own[0] if own else task.runs
 
 
 def curve_of(task: Task) -> Curve | None:
     """The newest curve of this data set and these encoders, for the page."""
     own = {locate(spec).checkpoint_digest(p) for spec in task.encoders for p in (*POOLERS, "cls+mean", *spec.pooling)}
-    return latest(task.runs, task.dataset.name, task.dataset.digest, own)
+    return latest(task.runs, task.dataset.name, task.dataset.digest, own, limits_of(task))
 
 
 def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
@@ -191,16 +205,25 @@ def existing(task: Task, rules: Rules) -> list[Run]:
 
 
 def present(task: Task, names: Iterable[str]) -> list[Run]:
-    """The runs of these kinds that are there for exactly these rows and encoders, oldest first."""
-    kinds = set(names)
+    """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first."""
+    kinds, limits = set(names), limits_of(task)
     own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
     own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
-    return [
+    found = [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
         if (run.kind in kinds or run.kind.partition("+last-")[0] in kinds)
         and (run.checkpoint_digest is None or run.checkpoint_digest in own)
     ]
+    cut = {str(run.settings["max_length"]) for run in found if run.settings.get("max_length") not in limits}
+    if cut:
+        log.info("runs on texts cut at %s tokens are left out; --max-length names one", listed(sorted(cut)))
+    return [run for run in found if run.settings.get("max_length") in limits]
+
+
+def limits_of(task: Task) -> set[int | None]:
+    """How long texts may be in runs of this task; None: runs that know no tokens."""
+    return {None, *(locate(spec).max_length for spec in task.encoders)}
 
 
 def too_few(task: Task, runs: Sequence[Run]) -> UserError:

@@ -115,10 +115,10 @@ def device_rate(effort: Effort) -> tuple[str, float]:
     size, best = 4096, float("inf")
     a = torch.ones(size, size, device=device, dtype=torch.bfloat16)
     for _ in range(4):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
         start = time.perf_counter()
         a @ a
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return "cuda", size**3 / best
 

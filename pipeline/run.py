@@ -246,6 +246,8 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
 
     Raises UserError if the folder cannot be written.
     """
+    from safetensors import SafetensorError  # what a full disk is there
+
     folder = Path(folder)
     draft = folder.parent / f".draft-{secrets.token_hex(8)}"
     try:
@@ -284,8 +286,9 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
             set_aside(folder, "not whole")
             os.rename(draft, folder)
         return replace(whole, folder=folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the run ({error.strerror or error}); choose another --runs") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}: cannot write the run ({why}); choose another --runs") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -351,6 +354,10 @@ def load_run(folder: Path | str) -> Run:
     try:
         if record["format"] != FORMAT:
             raise UserError(f"{folder}: a run of format {record['format']}, this version reads {FORMAT}; fit it again")
+        if not (isinstance(record["kind"], str) and isinstance(record["settings"], dict)):
+            raise ValueError("no kind or no settings")
+        if not all(value is None or isinstance(value, int | float) for value in record["cost"].values()):
+            raise ValueError("a cost that is no number")
         splits = record.pop("splits")
         del record["format"]
         classes = tuple(str(name) for name in record.pop("class_names"))

@@ -6,6 +6,7 @@ A result is shown by the row of `SHOWN` that is named after its type; `--json` p
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
 
 import pipeline
+from pipeline import visible
 
 if TYPE_CHECKING:
     from pipeline.finetune.seeds import Seeds
@@ -26,6 +28,18 @@ if TYPE_CHECKING:
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
 WIDE = 2000  # columns, where no terminal sets a limit
 LINE_SECONDS = 15.0  # how often progress speaks where nobody watches a bar
+
+
+class Text(RichText):
+    """What data and other people's runs may have put in is shown, not obeyed."""
+
+    def __init__(self, text: object = "", *more: Any, **options: Any) -> None:
+        super().__init__(visible(text), *more, **options)
+
+
+def shown(text: object) -> str:
+    """The same where rich reads markup."""
+    return escape(visible(text))
 
 
 class Output(Console):
@@ -64,7 +78,8 @@ def results(values: Sequence[Any], as_json: bool, seeds: Sequence[Seeds] = ()) -
 def lines(values: Iterable[Any]) -> None:
     """Print one JSON object a line, each as soon as it is there."""
     for value in values:
-        print(json.dumps(value.to_json(), ensure_ascii=False), flush=True)
+        said = json.dumps(value.to_json(), ensure_ascii=sys.stdout.isatty())  # a terminal would obey some signs
+        print(said.encode("utf-8", "replace").decode("utf-8"), flush=True)
 
 
 def listing(values: Sequence[Any], as_json: bool) -> None:
@@ -232,8 +247,9 @@ def _interval(interval: Any) -> str:
 def _comparison(values: Sequence[Any]) -> Iterator[Any]:
     for outcome in values:
         comparison = outcome.comparison
+        where = f"{shown(comparison.dataset)}: {comparison.rows:,} rows of '{shown(comparison.split)}'"
         table = Table(
-            title=f"{comparison.dataset}: {comparison.rows:,} rows of '{comparison.split}', 95 % intervals",
+            title=f"{where}, 95 % intervals",
             title_justify="left",
             box=None,
             pad_edge=False,
@@ -288,7 +304,7 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
 def _groups(comparison: Any) -> Iterator[Any]:
     """Scores of each group of rows, the largest first."""
     table = Table(
-        title=f"{comparison.metric} by {escape(comparison.by)}, 95 % intervals",
+        title=f"{comparison.metric} by {shown(comparison.by)}, 95 % intervals",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -296,7 +312,7 @@ def _groups(comparison: Any) -> Iterator[Any]:
     table.add_column("group")
     table.add_column("rows", justify="right")
     for c in comparison.contenders:
-        table.add_column(escape(c.name))
+        table.add_column(shown(c.name))
     for group in comparison.groups:
         cells = [_interval(group.metrics[c.name][comparison.metric]) for c in comparison.contenders]
         table.add_row(Text(group.group or "(empty)"), f"{group.rows:,}", *cells)
@@ -310,7 +326,7 @@ def _curves(values: Sequence[Any]) -> Iterator[Any]:
         table = Table(box=None, pad_edge=False)
         table.add_column("labels", justify="right")
         for line in curve.lines:
-            table.add_column(escape(line.name))
+            table.add_column(shown(line.name))
         points = {(line.name, point.size): point for line in curve.lines for point in line.points}
         for size in sorted({size for _, size in points}):
             cells = [_interval(points[line.name, size]) if (line.name, size) in points else "" for line in curve.lines]
@@ -352,7 +368,7 @@ def _checkup(values: Sequence[Any]) -> Iterator[Any]:
     for found in values:
         yield _facts("this machine", list(found.machine.items()))
         if found.speeds:
-            table = Table(title=f"{found.encoder} runs here", title_justify="left", box=None, pad_edge=False)
+            table = Table(title=f"{shown(found.encoder)} runs here", title_justify="left", box=None, pad_edge=False)
             for name in ("engine", "precision", "device"):
                 table.add_column(name)
             table.add_column("tokens/s", justify="right")

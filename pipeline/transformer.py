@@ -13,8 +13,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from pipeline import UserError
-from pipeline.encoder import Effort
+from pipeline.encoder import Effort, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.tokens import tokenizer
+from pipeline.extract.direct import vectors_of
 from pipeline.extract.extractor import Extractor
 from pipeline.store import keys
 
@@ -39,7 +41,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     max_length : tokens a text, special ones included, at most; None is as many as the encoder takes.
     revision : branch, tag or commit of a Hugging Face name.
     precision, engine, device : `auto` is what is fastest on this machine without moving more than last bits.
-    cache_dir : folder of the store, shared with `--cache` of the command line.
+    cache_dir : folder of the store, shared with `--cache` of the command line. None keeps no vectors and leaves the
+        encoder open between calls: for serving, where every text is new.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         precision: str = "auto",
         engine: str = "auto",
         device: str = "auto",
-        cache_dir: str | Path = "cache",
+        cache_dir: str | Path | None = "cache",
     ) -> None:
         self.encoder, self.pooling, self.max_length, self.revision = encoder, pooling, max_length, revision
         self.precision, self.engine, self.device, self.cache_dir = precision, engine, device, cache_dir
@@ -135,6 +138,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return locate(self._spec())
 
     def _vectors(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
+        if self.cache_dir is None:
+            return self._direct(checkpoint, texts)
         whole = keys(texts)
         spec = replace(self._spec(), pooling=parts((self.pooling,)))
         for _ in range(TRIES):
@@ -145,6 +150,22 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             if rows.present.all():
                 return rows.vectors
         raise UserError(f"{self.cache_dir}: vectors keep failing their check; delete the folder and run again")
+
+    def _direct(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
+        """Vectors from an encoder that is opened once and stays open; converted models lie in the user's cache."""
+        asked = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
+        if getattr(self, "_open", (None,))[0] != asked:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+            poolings, effort = parts((self.pooling,)), Effort(device=self.device)
+            encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, effort, home)
+            tokens = tokenizer(checkpoint, home)
+            self._open = (asked, encoder, tokens)
+        _, encoder, tokens = self._open
+        return vectors_of(encoder, tokens, self.pooling, texts, checkpoint.max_length)
+
+    def __getstate__(self) -> Any:
+        """Without the open encoder, which opens again where this is loaded."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_open"}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

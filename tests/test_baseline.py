@@ -1,6 +1,7 @@
 """The contenders that need no encoder."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from pipeline import UserError, baseline
 from pipeline.baseline import MajorityModel, TfidfModel, TfidfSettings, fit_majority, fit_tfidf
+from pipeline.predict import answers, texts_in
 from pipeline.run import load_run
 
 GOOD, BAD = ["nice", "lovely", "great work", "well done"], ["awful", "terrible", "bad work", "badly done"]
@@ -104,6 +106,12 @@ def test_pairs_know_which_side_a_word_is_on(tmp_path):
     texts = [(f"{a} number{i}", f"{b} number{i}") for i, (a, b) in enumerate(texts)]
     run = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path)
     assert run.metrics["train"]["accuracy"] == 1
+    silent = replace(run, settings={key: value for key, value in run.settings.items() if key != "text_parts"})
+    for one in (run, silent):  # the second as runs were that did not say so
+        assert list(texts_in(one, ["warm", "cold"], None, (), [])) == [[("warm", "cold")]]
+        assert list(texts_in(one, [], None, (), ["warm\tcold\n"])) == [[("warm", "cold")]]
+        with pytest.raises(UserError, match="reads 2 texts a row and got 1"):
+            list(answers(one, TfidfModel.load(run.model_folder), [[("warm",)]]))
 
 
 @pytest.mark.parametrize("texts", [[("",)] * 10, [("a",), ("I !",), ("?",), ("",), ("x y",)] * 2])

@@ -213,3 +213,27 @@ def test_a_curve_of_fine_tuning_takes_the_run_of_the_comparison(run, genres, tmp
     ]
     assert kept == []  # the models of parts are not kept
     assert json.loads(run("curve", genres, *rest, *words, "--json")[1])["fitted"] == 0
+
+
+def test_runs_on_texts_cut_elsewhere_are_left_out_and_said(run, genres, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--contenders", "tfidf,lr"]
+    assert run("compare", genres, *rest, "--max-length", "8")[0] == 0
+    code, out, err = run("compare", genres, *rest, "--max-length", "16", "--json")
+    assert code == 0, err
+    code, out, err = run("compare", genres, *rest, "--max-length", "16", "--only-existing", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["contenders"]) == 2
+    assert "runs on texts cut at 8 tokens are left out; --max-length names one" in err
+
+
+def test_nothing_is_written_into_a_guest_that_wins(run, genres, tmp_path):
+    away = ["--runs", tmp_path / "away", "--contenders", "tfidf", "--json"]
+    guest = json.loads(run("compare", genres, *away)[1])["contenders"][0]["run"]
+    (Path(guest) / "README.md").write_text("mine")
+    rest = ["--runs", tmp_path / "runs", "--contenders", "majority", "--run", guest, "--json"]
+    code, out, err = run("compare", genres, *rest)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["recommended"] == "tfidf"
+    assert found["card"] is None
+    assert (Path(guest) / "README.md").read_text() == "mine"

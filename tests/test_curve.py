@@ -199,7 +199,7 @@ def made(created="2026-01-01T00:00:00Z", digests=("c" * 8,), metric="accuracy"):
 
 def test_a_curve_is_read_back_as_it_was(tmp_path):
     kept = save(made(), tmp_path)
-    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}) == kept
+    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}, {None}) == kept
     assert Curve.from_json(json.loads(json.dumps(kept.to_json()))) == kept
 
 
@@ -207,8 +207,8 @@ def test_the_newest_curve_of_these_encoders_is_taken(tmp_path):
     save(made(), tmp_path)
     newer = save(made("2026-01-02T00:00:00Z", metric="macro_f1"), tmp_path)
     save(made("2026-01-03T00:00:00Z", digests=("other",)), tmp_path)
-    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}) == newer
-    assert latest(tmp_path, "d", "1" * 32, {"c" * 8}) is None
+    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}, {None}) == newer
+    assert latest(tmp_path, "d", "1" * 32, {"c" * 8}, {None}) is None
 
 
 def test_a_damaged_curve_is_passed_over(tmp_path):
@@ -217,4 +217,4 @@ def test_a_damaged_curve_is_passed_over(tmp_path):
     (folder / "curve-bad.json").write_text("{")
     (folder / "curve-list.json").write_text("[]")
     (folder / "curve-empty.json").write_text('{"lines": []}')
-    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}) == kept
+    assert latest(tmp_path, "d", "0" * 32, {"c" * 8}, {None}) == kept

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tables import all_rows, folder, load, refused, rows, write_csv, write_jsonl, write_parquet
 
 from pipeline import UserError
-from pipeline.data import SourceOptions, labels, naming, read_chunks, sources
+from pipeline.data import SourceOptions, count_rows, labels, naming, read_chunks, sources
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -261,6 +261,11 @@ def test_chunks_do_without_labels_that_make_no_sense(tmp_path):
         chunks(path, label="label")
     (chunk,) = chunks(write_csv(tmp_path / "g.csv", [("x", 1, 2)], ("text", "class", "target")))
     assert chunk.labels is None
+
+
+def test_counting_needs_no_key_in_every_row(tmp_path):
+    file = write_jsonl(tmp_path / "a.jsonl", [{"title": "t", "text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+    assert count_rows(SourceOptions(str(file))) == 2
 
 
 def test_chunks_name_the_classes(tmp_path):

@@ -142,7 +142,6 @@ def test_a_threshold_travels(tmp_path, tiny_distilbert, cache):
     run = save(replace_threshold(run), tmp_path / "second", lambda folder: copy_model(tmp_path / "run", folder))
     export_run(run, "joblib", tmp_path / "out", cache=cache)
     model = joblib.load(tmp_path / "out" / "model.joblib")
-    model.estimator_.estimator.named_steps["encoder"].set_params(cache_dir=str(cache))
     texts = [" ".join(["win", "home", "very", "sad"][: i % 4 + 1]) + " now" * (i % 7) for i in range(40)]
     proba = model.predict_proba(texts)[:, 1]
     assert model.predict(texts).tolist() == ["spam" if p >= 0.9 else "ham" for p in proba]

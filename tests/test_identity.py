@@ -276,3 +276,13 @@ def test_a_run_fitted_on_rounded_vectors_says_so_when_it_predicts(mails, tiny_di
     proba = predict.open_run(fitted, EFFORT, tmp_path / "cache").proba(mails.test.texts)
     assert "fitted on vectors kept as float16, predicting from ones that are not rounded" in caplog.text
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=0.01)
+
+
+def test_which_end_of_a_text_is_cut_is_part_of_the_encoder(tiny_distilbert, tmp_path):
+    right, left = (shutil.copytree(tiny_distilbert, tmp_path / side) for side in ("right", "left"))
+    for folder, side in ((right, "right"), (left, "left")):
+        file = folder / "tokenizer_config.json"
+        told = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(told | {"truncation_side": side}))
+    digests = [locate(EncoderSpec(str(folder))).checkpoint_digest("cls") for folder in (tiny_distilbert, right, left)]
+    assert digests[0] == digests[1] != digests[2]

@@ -52,6 +52,17 @@ def test_a_run_on_pairs_takes_arguments_in_pairs():
     assert list(line_blocks(["a\tb\n"], parts=2)) == [[("a", "b")]]
 
 
+def test_a_line_that_is_not_utf8_ends_in_one_line_after_those_before_it():
+    def lines():
+        yield "good\n"
+        raise UnicodeDecodeError("utf-8", b"caf\xe9", 3, 4, "unexpected end")
+
+    found = line_blocks(lines())
+    assert next(found) == [("good",)]
+    with pytest.raises(UserError, match="not UTF-8; convert it"):
+        next(found)
+
+
 def test_texts_and_a_file_are_one_too_many(tmp_path):
     with pytest.raises(UserError, match="pass one of the two"):
         texts_in(a_run(), ["a"], tmp_path / "f.txt", (), [])

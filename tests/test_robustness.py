@@ -91,6 +91,22 @@ def test_hostile_class_names_from_file_to_page(call, tmp_path):
     check_page(page_of(tmp_path))
 
 
+def test_a_terminal_shows_names_and_does_not_obey_them(call, tmp_path):
+    odd = "\x1b]0;taken\x07"
+    rows = rows_with([], labels=(f"good{odd}", "bad"))
+    file = tmp_path / "odd.csv"
+    with open(file, "w", newline="", encoding="utf-8") as handle:
+        lines = [(*row, odd if i % 2 else "\x9b31m") for i, row in enumerate(rows)]
+        csv.writer(handle).writerows([("text", "label", "source"), *lines, ("once", f"rare{odd}", odd)])
+    code, out, err = call("compare", file, "--by", "source")
+    assert code == 0, err
+    code, said, wrong = call("compare", file, "--metric", odd)
+    assert code == 1
+    for sign in "\x1b\x9b\x07":
+        assert sign not in out + err + said + wrong
+    assert "\ufffd]0;taken\ufffd" in out
+
+
 def test_seventy_seven_long_class_names(call, tmp_path):
     names = [f"a very long name of a class that nobody would want to read in full, number {i}" for i in range(77)]
     rows = [(f"word{i % 77} again{i % 77} {i}", names[i % 77]) for i in range(77 * 10)]

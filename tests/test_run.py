@@ -109,6 +109,29 @@ def test_a_failed_model_leaves_no_folder(tmp_path):
     assert list((tmp_path / "set").iterdir()) == []
 
 
+def test_a_disk_that_is_full_for_safetensors_is_one_line(tmp_path):
+    from safetensors import SafetensorError
+
+    def full(model):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(UserError, match=r"cannot write the run \(.*No space left.*\); choose another --runs"):
+        save(a_run(), tmp_path / "lr-1", full)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": None}, {"settings": []}, {"cost": {"ms_per_text_batch": "x"}}, {"cost": None}]
+)
+def test_a_record_of_other_types_is_refused_in_one_line(tmp_path, change):
+    save(a_run(), tmp_path / "lr-1", lambda model: None)
+    file = tmp_path / "lr-1" / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UserError, match="damaged run") as caught:
+        load_run(tmp_path / "lr-1")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_second_writer_keeps_the_first_ones_run(tmp_path):
     first = save(a_run(), tmp_path / "lr-1", lambda model: (model / "w").write_text("first"))
     second = save(a_run(seconds=9.0), tmp_path / "lr-1", lambda model: (model / "w").write_text("second"))

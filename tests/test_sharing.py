@@ -124,9 +124,12 @@ def test_a_hung_process_is_waited_for_only_so_long(tmp_path):
     assert hung is not None
     store, encoded = Store(tmp_path), []
     with store.writer(LIMIT) as writer:
+        yielded = []
         for some in share(writer, whole, blocks, patience=0.2):
+            yielded.append(len(some))
             encoded += some.tolist()
             writer.add(whole[some], np.full(len(some), 5), np.ones((len(some), 2)), 0.0)
+    assert yielded[:2] == [10, 0]  # before it waits, it says so: what has begun elsewhere is wanted now
     assert encoded == list(range(20))  # its own first, then what the other one did not do
     hung.release()
 

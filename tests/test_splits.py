@@ -270,3 +270,10 @@ def test_the_digest_tells_pairs_from_other_pairs(tmp_path):
         return load(write_csv(tmp_path / f"{name}.csv", table, ("premise", "hypothesis", "label"))).digest
 
     assert pairs("one", ("ab", "c")) != pairs("one", ("a", "bc"))
+
+
+def test_splits_that_nobody_plays_are_named(tmp_path):
+    folder(tmp_path, train_1=rows(20), train_2=rows(20, start=20), test=rows(8, start=50))
+    dataset = load(tmp_path)
+    assert not {f"t{i}" for i in range(20, 40)} & {text for (text,) in dataset.train.texts}
+    assert "not used: train_2 (--train, --validation and --test name others)" in dataset.notes

@@ -162,3 +162,20 @@ def test_misuse_is_said(frozen, tmp_path):
         clone(frozen).set_params(pooling="median").fit(TEXTS)
     with pytest.raises(UserError, match="no such folder"):
         clone(frozen).set_params(encoder=str(tmp_path / "none")).fit(TEXTS)
+
+
+def test_without_a_store_the_encoder_stays_open_and_nothing_is_kept(frozen, tmp_path, monkeypatch):
+    import pickle
+
+    own = frozen.fit(TEXTS).transform(TEXTS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    served = clone(frozen).set_params(cache_dir=None).fit(TEXTS)
+    np.testing.assert_allclose(served.transform(TEXTS), own, atol=1e-6)
+    opened = served._open[1]
+    served.transform(["another text"])
+    assert served._open[1] is opened
+    assert set(tmp_path.iterdir()) <= {*before, tmp_path / "xdg"}
+    assert not list((tmp_path / "xdg").rglob("*.safetensors"))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(served)).transform(TEXTS), served.transform(TEXTS))

@@ -80,7 +80,7 @@ def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
     digest = done.checkpoint.checkpoint_digest(chosen)
     told = told_of(task, done, spec, chosen)
     counted = {key: value for key, value in told.items() if key not in ("encoder", "revision")}
-    shared = {"C": C, "pooling": chosen}
+    shared = {"C": C, "pooling": chosen, "max_length": done.checkpoint.max_length}
     return Learner(named(task, "lr", spec, pooling), "lr", shared, counted | {"C": C, "of": digest}, digest, fit)
 
 
@@ -121,7 +121,7 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
     settings = tuning_of(task, spec)
     kind, digest = kind_of(settings), checkpoint.checkpoint_digest("cls")
     counted = {key: value for key, value in asked(settings, data, checkpoint).items() if key != "encoder"}
-    shared = {key: getattr(tuning, key) for key in ("epochs", "batch_size")}
+    shared = {key: getattr(tuning, key) for key in ("epochs", "batch_size")} | {"max_length": counted["max_length"]}
     return Learner(name(kind, spec), kind, shared, counted | {"of": digest}, digest, fit, tuned=True)
 
 

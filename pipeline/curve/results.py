@@ -197,21 +197,26 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 def save(curve: Curve, runs: Path) -> Curve:
     """Keep the curve under the runs; the same question overwrites its older answer."""
-    asked = [curve.metric, curve.seed, curve.checkpoint_digests, [(line.name, line.sizes) for line in curve.lines]]
+    lines = [(line.name, line.sizes, line.settings.get("max_length")) for line in curve.lines]
+    asked = [curve.metric, curve.seed, curve.checkpoint_digests, lines]
     path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(asked)}.json"
     curve = replace(curve, file=str(path))
     write(path, {"format": FORMAT} | curve.to_json())
     return curve
 
 
-def latest(runs: Path, dataset: str, dataset_digest: str, checkpoint_digests: set[str]) -> Curve | None:
-    """The newest curve of exactly these rows in which every encoder is one of these; None if there is none."""
+def latest(
+    runs: Path, dataset: str, dataset_digest: str, checkpoint_digests: set[str], limits: set[int | None]
+) -> Curve | None:
+    """The newest curve of exactly these rows in which every encoder is one of these, reading texts of one of these
+    lengths; None if there is none."""
     found = []
     for path in sorted(curve_folder(runs, dataset, dataset_digest).glob("curve-*.json")):
         try:
             record = json.loads(path.read_text("utf-8"))
             curve = Curve.from_json(record)
-            if record["format"] == FORMAT and set(curve.checkpoint_digests) <= checkpoint_digests:
+            known = set(curve.checkpoint_digests) <= checkpoint_digests
+            if record["format"] == FORMAT and known and {x.settings.get("max_length") for x in curve.lines} <= limits:
                 found.append(curve)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: not read (%s); delete it and run curve again", path, error)

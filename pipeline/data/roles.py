@@ -47,6 +47,8 @@ def assign(
             roles[role] = asked
     free = [name for name in free if name not in roles.values()]
     _fill_roles(roles, free, kept, notes)
+    if idle := [name for name in free if name not in roles.values()]:
+        notes.append(f"not used: {listed(idle)} (--train, --validation and --test name others)")
     return _carve(kept, roles, options, notes)
 
 

@@ -264,13 +264,20 @@ def file_digest(file: Path, name: str) -> str:
 SLOW_TOKENIZER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
 
+def cuts_left(folder: Path, name: str) -> bool:
+    """Whether a long text loses its beginning instead of its end."""
+    settings = folder / "tokenizer_config.json"
+    return settings.exists() and read_json(settings, name).get("truncation_side") == "left"
+
+
 def tokenizer_digest(folder: Path, name: str) -> str:
     """Hex digest of what turns texts into ids: tokenizer.json, else the files that one is made from.
 
     Raises UserError if the folder has neither.
     """
     if (folder / "tokenizer.json").exists():
-        return file_digest(folder / "tokenizer.json", name)
+        own = file_digest(folder / "tokenizer.json", name)
+        return digest_of([own, "left"]) if cuts_left(folder, name) else own
     parts = [file for file in (*SLOW_TOKENIZER, "tokenizer_config.json") if (folder / file).exists()]
     if not set(parts) & set(SLOW_TOKENIZER):
         raise UserError(f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch those too")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError
-from pipeline.encoder.checkpoint import Checkpoint, read_json, tokenizer_digest
+from pipeline.encoder.checkpoint import Checkpoint, cuts_left, tokenizer_digest
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
 
@@ -126,8 +126,7 @@ def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
         backend = Backend.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
-    settings = checkpoint.folder / "tokenizer_config.json"
-    left = settings.exists() and read_json(settings, checkpoint.name).get("truncation_side") == "left"
+    left = cuts_left(checkpoint.folder, checkpoint.name)
     return Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left)
 
 

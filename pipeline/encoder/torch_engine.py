@@ -75,7 +75,7 @@ class TorchEngine:
             for target, vector in zip(host, vectors, strict=True):
                 target.copy_(vector, non_blocking=True)
             done = torch.cuda.Event()
-            done.record()
+            done.record(torch.cuda.current_stream(self.device))  # not that of the current device
             return host, done
 
     def fetch(self, started: Any) -> dict[str, np.ndarray]:

@@ -91,7 +91,7 @@ def _write_joblib(run: Run, encoder: str | None, folder: Path) -> list[str]:
 def _reload_joblib(folder: Path, run: Run, cache: Path) -> Any:
     from pipeline.export import sklearn_pipeline
 
-    return sklearn_pipeline.reload(folder, run.class_names, cache)
+    return sklearn_pipeline.reload(folder, run.class_names)
 
 
 FORMATS: dict[str, Format] = {
@@ -139,7 +139,7 @@ def export_run(
     draft = out.absolute().parent / f".draft-{secrets.token_hex(6)}"
     try:
         draft.mkdir(parents=True)
-        notes = [*row.write(run, encoder, draft), *([] if form == "joblib" else rounded(run))]
+        notes = [*row.write(run, encoder, draft), *rounded(run)]
         reference = reference_of(run, effort or Effort(), cache, encoder)
         checked = check(run, reference, row.reload(draft, run, cache), texts, name)
         (draft / "README.md").write_text(card(run, form, checked, notes, repository or out.name), "utf-8")

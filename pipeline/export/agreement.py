@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline import UserError
 from pipeline.data import SourceOptions, read_chunks, samples
-from pipeline.export.parts import texts_a_row
+from pipeline.predict.texts import texts_a_row
 from pipeline.run import Run, decide
 
 COUNT = 200

@@ -60,20 +60,6 @@ def family(run: Run) -> str:
     return run.kind.partition("+")[0]
 
 
-def texts_a_row(run: Run) -> int:
-    """1, or 2 for a run on pairs; TF-IDF does not say so, but marks the sides of a pair in its vocabulary."""
-    if family(run) == "tfidf":
-        from pipeline.baseline import TfidfModel
-
-        return 2 if reads_pairs(TfidfModel.load(run.model_folder).vocabulary) else 1
-    return int(run.settings.get("text_parts", 1))
-
-
-def reads_pairs(vocabulary: tuple[str, ...]) -> bool:
-    """Whether a vocabulary marks the sides of a pair: no single word has a colon in it."""
-    return any(word.startswith(("0:", "1:")) for word in vocabulary)
-
-
 def rounded(run: Run) -> list[str]:
     """What to say of a run that was fitted on vectors of a lower precision than its export computes in."""
     own = run.settings.get("precision")

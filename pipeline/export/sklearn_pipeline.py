@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose
-from pipeline.export.parts import TUNED, Parts, family, parts_of, reads_pairs
+from pipeline.export.parts import TUNED, Parts, family, parts_of
 from pipeline.run import Run
 
 FILE = "model.joblib"
@@ -80,7 +80,7 @@ def _tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import Pipeline
 
-    from pipeline.baseline import WORD, TfidfModel, words
+    from pipeline.baseline import WORD, TfidfModel, reads_pairs, words
 
     model = TfidfModel.load(run.model_folder)
     pairs = reads_pairs(model.vocabulary)
@@ -98,13 +98,12 @@ def _probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
 
     parts: Parts = parts_of(run, encoder)
     model, asked = head_of(run), parts.run.settings
-    int8 = asked["precision"] == "int8"
     frozen = FrozenEncoder(
         asked["encoder"],
         pooling=parts.pooling,
         max_length=parts.max_length,
         revision=asked.get("revision"),
-        precision="int8" if int8 else "auto",
+        cache_dir=None,
     )
     rows = [("", "")] if parts.pairs else [""]
     frozen.fit(rows)
@@ -150,15 +149,15 @@ MODELS: dict[str, Any] = {"majority": _majority, "tfidf": _tfidf, "lr": _probe, 
 # ── the consumer ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def reload(folder: Path, class_names: tuple[str, ...], cache: Path = Path("cache")) -> Any:
-    """texts → probabilities (n, k), by `joblib.load`; vectors in float32, from and into `cache`."""
+def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
+    """texts → probabilities (n, k), by `joblib.load`; vectors in float32."""
     import joblib
 
     model = joblib.load(folder / FILE)  # written a moment ago, by this process
     inner = model.estimator_.estimator if hasattr(model, "estimator_") else model
     steps = getattr(inner, "named_steps", {})
     if "encoder" in steps:
-        steps["encoder"].set_params(cache_dir=str(cache), precision="fp32")
+        steps["encoder"].set_params(precision="fp32")
     columns = [model.classes_.tolist().index(name) for name in class_names]
 
     def proba(texts: Any) -> np.ndarray:

@@ -25,7 +25,7 @@ from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
 from pipeline.encoder.tokens import Tokenizer, Tokens
 from pipeline.extract.ahead import ahead
-from pipeline.extract.shelf import INT8, SharedWriter, Shelf, models_below, shelf_for, shelf_of
+from pipeline.extract.shelf import IN_CACHE, INT8, SharedWriter, Shelf, models_below, shelf_for, shelf_of
 from pipeline.store import keys
 from pipeline.store.files import NotUploadedError
 from pipeline.store.remote import send
@@ -137,6 +137,8 @@ class Extractor:
             if self.shelf is None:
                 self.shelf = shelf_of(self.checkpoint, self.spec, self.effort, self.cache, whole)
             if self.encoder is None and not self.shelf.holds(whole):
+                if self.shelf.choice.reason == IN_CACHE:  # made by another machine, it may be: read here, not made
+                    self.shelf = shelf_of(self.checkpoint, self.spec, self.effort, self.cache)
                 self._open(self.shelf, texts)
             found = self.shelf.find(whole)
             absent = np.flatnonzero(~np.all([there.present for there in found.values()], axis=0))
@@ -194,6 +196,10 @@ class Extractor:
             left = int((window.place >= 0).sum())
             blocks = blocks_of(window.order(), max(256, budget // 16))
             for rows in share(writer, window.whole, blocks):
+                if not len(rows):  # about to wait for others, who may be waiting for what has begun here
+                    yield None
+                    self._land()
+                    continue
                 rows = rows[window.place[rows] >= 0]
                 left -= len(rows)
                 for batch in window.batches(rows, budget, self.checkpoint.pad_id):

@@ -26,6 +26,9 @@ TIMING = "timing.json"
 INT8 = "int8-"  # how the files of a calibrated model begin: the one model that a remote cache shares
 
 
+IN_CACHE = "in the cache"  # why a choice that is not this machine's own is taken
+
+
 class SharedStore(Store):
     """A store that one thread looks up in while another one adds to it."""
 
@@ -212,8 +215,9 @@ def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Choice) -> It
     graphs = (short, not short) if parts(spec.pooling) == ("cls",) else (False,)
     engines = list(RUNS) if spec.engine == "auto" else [spec.engine]
     precisions = [p for p in PRECISIONS if p != "int8"] if spec.precision == "auto" else [spec.precision]
+    device = chosen.device
     others = [
-        Choice(engine, precision, chosen.device, "in the cache")
+        Choice(engine, precision, device if device.partition(":")[0] in RUNS[engine] else "cpu", IN_CACHE)
         for engine in engines
         for precision in precisions
         if (engine, precision) != (chosen.engine, chosen.precision)

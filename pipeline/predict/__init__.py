@@ -12,7 +12,7 @@ from pipeline import UserError
 from pipeline.predict.answer import Answer, Ask, answered
 from pipeline.predict.files import write
 from pipeline.predict.models import Model, open_run
-from pipeline.predict.texts import Texts, file_blocks, line_blocks, texts_in
+from pipeline.predict.texts import Texts, file_blocks, line_blocks, texts_a_row, texts_in
 from pipeline.predict.watch import announce, watched
 from pipeline.run import Run
 
@@ -37,7 +37,7 @@ def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -
     The label is the likeliest class; where the run has a threshold (two classes), that decides.
     Raises UserError if a text has another number of parts than those that the run learnt from.
     """
-    parts = int(run.settings.get("text_parts", 0))
+    parts = 0 if run.kind == "majority" else texts_a_row(run)
     threshold = getattr(model, "threshold", None)
     for block in blocks:
         wrong = next((text for text in block if parts and len(text) != parts), None)

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline import UserError, choose, log
-from pipeline.batching import pad, plan
 from pipeline.encoder import Effort, open_encoder
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.hardware import choice
 from pipeline.encoder.tokens import tokenizer
+from pipeline.extract.direct import vectors_of
 from pipeline.predict.texts import Texts
 from pipeline.run import Run
 
@@ -49,7 +49,10 @@ def open_run(
     opener = choose(OPENERS, run.kind.partition("+")[0], "kind of run")
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
-    return opener(run, effort or Effort(), cache, precision)
+    try:
+        return opener(run, effort or Effort(), cache, precision)
+    except KeyError as error:
+        raise UserError(f"{run.folder}: its settings say nothing of {error}; fit it again") from error
 
 
 def head_of(run: Run) -> Any:
@@ -111,24 +114,13 @@ class Probe:
             log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
         effort = replace(effort, device=here.device)
         self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, effort, cache)
+        if asked.get("calibration") not in (None, self.encoder.calibration):
+            log.info("fitted on int8 vectors of another calibration: probabilities may differ; fit again")
         self.tokenizer = tokenizer(self.checkpoint, cache)
 
     def vectors(self, texts: Texts) -> np.ndarray:
         """(n, d) float32, in the order of the texts."""
-        tokens = self.tokenizer.encode(texts, self.checkpoint.max_length)
-        batches = (
-            pad(
-                rows,
-                [tokens.ids[i] for i in rows],
-                None if tokens.types is None else [tokens.types[i] for i in rows],
-                self.checkpoint.pad_id,
-            )
-            for rows in plan(np.array([len(row) for row in tokens.ids]), self.encoder.token_budget)
-        )
-        out = np.empty((len(texts), self.checkpoint.vector_dim(self.model.pooling)), np.float32)
-        for batch, found in self.encoder.encode_many(batches):
-            out[batch.rows] = np.concatenate([found[part] for part in parts((self.model.pooling,))], axis=1)
-        return out
+        return vectors_of(self.encoder, self.tokenizer, self.model.pooling, texts, self.checkpoint.max_length)
 
     def proba(self, texts: Texts) -> np.ndarray:
         """Probabilities (n, k) float32."""

@@ -23,7 +23,7 @@ def texts_in(
 
     A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both.
     """
-    parts = int(run.settings.get("text_parts", 1))
+    parts = texts_a_row(run)
     if texts and file:
         raise UserError("texts and --file were given; pass one of the two")
     if file:
@@ -35,6 +35,15 @@ def texts_in(
     return line_blocks(lines, parts)
 
 
+def texts_a_row(run: Run) -> int:
+    """1, or 2 for a run on pairs; what does not say so (majority) takes single texts."""
+    if "text_parts" not in run.settings and run.kind == "tfidf":  # fitted before such runs said so
+        from pipeline.baseline import TfidfModel, reads_pairs
+
+        return 2 if reads_pairs(TfidfModel.load(run.model_folder).vocabulary) else 1
+    return int(run.settings.get("text_parts", 1))
+
+
 def file_blocks(file: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
     """The texts of a file of any size, a block at a time.
 
@@ -44,14 +53,27 @@ def file_blocks(file: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
         yield chunk.texts
 
 
+def unread(error: BaseException) -> BaseException:
+    """What to raise where standard input ended in an error."""
+    if isinstance(error, UnicodeDecodeError):
+        return UserError("standard input: a line is not UTF-8; convert it first, as with `iconv -f latin1 -t utf-8`")
+    return error
+
+
 def line_blocks(lines: Iterable[str], parts: int = 1) -> Iterator[Texts]:
-    """Texts as lines bring them: whatever has arrived, one at least; a pair is two strings with a tab between them."""
-    line: queue.Queue[str | None] = queue.Queue(CHUNK)
+    """Texts as lines bring them: whatever has arrived, one at least; a pair is two strings with a tab between them.
+
+    Raises UserError for a line that is not UTF-8; what came before it has been yielded.
+    """
+    line: queue.Queue[str | BaseException | None] = queue.Queue(CHUNK)
 
     def work() -> None:
-        for text in lines:
-            line.put(text)
-        line.put(None)
+        try:
+            for text in lines:
+                line.put(text)
+            line.put(None)
+        except BaseException as error:  # whoever waits for a line must hear of it
+            line.put(error)
 
     threading.Thread(target=work, daemon=True, name="lines").start()
     open_ = True
@@ -59,6 +81,10 @@ def line_blocks(lines: Iterable[str], parts: int = 1) -> Iterator[Texts]:
         block: list[tuple[str, ...]] = []
         while open_ and len(block) < CHUNK and not (block and line.empty()):
             text = line.get()
+            if isinstance(text, BaseException):
+                if block:
+                    yield block
+                raise unread(text)
             if text is None:
                 open_ = False
             else:

@@ -55,6 +55,7 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["lower"] = LOWER_IS_BETTER
     made.filters |= {
         "amount": amount,
         "change": signed,

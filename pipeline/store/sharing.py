@@ -47,7 +47,8 @@ def share(
     """Row numbers (m,) to encode next, and to `add` to `writer`, until every row of `blocks` is in the store.
 
     `whole` (n, 2): keys of all texts; a block holds row numbers of it. `seed`: None = a place of its own for each
-    process. When only other processes' blocks are left, commits what `writer` has gathered and waits for them.
+    process. When only other processes' blocks are left, yields no rows (whatever has begun is wanted in `writer` now),
+    commits what `writer` has gathered and waits for them.
     Raises UserError if the folder cannot be written.
     """
     store, random = writer.store, np.random.default_rng(seed)
@@ -65,6 +66,7 @@ def share(
                 held.pop(number).release()
             open_ = np.flatnonzero(state == OPEN)
             if not len(open_):
+                yield np.empty(0, np.int64)
                 writer.flush()  # others may be waiting for these
                 waiting.pause(store.rows)
                 store.refresh()
