@@ -19,13 +19,14 @@ import numpy as np
 
 from pipeline import Progress, UserError, silent
 from pipeline.data.splits import squeezed
-from pipeline.linear import peak_rss_mb, timed
+from pipeline.linear import timed
 from pipeline.linear.calibrate import log_softmax
 from pipeline.linear.folds import equal, split
 from pipeline.linear.probe import FORMAT, read_arrays, read_record, softmax
 from pipeline.linear.search import full, search, shared_block
 from pipeline.linear.solver import Solution, own_axes, solve
 from pipeline.linear.tune import all_classes
+from pipeline.memory import forget_peak, peak_rss_mb
 from pipeline.run import Cost, Predictions, Run, find, run_folder, save
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
@@ -95,6 +96,7 @@ def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
     folder = run_folder(runs, dataset.name, dataset.digest, "majority", {}, None, seed)
     if (old := find(folder)) is not None:
         return old
+    forget_peak()
     labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
     folds = split(labels, equal(map(squeezed, dataset.train.texts)), tuple(dataset.class_names), 5, seed)
     shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
@@ -243,6 +245,7 @@ def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progr
     folder = run_folder(runs, dataset.name, dataset.digest, "tfidf", asked, None, settings.seed)
     if (old := find(folder)) is not None:
         return old
+    forget_peak()
     model, proba, history, notes = fit(
         dataset.train.texts, np.asarray(dataset.train.labels, np.int64), dataset.class_names, settings, progress
     )

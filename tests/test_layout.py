@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "hub data explore batching encoder store extract transformer run linear baseline finetune predict export "
+    "hub memory data explore batching encoder store extract transformer run linear baseline finetune predict export "
     "estimates contenders compare audit plan curve card report doctor contest show options"
 ).split()
 LIGHT = ("batching", "store", "run")  # neither torch nor another room

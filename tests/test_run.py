@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from pipeline import UserError
+from pipeline import UserError, memory
 from pipeline.run import Cost, Predictions, Run, find, load_run, reliability, run_folder, runs_of, save, scores
 
 NAMES = ("ham", "spam", "other")
@@ -204,3 +204,12 @@ def test_a_moved_encoder_does_not_make_another_run():
         return run_folder("runs", "mails", "d" * 32, "lr", {"C": 1, "encoder": encoder}, "e" * 32, 1)
 
     assert place("/here/model") == place("/there/model")
+
+
+@pytest.mark.skipif(not memory.FORGET.exists(), reason="Linux alone forgets a peak")
+def test_a_peak_of_memory_can_be_forgotten():
+    much = bytearray(200_000_000)
+    high = memory.peak_rss_mb()
+    del much
+    memory.forget_peak()
+    assert memory.peak_rss_mb() < high - 100

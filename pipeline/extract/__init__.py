@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.int8 import forget
 from pipeline.extract.extractor import Extraction, Extractor
 from pipeline.extract.shelf import Shelf, shelf_of
+from pipeline.memory import peak_rss_mb
 from pipeline.store import keys
 from pipeline.store.remote import url_of
 
@@ -218,11 +218,3 @@ def missing_rows(dataset: Dataset, spec: EncoderSpec, effort: Effort, cache: Pat
 def distinct_keys(several: Any) -> np.ndarray:
     """The different keys (m, 2) among several (n, 2)."""
     return np.unique(np.concatenate(list(several)).view("V16").ravel()).view(np.uint64).reshape(-1, 2)
-
-
-def peak_rss_mb() -> float:
-    """The most memory that this process has held, in MB (10⁶ bytes)."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

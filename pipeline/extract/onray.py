@@ -30,9 +30,10 @@ from pipeline.data.sources import locate as locate_source
 from pipeline.encoder import Choice, Effort, EncoderSpec, choice, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, locate, parts
 from pipeline.encoder.hardware import hardware
-from pipeline.extract import Extracted, peak_rss_mb
+from pipeline.extract import Extracted
 from pipeline.extract.extractor import WINDOW, Extraction, Extractor
 from pipeline.extract.shelf import INT8, models_below, shelf_at
+from pipeline.memory import peak_rss_mb
 from pipeline.store.remote import bring, mirror, send, url_of
 
 SUFFIXES = (".parquet", ".pq")

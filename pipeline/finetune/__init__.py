@@ -26,8 +26,8 @@ from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, isolat
 from pipeline.finetune.rates import RATES, SCRATCH_RATES, search_rate
 from pipeline.finetune.training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
 from pipeline.finetune.tuned import FineTuned, load_finetuned
-from pipeline.linear import peak_rss_mb
 from pipeline.linear.probe import LinearModel, softmax
+from pipeline.memory import forget_peak, peak_rss_mb
 from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, save
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ class _Fit:
         self.tokenizer = tokenizer(checkpoint)
 
     def run(self, folder: Path) -> Run:
+        forget_peak()
         started, worked = time.perf_counter(), time.process_time()
         with _work_folder(folder) as work:
             lesson = self.lesson(work)

@@ -19,8 +19,9 @@ from pipeline import Progress, UserError, choose, silent
 from pipeline.finetune.arithmetic import threads
 from pipeline.finetune.heads import isolated, xavier
 from pipeline.finetune.training import FineTuneSettings, balanced_weights
-from pipeline.linear import EncodingFacts, peak_rss_mb
+from pipeline.linear import EncodingFacts
 from pipeline.linear.probe import LinearModel, read_arrays, read_record, softmax
+from pipeline.memory import forget_peak, peak_rss_mb
 from pipeline.run import Cost, Predictions, Run, find, run_folder, save, scores
 
 if TYPE_CHECKING:
@@ -198,6 +199,7 @@ def fit_frozen_head(
     folder = run_folder(runs, dataset.name, dataset.digest, "frozen-head", asked, checkpoint_digest, settings.seed)
     if (old := find(folder)) is not None:
         return old
+    forget_peak()
     labels = {role: np.asarray(getattr(dataset, role).labels, np.int64) for role in vectors}
     model, history, trained = fit_head(vectors, labels, tuple(dataset.class_names), settings, progress)
     model = replace(model, checkpoint_digest=checkpoint_digest, pooling=str(extra_settings.get("pooling", "cls")))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +16,7 @@ from pipeline.linear.calibrate import calibration
 from pipeline.linear.folds import equal
 from pipeline.linear.probe import LinearModel, softmax
 from pipeline.linear.tune import LinearSettings, Vectors, check, choose_pooling, f1_both, fit, pooled
+from pipeline.memory import forget_peak, peak_rss_mb
 from pipeline.run import Cost, Predictions, Run, digest, find, run_folder, save
 
 __all__ = ["EncodingFacts", "LinearModel", "LinearSettings", "fit_lr", "kind_of"]
@@ -65,6 +64,7 @@ def fit_lr(
     folder = run_folder(runs, dataset.name, dataset.digest, kind_of(settings), asked, identity, settings.seed)
     if (old := find(folder)) is not None:
         return old
+    forget_peak()
     train = dataset.train
     labels = np.asarray(train.labels, np.int64)
     if len(labels) and labels.min() < 0:
@@ -149,12 +149,6 @@ def trained_parameters(model: LinearModel) -> int:
     """Numbers that were learnt: two classes have one row of weights, the other is zero."""
     rows = 1 if len(model.b) == 2 else len(model.b)
     return rows * (model.W.shape[1] + 1)
-
-
-def peak_rss_mb() -> float:
-    """The most memory that this process has held, in megabytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, kibibytes elsewhere
 
 
 def _plus(encode: float | None, predict: float) -> float | None:
