@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions, read
-from pipeline.encoder import Effort, EncoderSpec, locate
+from pipeline.encoder import Effort, EncoderSpec, choice, locate
 from pipeline.extract import Extractor, embed, extract_source
 from pipeline.store import keys
 
@@ -41,6 +41,20 @@ def test_vectors_come_in_the_callers_order_whatever_the_engine(tiny_distilbert, 
     assert fast.shape == (300, 32)
     np.testing.assert_allclose(fast, reference, atol=1e-5)
     assert len(np.unique(reference.round(4), axis=0)) == 300
+
+
+def test_what_another_machine_made_is_read_and_what_is_missing_is_made_as_here(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.extract.extractor.WINDOW", 64)
+    rows = texts(128)
+    vectors(tiny_distilbert, rows[:64], tmp_path, engine="torch")  # as a machine without OpenVINO would
+    wish = EncoderSpec(str(tiny_distilbert), precision="fp32")
+    here = choice("auto", "fp32", "cpu").engine
+    extractor = Extractor(locate(wish), wish, Effort(device="cpu"), tmp_path)
+    done = extractor.run([rows], len(rows))
+    assert extractor.encoder.choice.engine == here
+    assert (done.rows, done.from_cache, done.encoded) == (128, 64, 64)
+    alone = Extractor(locate(wish), wish, Effort(device="cpu"), tmp_path)  # both windows are there, each somewhere
+    assert alone.run([rows[:64]], 64).encoded == 0
 
 
 def test_the_same_text_is_encoded_once_and_counted_twice(tiny_distilbert, tmp_path):
@@ -131,7 +145,7 @@ SLOW_EXTRACTION = """
 import sys
 from pathlib import Path
 from pipeline import silent
-from pipeline.encoder import Effort, EncoderSpec, locate
+from pipeline.encoder import Effort, EncoderSpec, choice, locate
 from pipeline.extract import Extractor
 from pipeline.store import keys
 sys.path.insert(0, "tests")
