@@ -3,8 +3,9 @@
     python benchmarks/imbalance.py SOURCE [SOURCE …] [--encoder minilm] [--cache cache]
 
 For every source: `fit-lr` with --imbalance none, balanced, smote and auto on the [CLS] vectors, and scikit-learn's
-LogisticRegressionCV on the same standardised vectors and folds (whole decades of C; ours halves them). Scores of the test split with 95 %
-intervals (those of `compare`). Prints a table a source and adds it to benchmarks/results/imbalance.json.
+LogisticRegressionCV on the same standardised vectors and folds (whole decades of C; ours halves them). Scores of the
+test split with 95 % intervals (those of `compare`). Prints a table a source and adds it to
+benchmarks/results/imbalance.json.
 """
 
 from __future__ import annotations
