@@ -218,7 +218,7 @@ def test_results_say_commit_machine_and_date(data, out, tiny_distilbert):
     assert cpu_name() in written
     assert "0.2 minutes together." in written
     assert written.count(tables.HEAD) == 5
-    assert "Unlike the source: texts cut at 256 tokens" in written
+    assert "Unlike the source: texts cut at 128 tokens" in written
     assert "{" not in written
 
 
