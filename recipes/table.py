@@ -63,8 +63,8 @@ def accuracies(run: Any) -> list[float]:
 
 def kept(run: Any) -> int:
     """The epoch whose weights the run holds and its test score is of: the best macro F1 on validation."""
-    best = max(epochs(run)[1:], key=lambda record: record["validation"]["macro_f1"])
-    return int(best["epoch"])
+    judged = [(record["validation"], record["epoch"]) for record in epochs(run)[1:]]
+    return int(max(judged, key=lambda one: (one[0]["macro_f1"], -one[0]["log_loss"]))[1])
 
 
 def losses(run: Any) -> tuple[float, float]:

@@ -44,9 +44,9 @@ def test_a_short_run_is_a_share_of_the_real_one(rows, batch, epochs, steps):
 
 def test_a_course_ends_with_its_epochs_or_its_patience():
     settings = FineTuneSettings(epochs=5, patience=2)
-    assert not Course(epoch=3, best_epoch=2).finished(settings)
-    assert Course(epoch=4, best_epoch=2).finished(settings)
-    assert Course(epoch=5, best_epoch=5).finished(settings)
+    assert not Course(epoch=3, best_epoch=2, better_epoch=2).finished(settings)
+    assert Course(epoch=4, best_epoch=4, better_epoch=2).finished(settings)
+    assert Course(epoch=5, best_epoch=5, better_epoch=5).finished(settings)
     assert not Course().finished(settings)
 
 

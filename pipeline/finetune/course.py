@@ -32,13 +32,15 @@ class Course:
 
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
-    best_score: float = float("-inf")
+    best_score: float = float("-inf")  # macro F1 on validation
+    best_loss: float = float("inf")  # log loss on validation, which decides between equal scores
+    better_epoch: int = 0  # the last one with a higher macro F1 than all before it: what patience counts from
     epoch: int = 0  # finished
     seconds: float = 0.0  # spent, the killed processes' finished epochs included
     cpu_seconds: float = 0.0
 
     def finished(self, settings: FineTuneSettings) -> bool:
-        stale = settings.patience is not None and self.epoch - (self.best_epoch or 0) >= settings.patience
+        stale = settings.patience is not None and self.epoch - self.better_epoch >= settings.patience
         return self.epoch >= settings.epochs or (stale and self.best_epoch is not None)
 
     def write(self, path: Path) -> None:
@@ -155,9 +157,13 @@ def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
             course.history.append({"epoch": course.epoch, "seconds": round(seconds, 3), **_flat(found)})
             if settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
-            score = 0.0 if found is None else found["macro_f1"]
-            if found is None or score > course.best_score:
-                course.best_epoch, course.best_score = course.epoch, score if found is not None else float("-inf")
+            score = (0.0, 0.0) if found is None else (found["macro_f1"], -found["log_loss"])
+            if found is None or score > (course.best_score, -course.best_loss):
+                course.best_epoch = course.epoch
+                if found is None or found["macro_f1"] > course.best_score:
+                    course.better_epoch = course.epoch
+                if found is not None:
+                    course.best_score, course.best_loss = found["macro_f1"], found["log_loss"]
                 if is_writer():
                     _keep(model, _weights(lesson.work, course.epoch))
             if course.finished(settings):  # the weights are kept: nothing is left to resume

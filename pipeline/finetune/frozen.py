@@ -188,7 +188,8 @@ def fit_frozen_head(
 ) -> Run:
     """The run of a head on `vectors` (role → (n, d), an array or whatever gives one for a slice): found or fitted.
 
-    The best epoch is the one with the highest macro F1 on validation; without a validation split, the last.
+    The best epoch is the one with the highest macro F1 on validation, of equal ones that with the lower log loss;
+    without a validation split, the last.
 
     Raises UserError for a head that there is not, and vectors that are not finite.
     """
@@ -241,7 +242,7 @@ def fit_head(
         raise UserError("vectors hold numbers that are not finite; run `cache verify`, then extract again")
     make, dropout = FROZEN_HEADS[settings.head]
     few = settings.batch_size * len(mean) ** 2 < SMALL
-    best, score, best_epoch, history = None, -np.inf, 0, []
+    best, score, better_epoch, history = None, (-np.inf, -np.inf), 0, []
     with isolated(settings.seed), threads(1 if few else None):
         head = make(len(mean), len(class_names), dropout if settings.dropout is None else settings.dropout)
         if settings.xavier:
@@ -259,11 +260,13 @@ def fit_head(
                 found = scores(labels["validation"], _proba(model, vectors["validation"]), class_names)
                 record["validation"] = {name: found[name] for name in ("accuracy", "macro_f1", "log_loss")}
             history.append(record)
-            now = record["validation"]["macro_f1"] if "validation" in record else float(epoch)
+            judged = record.get("validation")  # equal scores are told apart by their log loss
+            now = (judged["macro_f1"], -judged["log_loss"]) if judged else (float(epoch), 0.0)
             if epoch and now > score:
-                best, score, best_epoch = model, now, epoch
+                better_epoch = epoch if now[0] > score[0] else better_epoch
+                best, score = model, now
             progress("frozen head", epoch, settings.epochs)
-            if settings.patience is not None and epoch - best_epoch >= settings.patience:
+            if settings.patience is not None and epoch - better_epoch >= settings.patience:
                 break
     assert best is not None
     return best, history, sum(p.numel() for p in head.parameters())
