@@ -487,6 +487,14 @@ def test_a_training_that_had_not_levelled_off_is_named():
         assert "--epochs" not in " ".join((*level.reasons, level.recommendation))
 
 
+def test_a_rate_that_was_given_may_be_what_holds_a_training_back():
+    tuned = run(
+        "fine-tune", TRUTH, wrong_on(TRUTH, (0, 400)), history=rising(0.1, 0.4, 0.6), settings={"learning_rate": 2e-5}
+    )
+    found = quick([run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), tuned])
+    assert "It may change with more --epochs or --learning-rate auto: fine-tune was still" in found.recommendation
+
+
 def test_a_rising_winner_is_named_in_the_reasons_alone():
     runs = [run("lr", TRUTH, wrong_on(TRUTH, (0, 400)))]
     runs.append(run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 100)), history=rising(0.1, 0.7, 0.9)))

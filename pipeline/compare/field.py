@@ -30,6 +30,12 @@ class Rise:
     before: float
     last: float
     epochs: int
+    given: bool  # whether its learning rate was given, and not searched for
+
+    @property
+    def remedy(self) -> str:
+        """What may raise the score."""
+        return "more --epochs" + (" or --learning-rate auto" if self.given else "")
 
     def __str__(self) -> str:
         name, was, now = LABELS[self.metric], score(self.metric, self.before), score(self.metric, self.last)
@@ -43,7 +49,8 @@ def rise(run: Run, metric: str, margin: float) -> Rise | None:
     if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
         return None
     before, last = judged[-2][metric], judged[-1][metric]
-    return Rise(metric, before, last, len(judged)) if last - before > margin else None
+    given = isinstance(run.settings.get("learning_rate"), float)
+    return Rise(metric, before, last, len(judged), given) if last - before > margin else None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def reasons_of(field: Field, choice: Contender | None) -> list[str]:
             "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
         )
     for name, gain in field.rising.items():
-        found.append(f"{name} had not levelled off: {gain}; more --epochs would likely raise its score.")
+        found.append(f"{name} had not levelled off: {gain}; {gain.remedy} would likely raise its score.")
     if tuned and tuned.seed_spread is not None:
         spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
         found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")

@@ -194,7 +194,8 @@ def what_would_change(field: Field, choice: Contender) -> str:
     best = serious[0]
     tuned = field.first("tuned")
     if tuned and tuned is not choice and tuned.name in field.rising:
-        return f"It may change with more --epochs: {tuned.name} was still improving ({field.rising[tuned.name]})."
+        gain = field.rising[tuned.name]
+        return f"It may change with {gain.remedy}: {tuned.name} was still improving ({gain})."
     if choice is not best:
         pair = field.pairs[best.name, choice.name]
         if field.slight(pair):
