@@ -56,6 +56,11 @@ def share(
     state = np.zeros(len(blocks), np.uint8)
     here = int(random.integers(len(blocks))) if len(blocks) else 0
 
+    def elsewhere() -> int:
+        """A place among what is open: a place among all would mostly be followed by where somebody works."""
+        left = np.flatnonzero(state == OPEN)
+        return int(random.choice(left)) if len(left) else 0
+
     def missing(number: int) -> np.ndarray:
         return blocks[number][store.missing(whole[blocks[number]], writer.max_length)]
 
@@ -75,11 +80,12 @@ def share(
             number = int(open_[np.searchsorted(open_, here) % len(open_)])
             if not len(missing(number)):
                 state[number] = DONE
-                continue
+                here = elsewhere()  # not on behind whoever did it: where claims are not seen, as between machines,
+                continue  # both would go on side by side, with the same blocks
             claim = Claim.take(store.folder, whole[blocks[number]], writer.max_length)
             if claim is None and not waiting.over:
                 state[number] = TAKEN
-                here = int(random.integers(len(blocks)))  # away from where somebody else works
+                here = elsewhere()  # away from where somebody else works
                 continue
             new = store.refresh()
             state[number] = DONE
@@ -92,7 +98,7 @@ def share(
                 here = number + 1
                 yield rows
             elif new:
-                here = int(random.integers(len(blocks)))
+                here = elsewhere()
         writer.flush()
     finally:
         for claim in held.values():
