@@ -495,6 +495,27 @@ def test_a_rate_that_was_given_may_be_what_holds_a_training_back():
     assert "It may change with more --epochs or --learning-rate auto: fine-tune was still" in found.recommendation
 
 
+def test_a_rate_that_another_seed_found_was_not_given():
+    history, wrong = rising(0.1, 0.4, 0.6), wrong_on(TRUTH, (0, 400))
+    first = {"learning_rate": "auto", "chosen": {"learning_rate": 2e-5}}
+    seeds = [
+        run("fine-tune", TRUTH, wrong, history=history, seed=1, settings=first),
+        run("fine-tune", TRUTH, wrong, history=history, seed=2, settings={"learning_rate": 2e-5}),
+    ]
+    found = quick([run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), *seeds])
+    assert "--learning-rate auto" not in " ".join((*found.reasons, found.recommendation))
+
+
+def test_of_two_trainings_the_one_that_is_taken_is_not_doubted_for_the_other():
+    runs = [
+        run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 100)), history=rising(0.1, 0.7, 0.9)),
+        run("from-scratch", TRUTH, wrong_on(TRUTH, (100, 201)), cost=Cost(1.0, None, ms_per_text_batch=0.1)),
+    ]
+    found = quick(runs, margin=0.05)
+    assert found.recommended == "from-scratch"
+    assert "was still improving" not in found.recommendation
+
+
 def test_a_rising_winner_is_named_in_the_reasons_alone():
     runs = [run("lr", TRUTH, wrong_on(TRUTH, (0, 400)))]
     runs.append(run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 100)), history=rising(0.1, 0.7, 0.9)))

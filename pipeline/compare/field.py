@@ -42,14 +42,17 @@ class Rise:
         return f"validation {name} went from {was} to {now} in the last of {self.epochs} epochs"
 
 
-def rise(run: Run, metric: str, margin: float) -> Rise | None:
-    """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last."""
+def rise(run: Run, metric: str, margin: float, searched: bool = False) -> Rise | None:
+    """What `run` gained in its last epoch, None unless it is more than `margin` and the best epoch is the last.
+
+    `searched`: its learning rate was found by another seed of the same fit.
+    """
     metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
     judged = [h["validation"] for h in run.history if h.get("epoch") and h.get("validation")]  # from the first epoch on
     if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
         return None
     before, last = judged[-2][metric], judged[-1][metric]
-    given = isinstance(run.settings.get("learning_rate"), float)
+    given = isinstance(run.settings.get("learning_rate"), float) and not searched
     return Rise(metric, before, last, len(judged), given) if last - before > margin else None
 
 

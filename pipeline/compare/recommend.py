@@ -47,7 +47,9 @@ def recommend(
     one class is a yardstick and never taken, nor is what is not shown to beat it. `others`: the pairs in other metrics.
     """
     families = {c.name: family(c, runs.get(c.name)) for c in contenders}
-    found = {c.name: rise(runs[c.name], metric, margin) for c in contenders if families[c.name] == "tuned"}
+    tuned = {c.name: runs[c.name] for c in contenders if families[c.name] == "tuned"}
+    searched = {fit_key(run) for run in tuned.values() if run.settings.get("learning_rate") == "auto"}
+    found = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}
     rising = {name: gain for name, gain in found.items() if gain}
     field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, metric, margin, rows, rising)
     serious = [c for c in contenders if families[c.name] != "constant"]
@@ -193,7 +195,7 @@ def what_would_change(field: Field, choice: Contender) -> str:
     serious = [c for c in field.contenders if field.families[c.name] != "constant"]
     best = serious[0]
     tuned = field.first("tuned")
-    if tuned and tuned is not choice and tuned.name in field.rising:
+    if tuned and field.families[choice.name] != "tuned" and tuned.name in field.rising:
         gain = field.rising[tuned.name]
         return f"It may change with {gain.remedy}: {tuned.name} was still improving ({gain})."
     if choice is not best:

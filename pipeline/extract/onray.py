@@ -159,7 +159,7 @@ def extract_on_ray(
             spec=replace(here(spec), engine=chosen.engine, precision=chosen.precision),
             effort=replace(effort, device=chosen.device),
             checkpoint=checkpoint.digest,
-            cache=url_of(cache) or str(Path(cache).absolute()),
+            cache=place_of(cache),
         )
         done.setup_seconds = time.perf_counter() - started
         for told in stream(ray, rows, total, job, workers, worker):
@@ -293,8 +293,7 @@ def resources(effort: Effort) -> dict[str, float]:
 
 def settled(ray: Any, spec: EncoderSpec, effort: Effort, cache: Path) -> Choice:
     """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
-    place = url_of(cache) or str(Path(cache).absolute())
-    found = ray.get(ray.remote(**resources(effort))(settle).remote(spec, effort, place))
+    found = ray.get(ray.remote(**resources(effort))(settle).remote(spec, effort, place_of(cache)))
     log.info("encoding with %s in %s on %s: %s", found.engine, found.precision, found.device, found.reason)
     return found
 
@@ -310,6 +309,11 @@ def settle(spec: EncoderSpec, effort: Effort, place: str) -> Choice:
         )
         send(cache, models_below(checkpoint), INT8)
     return chosen
+
+
+def place_of(cache: Path) -> str:
+    """The cache as every node finds it."""
+    return url_of(cache) or str(Path(cache).absolute())
 
 
 def cache_at(place: str) -> Path:
