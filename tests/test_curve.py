@@ -4,13 +4,18 @@ import json
 
 import numpy as np
 import pytest
+from tables import write_csv
 
 from pipeline import UserError
+from pipeline.contenders import Task, estimates
+from pipeline.curve import part_seconds
 from pipeline.curve.crossing import ahead_from, between, common, redrawn, resampling, span
 from pipeline.curve.learners import epochs_at
 from pipeline.curve.results import Curve, Line, Point, crossings, latest, save
 from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
-from pipeline.data import Dataset, Split
+from pipeline.data import Dataset, SourceOptions, Split, read
+from pipeline.encoder.checkpoint import EncoderSpec
+from pipeline.finetune import FineTuneSettings
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])
 
@@ -79,6 +84,16 @@ def test_few_rows_are_passed_over_more_often():
 
 
 # ── crossings ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_part_is_announced_with_its_epochs_and_the_whole_of_test(tmp_path, tiny_distilbert, monkeypatch):
+    monkeypatch.setattr("pipeline.estimates.multiply_rate", lambda: 1e9)
+    dataset = read(SourceOptions(str(write_csv(tmp_path / "a.csv", [(f"text {i}", "xy"[i % 2]) for i in range(4000)]))))
+    task = Task(dataset, (EncoderSpec(str(tiny_distilbert)),), tuning=FineTuneSettings(epochs=2, learning_rate=1e-4))
+    whole = estimates(task, ("fine-tune",))["fine-tune"] - 10
+    part = part_seconds(task, "fine-tune", 320) - 10
+    assert epochs_at(320, 3200, 2, 32) == 20  # a tenth of the rows, ten times as often: about the same steps
+    assert 0.7 * whole < part < 1.5 * whole
 
 
 def test_between_sizes_lines_are_straight_over_the_logarithm():

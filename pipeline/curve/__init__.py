@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from pipeline import UserError, choose, listed, log
 from pipeline.compare.bootstrap import interval
 from pipeline.compare.statistics import COUNT_METRICS
 from pipeline.compare.verdict import duration
-from pipeline.contenders import Task
+from pipeline.contenders import Task, estimates
 from pipeline.curve.crossing import redrawn
-from pipeline.curve.learners import TUNED, Learner, learner_of
+from pipeline.curve.learners import TUNED, Learner, epochs_at, learner_of
 from pipeline.curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
-from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested
+from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
+from pipeline.finetune.rates import RATES
 from pipeline.plan import Prospect, outstanding
 from pipeline.run import digest, slug
 
@@ -209,8 +210,9 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
         cells = plan.cells(task, name in TUNED)
         labels = sum(size for size, _ in cells)
         if name in TUNED:  # the fit on all labels is one of the points
-            parts = [prospect.alone * size / rows for size, _ in cells if size < rows]
-            seconds = sum(parts) + (prospect.seconds if grids[name][-1] == rows else 0.0)
+            each = {size: part_seconds(task, name, size) for size in grids[name] if size < rows}
+            seconds = sum(each.get(size, 0.0) for size, _ in cells)
+            seconds += prospect.seconds if grids[name][-1] == rows else 0.0
         else:
             seconds = prospect.seconds + prospect.alone * SHARE[name] * labels / rows + 0.02 * len(cells)
         total += seconds
@@ -219,6 +221,15 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
             f"about {duration(seconds)}"
         )
     return [*lines, f"  together about {duration(total)} at most; points that are there are not fitted again"]
+
+
+def part_seconds(task: Task, name: str, size: int) -> float:
+    """About how long a fine-tuning on `size` labels takes: more epochs than on all, no search of a rate, all of test."""
+    tuning, data = task.tuning, task.dataset
+    epochs = epochs_at(size, len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
+    settings = replace(tuning, epochs=epochs, learning_rate=tuning.learning_rate or RATES[-1])
+    part = replace(task, dataset=smaller(data, np.arange(size), task.seed), tuning=settings, seeds=1)
+    return estimates(part, (name,))[name]
 
 
 SHARE = {"lr": 0.1, "tfidf": 0.1}  # of a fit with its search in folds, that one at a known C takes
