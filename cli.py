@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import UserError, visible
+from pipeline import UserError, printable
 from pipeline.options import (
     FOLDER,
     Command,
     cache_option,
     cluster_options,
-    effort_options,
+    comparison_options,
     encoder_options,
     json_option,
     linear_options,
     optional_source,
     place_options,
     plan_options,
-    rules_options,
+    runtime_options,
     search_options,
     seeds_option,
     several,
@@ -37,12 +37,12 @@ from pipeline.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.comparison import ComparisonSettings
     from pipeline.contenders import Task
-    from pipeline.contest import Rules
-    from pipeline.curve import Plan
     from pipeline.data import SourceOptions
-    from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.encoder import EncoderSpec, Runtime
     from pipeline.extract.onray import Cluster
+    from pipeline.learning_curve import Plan
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,7 +81,7 @@ def explore(
 @command("extract", "probe-or-tune extract dair-ai/emotion --pooling cls,mean")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @cluster_options
 @cache_option
 @click.option("--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder.")
@@ -89,7 +89,7 @@ def explore(
 def extract(
     source: SourceOptions,
     encoders: tuple[EncoderSpec, ...],
-    effort: Effort,
+    runtime: Runtime,
     cluster: Cluster | None,
     cache: Path,
     recalibrate: bool,
@@ -102,8 +102,8 @@ def extract(
 
     with show.progress() as progress:
         far = cluster is not None and "://" in source.source  # only Ray can look into it
-        total = None if far else announce_extraction(source, encoders[0], effort, cache)
-        rest = (effort, cache, progress, recalibrate, total)
+        total = None if far else announce_extraction(source, encoders[0], runtime, cache)
+        rest = (runtime, cache, progress, recalibrate, total)
         done = [extract_on(cluster, source, spec, *rest) for spec in encoders]
     show.results(done, as_json)
 
@@ -124,15 +124,15 @@ def spoken_command() -> str:
 @command("fit-lr", "probe-or-tune fit-lr sms-spam --encoder minilm --smote")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @linear_options
 @place_options
 @json_option
 def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **settings: Any) -> None:
     """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
     from pipeline import show
+    from pipeline.comparison import announced
     from pipeline.contenders import linear_runs
-    from pipeline.contest import announced
 
     with show.progress() as progress:
         runs = announced(task_of(source, place, progress=progress, **settings), linear_runs)
@@ -142,7 +142,7 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
 @command("fine-tune", "probe-or-tune fine-tune dair-ai/emotion --epochs 2 --batch-size 64")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @tuning_options
 @seeds_option
 @place_options
@@ -150,8 +150,8 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
 def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **settings: Any) -> None:
     """The contender: train the whole encoder, best epoch by macro F1 on validation."""
     from pipeline import show
+    from pipeline.comparison import announced
     from pipeline.contenders import tuned_runs
-    from pipeline.contest import announced
     from pipeline.finetune.seeds import several_seeds
 
     with show.progress() as progress:
@@ -162,17 +162,19 @@ def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **se
 @command("compare", "probe-or-tune compare sms-spam --encoder minilm")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @search_options
 @tuning_options
 @seeds_option
 @place_options
-@rules_options
+@comparison_options
 @json_option
-def compare(source: SourceOptions, place: dict[str, Path], rules: Rules, as_json: bool, **settings: Any) -> None:
+def compare(
+    source: SourceOptions, place: dict[str, Path], rules: ComparisonSettings, as_json: bool, **settings: Any
+) -> None:
     """Fit what is missing, then judge: scores, paired tests, costs, one verdict, an HTML page and a model card."""
     from pipeline import show
-    from pipeline.contest import contest
+    from pipeline.comparison import contest
 
     with show.progress() as progress:
         outcome = contest(task_of(source, place, progress=progress, **settings), rules, spoken_command())
@@ -182,7 +184,7 @@ def compare(source: SourceOptions, place: dict[str, Path], rules: Rules, as_json
 @command("curve", "probe-or-tune curve sms-spam --encoder minilm --contenders tfidf,lr")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @search_options
 @tuning_options
 @place_options
@@ -191,7 +193,7 @@ def compare(source: SourceOptions, place: dict[str, Path], rules: Rules, as_json
 def curve(source: SourceOptions, place: dict[str, Path], plan: Plan, as_json: bool, **settings: Any) -> None:
     """Scores against number of labels, and where one contender overtakes another; points are kept under --runs."""
     from pipeline import show
-    from pipeline.curve import curve as draw
+    from pipeline.learning_curve import curve as draw
 
     with show.progress() as progress:
         found = draw(task_of(source, place, progress=progress, **settings), plan)
@@ -201,7 +203,7 @@ def curve(source: SourceOptions, place: dict[str, Path], plan: Plan, as_json: bo
 @command("audit", "probe-or-tune audit reviews.csv --text body --label stars --out suspicious.csv")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @search_options
 @place_options
 @click.option(
@@ -236,13 +238,13 @@ def audit(
     from pipeline import show
     from pipeline.audit import AuditSettings
     from pipeline.audit.review import export
-    from pipeline.contest import Rules, examine
+    from pipeline.comparison import ComparisonSettings, examine
 
     if pair is not None and len(pair) != 2:
         raise click.BadParameter("two names, as in --pair lr,tfidf", param_hint="--pair")
     with show.progress() as progress:
         task = task_of(source, place, progress=progress, **settings)
-        rules = Rules(contenders=contenders, only_existing=only_existing, metric=metric, margin=margin)
+        rules = ComparisonSettings(contenders=contenders, only_existing=only_existing, metric=metric, margin=margin)
         found = examine(task, rules, AuditSettings(metric, margin, near, top, pair and (pair[0], pair[1])))
     if out is not None:
         click.echo(f"{export(found.rows, out):,} suspicious labels: {out}", err=True)
@@ -260,7 +262,7 @@ def audit(
     "--abstain-below", type=click.FloatRange(0, 1), metavar="P", help="No label where its probability is below P."
 )
 @click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
-@effort_options
+@runtime_options
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Answers are JSON, an object a line, with and without this.")
 def predict(
@@ -272,7 +274,7 @@ def predict(
     top_k: int | None,
     abstain_below: float | None,
     encoder: str | None,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     as_json: bool,
 ) -> None:
@@ -286,7 +288,7 @@ def predict(
     ask = library.Ask(top_k, abstain_below)
     total = library.announce(fitted, file) if file else None
     with show.progress(quiet=file is None or (out is None and sys.stdout.isatty())) as progress:
-        answers = library.answers(fitted, library.open_run(fitted, effort, cache, encoder), blocks, ask)
+        answers = library.answers(fitted, library.open_run(fitted, runtime, cache, encoder), blocks, ask)
         found = library.watched(answers, total, progress)
         if out is None:
             show.lines(found)
@@ -346,27 +348,27 @@ def report(
 ) -> None:
     """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
     from pipeline import show
+    from pipeline.comparison import ComparisonSettings, contest
     from pipeline.contenders import CONTENDERS
-    from pipeline.contest import Rules, contest
 
-    rules = Rules(contenders=tuple(CONTENDERS), only_existing=True, metric=metric, page=page)
+    rules = ComparisonSettings(contenders=tuple(CONTENDERS), only_existing=True, metric=metric, page=page)
     show.result(contest(task_of(source, place, encoders=encoders), rules, spoken_command()), as_json)
 
 
 @command("doctor", "probe-or-tune doctor sms-spam --encoder minilm")
 @optional_source
 @encoder_options
-@effort_options
+@runtime_options
 @cache_option
 @json_option
 def doctor(
-    source: SourceOptions | None, encoders: tuple[EncoderSpec, ...], effort: Effort, cache: Path, as_json: bool
+    source: SourceOptions | None, encoders: tuple[EncoderSpec, ...], runtime: Runtime, cache: Path, as_json: bool
 ) -> None:
     """What this machine can do: engines and precisions with measured tokens/s, and what extracting SOURCE will take."""
     from pipeline import show
     from pipeline.doctor import checkup
 
-    show.results([checkup(spec, effort, cache, source) for spec in encoders], as_json)
+    show.results([checkup(spec, runtime, cache, source) for spec in encoders], as_json)
 
 
 @cli.group()
@@ -388,14 +390,14 @@ def cache_ls(cache: Path, as_json: bool) -> None:
 @cache.command("verify", epilog="Example:  probe-or-tune cache verify sms-spam --encoder minilm --recompute 100")
 @optional_source
 @encoder_options
-@effort_options
+@runtime_options
 @cache_option
 @click.option("--recompute", "count", type=click.IntRange(1), metavar="K", help="Encode K random rows of SOURCE again.")
 @json_option
 def cache_verify(
     source: SourceOptions | None,
     encoders: tuple[EncoderSpec, ...],
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     count: int | None,
     as_json: bool,
@@ -417,7 +419,7 @@ def cache_verify(
     from pipeline.extract.recompute import insist, recompute
 
     with show.progress() as progress:
-        found = [recompute(source, spec, effort, cache, count, source.seed, progress) for spec in encoders]
+        found = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
     show.results(found, as_json)
     insist(found)
 
@@ -425,12 +427,12 @@ def cache_verify(
 @cache.command("export", epilog="Example:  probe-or-tune cache export sms-spam --encoder minilm --out vectors.parquet")
 @source_options
 @encoder_options
-@effort_options
+@runtime_options
 @cache_option
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write: .parquet.")
 @json_option
 def cache_export(
-    source: SourceOptions, encoders: tuple[EncoderSpec, ...], effort: Effort, cache: Path, out: Path, as_json: bool
+    source: SourceOptions, encoders: tuple[EncoderSpec, ...], runtime: Runtime, cache: Path, out: Path, as_json: bool
 ) -> None:
     """Vectors of SOURCE with texts and labels as one Parquet file, for pandas, polars, DuckDB and datasets."""
     from pipeline import show
@@ -439,7 +441,7 @@ def cache_export(
     if len(encoders) > 1:
         raise click.UsageError("a file holds the vectors of one encoder; pass one --encoder")
     with show.progress() as progress:
-        done = export_parquet(source, encoders[0], effort, cache, out, progress)
+        done = export_parquet(source, encoders[0], runtime, cache, out, progress)
     show.result(done, as_json)
 
 
@@ -464,7 +466,7 @@ class Spoken(logging.Formatter):
     """Notes may name classes and files: a terminal shows such names and does not obey them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return printable(super().format(record))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -479,7 +481,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where an error of it is answered
         return 0
     except UserError as error:
-        click.echo(f"error: {visible(error)}", err=True)
+        click.echo(f"error: {printable(error)}", err=True)
         return 1
     except click.ClickException as error:
         error.show()

@@ -29,7 +29,7 @@ from pipeline.audit.confident import suspect, thresholds, together, weights
 from pipeline.baseline import TfidfSettings
 from pipeline.baseline import fit as fit_tfidf
 from pipeline.data import Dataset, SourceOptions, read
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import embed
 from pipeline.linear.folds import equal
 from pipeline.linear.tune import LinearSettings
@@ -105,7 +105,7 @@ def main() -> None:
     given = parser.parse_args()
     data = read(SourceOptions(given.data, limit=str(given.rows) if given.rows else None))
     spec = EncoderSpec(given.encoder, pooling=("cls", "mean"))
-    done = embed(data, spec, Effort(), given.cache, silent)
+    done = embed(data, spec, Runtime(), given.cache, silent)
     vectors = {name: done.matrix(data.roles["train"], name).vectors for name in ("cls", "cls+mean")}
     labels = np.asarray(data.train.labels, np.int64)
     by_seed: list[dict[str, Any]] = []

@@ -35,11 +35,11 @@ from benchmarks.extract_peers import APART, PEERS, Encode
 from pipeline import UserError, silent
 from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
-from pipeline.encoder import Effort, EncoderSpec, locate, open_encoder, tokenizer
+from pipeline.encoder import EncoderSpec, Runtime, locate, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import packaged
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.extract import Extractor
-from pipeline.store import keys
+from pipeline.store import text_keys
 
 RESULTS = Path(__file__).parent / "results"
 LENGTHS = ["short", "long"]
@@ -113,14 +113,14 @@ def ours(folder: Path, precision: str) -> Timed:
     def timed(texts: list[str]) -> tuple[np.ndarray, float]:
         rows = [(text,) for text in texts]
         started = time.perf_counter()
-        whole = keys(rows)
-        extractor = Extractor(checkpoint, spec, Effort(), models, silent, whole)
+        whole = text_keys(rows)
+        extractor = Extractor(checkpoint, spec, Runtime(), models, silent, whole)
         done = extractor.run([rows])
-        assert extractor.shelf is not None, "there are texts"
-        found = extractor.shelf.serve(whole, "cls").vectors
+        assert extractor.embedding_cache is not None, "there are texts"
+        found = extractor.embedding_cache.serve(whole, "cls").vectors
         spent = time.perf_counter() - started - done.setup_seconds  # models are loaded before anybody's clock starts
-        timed.ran = f"{extractor.shelf.choice.engine}, {extractor.shelf.choice.precision}"  # type: ignore[attr-defined]
-        for store in extractor.shelf.stores.values():
+        timed.ran = f"{extractor.embedding_cache.choice.engine}, {extractor.embedding_cache.choice.precision}"  # type: ignore[attr-defined]
+        for store in extractor.embedding_cache.stores.values():
             shutil.rmtree(store.folder)
         return found, spent
 

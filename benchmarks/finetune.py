@@ -26,10 +26,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.data import Dataset, SourceOptions, read, subset
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.tokens import tokenizer
-from pipeline.finetune.arithmetic import machine
+from pipeline.finetune.device import machine
 from pipeline.finetune.heads import HeadSpec, build, isolated, quiet
 from pipeline.finetune.training import FineTuneSettings, Rows, inputs, logits, tokenised, trainer_for
 
@@ -170,7 +170,7 @@ def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     from pipeline.extract import embed
     from pipeline.finetune.frozen import fit_frozen_head
 
-    done = embed(data, EncoderSpec(options.encoder), Effort(device=options.device), folder / "cache", SILENT)
+    done = embed(data, EncoderSpec(options.encoder), Runtime(device=options.device), folder / "cache", SILENT)
     matrices = done.matrices("cls")
     settings = FineTuneSettings(epochs=options.epochs, batch_size=options.batch_size, freeze=True, head="linear")
     run = fit_frozen_head(

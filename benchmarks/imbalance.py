@@ -25,15 +25,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.lr import searched
 from pipeline import silent
-from pipeline.compare.measure import measure
 from pipeline.contenders import Task, linear_run
 from pipeline.data import SourceOptions, read
-from pipeline.data.splits import squeezed
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.data.splits import normalize_whitespace
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import Embedded, embed
 from pipeline.linear import LinearSettings
 from pipeline.linear.folds import equal, split
 from pipeline.run import Predictions
+from pipeline.verdict.measure import measure
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.json"
 KINDS = ("none", "balanced", "smote", "auto")
@@ -66,7 +66,7 @@ def scikit_learn(task: Task, done: Embedded) -> Fit:
     data, matrices = task.dataset, done.matrices("cls")
     started = time.perf_counter()
     scaler = StandardScaler().fit(matrices["train"].vectors)
-    folds = split(data.train.labels, equal(map(squeezed, data.train.texts)), data.class_names, 5, task.seed)
+    folds = split(data.train.labels, equal(map(normalize_whitespace, data.train.texts)), data.class_names, 5, task.seed)
     pairs = [(folds.kept(fold), folds.held(fold)) for fold in range(folds.count)]
     model = searched(scaler.transform(matrices["train"].vectors), data.train.labels, pairs)
     proba = model.predict_proba(scaler.transform(matrices["test"].vectors))
@@ -79,7 +79,7 @@ def judge(source: str, encoder: str, cache: Path) -> dict[str, Any]:
     """Every treatment on one source."""
     data = read(SourceOptions(source))
     spec = EncoderSpec(encoder)
-    done = embed(data, spec, Effort(), cache, silent)
+    done = embed(data, spec, Runtime(), cache, silent)
     with tempfile.TemporaryDirectory() as runs:
         task = Task(dataset=data, encoders=(spec,), cache=cache, runs=Path(runs))
         fits = [*(ours(task, done, kind) for kind in KINDS), scikit_learn(task, done)]

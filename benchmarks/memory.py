@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.encoder.checkpoint import packaged
 from pipeline.extract import extract_source
 
@@ -77,7 +77,7 @@ def main() -> None:
 
         started = time.perf_counter()
         found = extract_source(
-            SourceOptions(str(source)), EncoderSpec(str(encoder)), Effort(), folder / "cache", watch
+            SourceOptions(str(source)), EncoderSpec(str(encoder)), Runtime(), folder / "cache", watch
         ).to_json()
         seconds = time.perf_counter() - started
     assert found["encoded"] == asked.rows, "every text is different"

@@ -33,10 +33,10 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.data import SourceOptions, read_chunks
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import Extractor, distinct_keys
 from pipeline.extract.onray import Cluster, Worker, extract_on_ray
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 
 HERE = Path(__file__).resolve()
 RESULTS = HERE.parent / "results" / "ray.json"
@@ -56,14 +56,14 @@ class LoggedExtractor(Extractor):
 
 class LoggedWorker(Worker):
     def extractor(self) -> Extractor:
-        return LoggedExtractor(self.checkpoint, self.job.spec, self.job.effort, self.cache)
+        return LoggedExtractor(self.checkpoint, self.job.spec, self.job.runtime, self.cache)
 
 
 def extract(folder: str, encoder: str, cache: Path, workers: int) -> dict[str, Any]:
     """One extraction, in this process."""
-    spec, effort = EncoderSpec(encoder, precision="fp32"), Effort(device="cpu", threads=1)
+    spec, runtime = EncoderSpec(encoder, precision="fp32"), Runtime(device="cpu", threads=1)
     source = SourceOptions(folder)
-    told = extract_on_ray(source, spec, effort, cache, Cluster(workers=workers), worker=LoggedWorker)
+    told = extract_on_ray(source, spec, runtime, cache, Cluster(workers=workers), worker=LoggedWorker)
     return told.to_json()
 
 
@@ -189,7 +189,7 @@ def main(folder: str, encoder: str, rounds: int, kills: bool, one: Path | None, 
         click.echo(f"{median[1]:,.0f} and {median[2]:,.0f} texts/s: {median[2] / median[1]:.2f} times")
     if kills:
         chunks = read_chunks(SourceOptions(folder))
-        whole = distinct_keys([keys(chunk.texts) for chunk in chunks])
+        whole = distinct_keys([text_keys(chunk.texts) for chunk in chunks])
         told["kills"] = []
         for victim in ("actor", "driver"):
             with tempfile.TemporaryDirectory() as home:

@@ -28,7 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 
 RESULTS = Path(__file__).parent / "results"
 DIM, WIDE, WIDE_ROWS, ASKED, BATCH, LIMIT = 384, 768, 16_000, 10_000, 4096, 512
@@ -109,7 +109,7 @@ SYSTEMS: dict[str, Callable[[Path], Any]] = {system.name: system for system in (
 
 
 def key_of(first: int, last: int) -> np.ndarray:
-    return keys([(f"text {row}",) for row in range(first, last)])
+    return text_keys([(f"text {row}",) for row in range(first, last)])
 
 
 def vectors_of(first: int, rows: int, dim: int) -> np.ndarray:

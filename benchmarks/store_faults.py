@@ -32,7 +32,7 @@ import test_store_crash
 import test_upkeep
 
 from pipeline import UserError
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 from pipeline.store.upkeep import prune
 
 LIMIT, ROWS, SHARD = 128, 60, 20
@@ -60,7 +60,7 @@ class Tally:
 def damage(fault: str, change: Callable[[Path], object], times: int) -> Tally:
     """Damage one of three shards, serve everything, encode what is missing, serve everything again."""
     tally, texts = Tally(fault), test_store.words(0, ROWS)
-    wanted, right = keys(texts), test_store.vectors_of(texts)
+    wanted, right = text_keys(texts), test_store.vectors_of(texts)
     for _ in range(times):
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "enc"
@@ -101,7 +101,7 @@ def at_random(random: np.random.Generator) -> Iterator[tuple[str, Callable[[Path
 def kills(random: np.random.Generator, times: int = 50) -> Tally:
     """Kill an extraction, again and again; then finish it."""
     tally, rows, attempt = Tally("extraction killed (SIGKILL) and resumed"), 4000, 0
-    wanted, committed = keys(test_store_crash.texts_of(rows)), {}
+    wanted, committed = text_keys(test_store_crash.texts_of(rows)), {}
     with tempfile.TemporaryDirectory() as place:
         folder, journal = Path(place) / "enc", Path(place) / "journal"
         while tally.tried < times:
@@ -133,7 +133,7 @@ def kills(random: np.random.Generator, times: int = 50) -> Tally:
 
 
 def killed_prunes(random: np.random.Generator, times: int = 20) -> Tally:
-    tally, wanted = Tally("prune killed (SIGKILL)"), keys(test_upkeep.texts_of(0, 320))
+    tally, wanted = Tally("prune killed (SIGKILL)"), text_keys(test_upkeep.texts_of(0, 320))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "enc"
         while tally.tried < times:
@@ -152,7 +152,7 @@ def killed_prunes(random: np.random.Generator, times: int = 20) -> Tally:
 
 
 def full_disks(times: int = 5) -> Tally:
-    tally, wanted = Tally("disk full in the middle of a shard"), keys(test_store_crash.texts_of(3000))
+    tally, wanted = Tally("disk full in the middle of a shard"), text_keys(test_store_crash.texts_of(3000))
     for _ in range(times):
         with tempfile.TemporaryDirectory() as place:
             said = test_store_crash.in_child(test_store_crash.FILLS_UP, Path(place) / "enc").stdout
@@ -167,7 +167,7 @@ def crowds(times: int = 5) -> Tally:
     for _ in range(times):
         with tempfile.TemporaryDirectory() as place:
             encoded = test_sharing.eight(Path(place) / "enc", 0.0005)
-            served = Store(Path(place) / "enc").serve(keys(test_sharing.TEXTS), LIMIT)
+            served = Store(Path(place) / "enc").serve(text_keys(test_sharing.TEXTS), LIMIT)
             wrong = int((served.vectors[:, 0] != np.arange(2000)).sum())
             twice = sum(map(len, encoded)) - 2000
             tally.count(wrong, int((~served.present).sum()), twice, twice <= 1000)
@@ -181,7 +181,7 @@ def refusals() -> Tally:
         with tempfile.TemporaryDirectory() as place:
             store = Store(Path(place) / "enc")
             try:
-                store.commit(keys([("a",)]), np.array([3]), np.array([[1.0, bad]]), 0.0, LIMIT)
+                store.commit(text_keys([("a",)]), np.array([3]), np.array([[1.0, bad]]), 0.0, LIMIT)
             except UserError:
                 tally.count(0, 0, 1, store.rows == 0)
     return tally

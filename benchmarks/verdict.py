@@ -20,8 +20,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pipeline.compare import bootstrap
-from pipeline.compare import statistics as st
+from pipeline.verdict import bootstrap
+from pipeline.verdict import statistics as st
 
 METRICS = ("accuracy", "macro_f1")
 ROWS = (100, 500, 2000)

@@ -22,7 +22,7 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that says where, what and the next step."""
 
 
-def visible(text: object) -> str:
+def printable(text: object) -> str:
     """Text that a terminal shows and does not obey: signs that cannot be printed become replacement characters."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
 
@@ -42,14 +42,14 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(map(str, names))
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`4 s`, `3 min`, `1.5 h`."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def tame(text: str | Iterable[str], limit: int) -> str:
+def one_line(text: str | Iterable[str], limit: int) -> str:
     """A stranger's text, or a pair, on one line of at most `limit` characters.
 
     What would steer a terminal or turn the direction of writing becomes a mark.
@@ -86,7 +86,7 @@ PUBLIC = {
     "Split": "data",
     "read": "data",
     "EncoderSpec": "encoder",
-    "Effort": "encoder",
+    "Runtime": "encoder",
     "Store": "store",
     "EmbeddingMatrix": "extract",
     "FrozenEncoder": "transformer",
@@ -94,11 +94,15 @@ PUBLIC = {
     "load_run": "run",
     "open_run": "predict",
     "export_run": "export",
-    "compare": "compare",
+    "compare": "verdict",
 }
 
 
+RENAMED = {"Effort": "Runtime"}  # names of the release before, kept for one more
+
+
 def __getattr__(name: str) -> Any:
+    name = RENAMED.get(name, name)
     if name not in PUBLIC:
         raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
     return getattr(importlib.import_module(f"pipeline.{PUBLIC[name]}"), name)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, silent
-from pipeline.data.splits import squeezed
+from pipeline.data.splits import normalize_whitespace
 from pipeline.linear import timed
 from pipeline.linear.calibrate import log_softmax
 from pipeline.linear.folds import equal, split
@@ -98,7 +98,7 @@ def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
         return old
     forget_peak()
     labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
-    folds = split(labels, equal(map(squeezed, dataset.train.texts)), tuple(dataset.class_names), 5, seed)
+    folds = split(labels, equal(map(normalize_whitespace, dataset.train.texts)), tuple(dataset.class_names), 5, seed)
     shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
     shares = shares / shares.sum(1, keepdims=True)
     model = MajorityModel((np.bincount(labels, minlength=k) / len(labels)).astype(np.float32), dataset.class_names)
@@ -286,7 +286,7 @@ def fit(
     """Model, out-of-fold probabilities (n, k), history and notes of TF-IDF on `texts` with `labels` (n,)."""
     k = len(class_names)
     present, truth = np.unique(labels, return_inverse=True)
-    folds = split(labels, equal(map(squeezed, texts)), tuple(class_names), settings.folds, settings.seed)
+    folds = split(labels, equal(map(normalize_whitespace, texts)), tuple(class_names), settings.folds, settings.seed)
     vocabulary, idf = vocabulary_of(texts, settings.min_df)
     if not vocabulary:
         vocabulary, idf = vocabulary_of(texts, 1)

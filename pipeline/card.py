@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError
-from pipeline.compare import Comparison, Contender
-from pipeline.compare.verdict import LABELS, LOWER_IS_BETTER, change, duration, plain, score, training_seconds, unit
 from pipeline.export.markdown import code, safe
 from pipeline.export.model_card import origin
 from pipeline.run import Run
 from pipeline.store.shard import publish
+from pipeline.verdict import Comparison, Contender
+from pipeline.verdict.results import LABELS, LOWER_IS_BETTER, change, duration, plain, score, training_seconds, unit
 
 SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "log_loss", "ece")
 HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1", "log_loss": "log_loss"}

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import Progress, UserError, choose, silent
 from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
 from pipeline.data import Dataset, SourceOptions, read
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
 from pipeline.encoder.tokens import tokenizer
 from pipeline.estimates import (
@@ -42,7 +42,7 @@ class Task:
 
     dataset: Dataset
     encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
-    effort: Effort = field(default_factory=Effort)
+    runtime: Runtime = field(default_factory=Runtime)
     linear: tuple[LinearSettings, ...] = (LinearSettings(),)
     tuning: FineTuneSettings = field(default_factory=FineTuneSettings)
     cache: Path = Path("cache")
@@ -73,7 +73,9 @@ def linear_runs(task: Task) -> list[Run]:
     """Logistic regression for each encoder, pooling and linear setting, extracting what is missing."""
     runs = []
     for spec in task.encoders:
-        done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.effort, task.cache, task.progress)
+        done = embed(
+            task.dataset, replace(spec, pooling=single_poolings(spec)), task.runtime, task.cache, task.progress
+        )
         for pooling in spec.pooling:
             runs += [linear_run(task, done, spec, pooling, settings) for settings in task.linear]
     return runs
@@ -106,14 +108,14 @@ def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict
         "revision": spec.revision,
         "pooling": pooling,
         "max_length": done.checkpoint.max_length,
-        "engine": done.extracted.shelf.choice.engine,
-        "precision": done.extracted.shelf.choice.precision,
+        "engine": done.extracted.embedding_cache.choice.engine,
+        "precision": done.extracted.embedding_cache.choice.precision,
         "text_parts": len(task.dataset.text_columns),
     }
     if spec.storage != "float32":
         told["storage"] = spec.storage
-    if done.extracted.shelf.calibration:  # of int8: another one makes other vectors
-        told["calibration"] = done.extracted.shelf.calibration
+    if done.extracted.embedding_cache.calibration:  # of int8: another one makes other vectors
+        told["calibration"] = done.extracted.embedding_cache.calibration
     return told
 
 
@@ -130,7 +132,7 @@ def tuned_runs(task: Task) -> list[Run]:
     runs: list[Run] = []
     for spec in task.encoders:
         settings = tuning_of(task, spec)
-        rest = (task.effort, task.runs, task.progress)
+        rest = (task.runtime, task.runs, task.progress)
         if task.seeds > 1:
             runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds)
         else:
@@ -152,7 +154,7 @@ def frozen_runs(task: Task) -> list[Run]:
     check(task.tuning)
     runs = []
     for spec in task.encoders:
-        done = embed(task.dataset, replace(spec, pooling=parts(spec.pooling)), task.effort, task.cache, task.progress)
+        done = embed(task.dataset, replace(spec, pooling=parts(spec.pooling)), task.runtime, task.cache, task.progress)
         for pooling in spec.pooling:
             vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
             digest, told = done.checkpoint.checkpoint_digest(pooling), told_of(task, done, spec, pooling)

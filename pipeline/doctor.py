@@ -21,7 +21,7 @@ from pipeline import UserError, hub
 from pipeline.batching import TokenBatch, pad, plan
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.data import sources as source_files
-from pipeline.encoder import Effort, Encoder, EncoderSpec, calibration_of, choice, locate, open_encoder, parts
+from pipeline.encoder import Encoder, EncoderSpec, Runtime, calibration_of, choice, locate, open_encoder, parts
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.hardware import (
     PRECISIONS,
@@ -34,9 +34,9 @@ from pipeline.encoder.hardware import (
     torch_has_cuda,
 )
 from pipeline.encoder.tokens import tokenizer
+from pipeline.extract.embedding_cache import open_cache
 from pipeline.extract.extractor import Texts
-from pipeline.extract.shelf import shelf_of
-from pipeline.store import keys
+from pipeline.store import text_keys
 
 SECONDS = 1.0  # of encoding that a speed is measured on
 TEXT_TOKENS = (12, 20, 28, 40, 64)  # lengths of the texts that stand for a usual data set
@@ -85,7 +85,7 @@ class Checkup:
         return asdict(self)
 
 
-def checkup(spec: EncoderSpec, effort: Effort, cache: Path, source: SourceOptions | None = None) -> Checkup:
+def checkup(spec: EncoderSpec, runtime: Runtime, cache: Path, source: SourceOptions | None = None) -> Checkup:
     """Look at the machine, measure `spec`'s encoder in every way that runs here, and estimate `source` if given.
 
     An encoder that cannot be had is among `trouble`, and nothing is measured then.
@@ -102,9 +102,9 @@ def checkup(spec: EncoderSpec, effort: Effort, cache: Path, source: SourceOption
     except UserError as error:
         trouble.append(str(error))
     else:
-        speeds = tuple(measured(checkpoint, spec, effort, cache))
+        speeds = tuple(measured(checkpoint, spec, runtime, cache))
         if source is not None:
-            job = estimate(checkpoint, spec, effort, cache, source, speeds)
+            job = estimate(checkpoint, spec, runtime, cache, source, speeds)
     return Checkup(machine_facts(), spec.name, speeds, job, tuple(trouble))
 
 
@@ -168,9 +168,9 @@ def reachable() -> str:
 # ── speed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def measured(checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path) -> Iterator[Speed]:
+def measured(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Iterator[Speed]:
     """Each engine and precision that there is for this machine's devices."""
-    best = choice(spec.engine, spec.precision, effort.device)
+    best = choice(spec.engine, spec.precision, runtime.device)
     devices = dict.fromkeys(("cpu", best.device, auto_device(hardware())))
     batches = usual_batches(checkpoint)
     for engine, able in RUNS.items():
@@ -178,7 +178,7 @@ def measured(checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: P
             for precision in (name for name in PRECISIONS if name in able.get(device.partition(":")[0], ())):
                 chosen = (engine, precision, device) == (best.engine, best.precision, best.device)
                 try:
-                    rest = (replace(effort, device=device), cache, batches, chosen)
+                    rest = (replace(runtime, device=device), cache, batches, chosen)
                     yield speed(checkpoint, spec, engine, precision, *rest)
                 except UserError as error:
                     yield Speed(engine, precision, device, None, None, chosen, str(error))
@@ -189,7 +189,7 @@ def speed(
     spec: EncoderSpec,
     engine: str,
     precision: str,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     batches: Sequence[TokenBatch],
     chosen: bool,
@@ -198,9 +198,9 @@ def speed(
     poolings = parts(spec.pooling)
     if precision == "int8" and calibration_of(checkpoint, poolings, cache) is None:
         note = "calibrated at first use" if importlib.util.find_spec("nncf") else "pip install 'probe-or-tune[int8]'"
-        return Speed(engine, precision, effort.device, None, None, chosen, note)
-    encoder = open_encoder(checkpoint, poolings, engine, precision, effort, cache)
-    return Speed(engine, precision, effort.device, tokens_per_second(encoder, batches), encoder.setup_seconds, chosen)
+        return Speed(engine, precision, runtime.device, None, None, chosen, note)
+    encoder = open_encoder(checkpoint, poolings, engine, precision, runtime, cache)
+    return Speed(engine, precision, runtime.device, tokens_per_second(encoder, batches), encoder.setup_seconds, chosen)
 
 
 def usual_batches(checkpoint: Checkpoint) -> list[TokenBatch]:
@@ -234,7 +234,7 @@ def tokens_per_second(encoder: Encoder, batches: Sequence[TokenBatch]) -> float:
 def estimate(
     checkpoint: Checkpoint,
     spec: EncoderSpec,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     source: SourceOptions,
     speeds: Sequence[Speed],
@@ -253,7 +253,7 @@ def estimate(
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     some = some[:: max(1, len(some) // SAMPLED)]
     lengths = tokenizer(checkpoint, cache).lengths(some)
-    there = present(checkpoint, spec, effort, cache, some)
+    there = present(checkpoint, spec, runtime, cache, some)
     tokens = float(np.minimum(lengths, checkpoint.max_length)[~there].sum()) * rows / len(some)
     best = next((row for row in speeds if row.chosen and row.tokens_per_second), None)
     setup = (best.setup_seconds or 0.0) if best and tokens else 0.0
@@ -270,8 +270,8 @@ def estimate(
     )
 
 
-def present(checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path, texts: Texts) -> np.ndarray:
+def present(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path, texts: Texts) -> np.ndarray:
     """Which texts (n,) bool are on disk in every pooling asked for."""
-    whole = keys(texts)
-    found = shelf_of(checkpoint, spec, effort, cache, whole).find(whole)
+    whole = text_keys(texts)
+    found = open_cache(checkpoint, spec, runtime, cache, whole).find(whole)
     return np.all([there.present for there in found.values()], axis=0)

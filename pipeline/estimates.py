@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import log, spoken
+from pipeline import format_duration, log
 from pipeline.data import SourceOptions, count_rows, read_chunks
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
 from pipeline.encoder.hardware import auto_device, hardware
 from pipeline.encoder.tokens import tokenizer
@@ -63,23 +63,23 @@ def token_cost(checkpoint: Checkpoint) -> float:
     return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
 
 
-def announce_extraction(source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path) -> int:
+def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runtime, cache: Path) -> int:
     """Say how many rows will be encoded, and about how long that takes if none is there yet; returns how many."""
     rows, checkpoint = count_rows(source), locate(spec)
     some = next((chunk.texts[:256] for chunk in read_chunks(source)), [])
     if not some:
         return 0
     lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
-    device, rate = device_rate(effort)
+    device, rate = device_rate(runtime)
     seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (rate * EFFICIENCY[device])
     said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
-    log.info("%s: %s; about %s for all of them", source.source, said, spoken(seconds + 1.5))
+    log.info("%s: %s; about %s for all of them", source.source, said, format_duration(seconds + 1.5))
     return rows
 
 
 def jobs(task: Task) -> list[Job]:
     """Measure what the estimates of each encoder need: 256 texts' lengths and the matrix-product rate. Under 1 s."""
-    rate, (device, there) = multiply_rate(), device_rate(task.effort)
+    rate, (device, there) = multiply_rate(), device_rate(task.runtime)
     return [job(task, spec, rate, device, there) for spec in task.encoders]
 
 
@@ -103,9 +103,9 @@ def multiply_rate(size: int = 768) -> float:
     return size**3 / best
 
 
-def device_rate(effort: Effort) -> tuple[str, float]:
+def device_rate(runtime: Runtime) -> tuple[str, float]:
     """Where the encoder will run, cpu or cuda, and the multiply-adds a second that are reached there."""
-    device = effort.device if effort.device != "auto" else auto_device(hardware())
+    device = runtime.device if runtime.device != "auto" else auto_device(hardware())
     if not device.startswith("cuda"):
         return "cpu", multiply_rate()
     import torch
@@ -126,7 +126,7 @@ def device_rate(effort: Effort) -> tuple[str, float]:
 def extraction_seconds(job: Job) -> float:
     task = job.task
     spec = replace(job.spec, pooling=single_poolings(job.spec))
-    tokens = job.tokens * missing_rows(task.dataset, spec, task.effort, task.cache)
+    tokens = job.tokens * missing_rows(task.dataset, spec, task.runtime, task.cache)
     return tokens * job.token_cost / (job.device_rate * EFFICIENCY[job.device]) + (1.5 if tokens else 0)
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipeline.contest import Rules
-    from pipeline.curve import Plan
+    from pipeline.comparison import ComparisonSettings
     from pipeline.data import SourceOptions
-    from pipeline.encoder import Effort, EncoderSpec
+    from pipeline.encoder import EncoderSpec, Runtime
     from pipeline.extract.onray import Cluster
     from pipeline.finetune import FineTuneSettings
+    from pipeline.learning_curve import Plan
     from pipeline.linear import LinearSettings
 
 Command = Callable[..., Any]
@@ -100,10 +100,10 @@ def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...
     return tuple(specs)
 
 
-def _effort(**values: Any) -> Effort:
-    from pipeline.encoder import Effort
+def _runtime(**values: Any) -> Runtime:
+    from pipeline.encoder import Runtime
 
-    return Effort(**values)
+    return Runtime(**values)
 
 
 def _linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
@@ -121,23 +121,23 @@ def _tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSetting
     return FineTuneSettings(report_to=report_to or (), **values)
 
 
-def _rules(run: tuple[Path, ...], **values: Any) -> Rules:
-    from pipeline.contest import Rules
+def _rules(run: tuple[Path, ...], **values: Any) -> ComparisonSettings:
+    from pipeline.comparison import ComparisonSettings
 
     if values["budget"] is not None and values["only_existing"]:
         raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
-    return Rules(guests=run, **values)
+    return ComparisonSettings(external_runs=run, **values)
 
 
 def _plan(**values: Any) -> Plan:
-    from pipeline.curve import Plan
+    from pipeline.learning_curve import Plan
 
     return Plan(**values)
 
 
 def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Option callback: `20m` → seconds."""
-    from pipeline.plan import seconds_of
+    from pipeline.fitting import seconds_of
 
     try:
         return None if value is None else seconds_of(value)
@@ -211,15 +211,15 @@ encoder_options = bundle(
     },
     _encoders,
 )
-effort_options = bundle(
-    "effort",
+runtime_options = bundle(
+    "runtime",
     {
         "device": click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="Where it runs."),
         "threads": click.option(
             "--threads", type=click.IntRange(1), help="Processor threads (default: all there are)."
         ),
     },
-    _effort,
+    _runtime,
 )
 cluster_options = bundle(
     "cluster",
@@ -326,7 +326,7 @@ place_options = bundle(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 METRIC = "The one metric that the verdict rests on."
-rules_options = bundle(
+comparison_options = bundle(
     "rules",
     {
         "contenders": click.option(

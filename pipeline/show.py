@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 import pipeline
-from pipeline import visible
+from pipeline import printable
 
 if TYPE_CHECKING:
     from pipeline.finetune.seeds import Seeds
@@ -34,12 +34,12 @@ class Text(RichText):
     """What data and other people's runs may have put in is shown, not obeyed."""
 
     def __init__(self, text: object = "", *more: Any, **options: Any) -> None:
-        super().__init__(visible(text), *more, **options)
+        super().__init__(printable(text), *more, **options)
 
 
 def shown(text: object) -> str:
     """The same where rich reads markup."""
-    return escape(visible(text))
+    return escape(printable(text))
 
 
 class Output(Console):

@@ -13,12 +13,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from pipeline import UserError
-from pipeline.encoder import Effort, open_encoder
+from pipeline.encoder import Runtime, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.tokens import tokenizer
 from pipeline.extract.direct import vectors_of
 from pipeline.extract.extractor import Extractor
-from pipeline.store import keys
+from pipeline.store import text_keys
 
 TRIES = 2  # how often rows that fail their check are encoded again
 
@@ -140,13 +140,13 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _vectors(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
         if self.cache_dir is None:
             return self._direct(checkpoint, texts)
-        whole = keys(texts)
+        whole = text_keys(texts)
         spec = replace(self._spec(), pooling=parts((self.pooling,)))
         for _ in range(TRIES):
-            extractor = Extractor(checkpoint, spec, Effort(device=self.device), Path(self.cache_dir), whole=whole)
+            extractor = Extractor(checkpoint, spec, Runtime(device=self.device), Path(self.cache_dir), whole=whole)
             extractor.run([texts], len(texts))
-            assert extractor.shelf is not None, "given keys, the shelf is known from the start"
-            rows = extractor.shelf.serve(whole, self.pooling)
+            assert extractor.embedding_cache is not None, "given keys, the shelf is known from the start"
+            rows = extractor.embedding_cache.serve(whole, self.pooling)
             if rows.present.all():
                 return rows.vectors
         raise UserError(f"{self.cache_dir}: vectors keep failing their check; delete the folder and run again")
@@ -156,8 +156,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         asked = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
         if getattr(self, "_open", (None,))[0] != asked:
             home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
-            poolings, effort = parts((self.pooling,)), Effort(device=self.device)
-            encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, effort, home)
+            poolings, runtime = parts((self.pooling,)), Runtime(device=self.device)
+            encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, runtime, home)
             tokens = tokenizer(checkpoint, home)
             self._open = (asked, encoder, tokens)
         _, encoder, tokens = self._open

@@ -29,10 +29,10 @@ def contender(compared: Any, kind: str) -> Any:
 
 def score(compared: Any, kind: str, metric: str = "accuracy") -> str:
     """`0.639 [0.619, 0.661]`, on the judged rows."""
-    return spoken(contender(compared, kind)["metrics"][metric])
+    return format_duration(contender(compared, kind)["metrics"][metric])
 
 
-def spoken(interval: Any) -> str:
+def format_duration(interval: Any) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
@@ -132,7 +132,7 @@ def mnli(found: Answers) -> Facts:
         "swap": abs(recalls[0] - recalls[1]),
         **{f"{name}_first": first for name, (first, _) in curves.items()},
         **{f"{name}_last": last for name, (_, last) in curves.items()},
-        "standard": spoken(interval),
+        "standard": format_duration(interval),
         "tuned": score(compared, "fine-tune"),
         "scratch": score(compared, "from-scratch"),
         "majority": score(compared, "majority"),
@@ -172,8 +172,8 @@ def ag_news(found: Answers) -> Facts:
         "tfidf_head": between(compared, "tfidf", "frozen-head"),
         "pair_a": pair["a"],
         "pair_b": pair["b"],
-        "score_a": next(spoken(c["metrics"]["accuracy"]) for c in two if c["name"] == pair["a"]),
-        "score_b": next(spoken(c["metrics"]["accuracy"]) for c in two if c["name"] == pair["b"]),
+        "score_a": next(format_duration(c["metrics"]["accuracy"]) for c in two if c["name"] == pair["a"]),
+        "score_b": next(format_duration(c["metrics"]["accuracy"]) for c in two if c["name"] == pair["b"]),
         "pair": difference(pairs, pair["a"], pair["b"]),
         "pair_verdict": pair["verdict"],
         "genre_low": min(apart),

@@ -11,12 +11,12 @@ import numpy as np
 
 from pipeline.audit import Audit, AuditSettings
 from pipeline.audit import audit as look_into
-from pipeline.compare import Comparison, compare
-from pipeline.curve import Crossing, Curve, Line, Point
 from pipeline.data import Dataset, Split
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
+from pipeline.learning_curve import Crossing, Curve, Line, Point
 from pipeline.run import Cost, Predictions, Run
+from pipeline.verdict import Comparison, compare
 
 CLASSES = ("sadness", "joy", "love", "anger", "fear", "surprise")
 SHARES = [0.29, 0.335, 0.08, 0.135, 0.12, 0.04]

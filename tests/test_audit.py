@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cli
-from pipeline import UserError, tame
+from pipeline import UserError, one_line
 from pipeline.audit import AuditSettings, audit
 from pipeline.audit.confident import confident_joint, suspect, thresholds, together, weights
 from pipeline.audit.dropped import recommended, without, worth
@@ -312,9 +312,9 @@ def test_a_csv_that_cannot_be_written(tmp_path):
 
 
 def test_a_terminal_is_not_steered():
-    assert tame("a\x1b[2Jb\n\tc\u202ed\0", 20) == "a\ufffd[2Jb c\ufffdd\ufffd"
-    assert tame("x" * 30, 10) == "x" * 9 + "…"
-    assert tame(("one", "two"), 20) == "one ⏐ two"
+    assert one_line("a\x1b[2Jb\n\tc\u202ed\0", 20) == "a\ufffd[2Jb c\ufffdd\ufffd"
+    assert one_line("x" * 30, 10) == "x" * 9 + "…"
+    assert one_line(("one", "two"), 20) == "one ⏐ two"
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,10 +7,10 @@ from conftest import SENTENCES
 
 from pipeline import UserError
 from pipeline.batching import pad
-from pipeline.encoder import Effort, EncoderSpec, converted, locate, open_encoder, tokenizer
+from pipeline.encoder import EncoderSpec, Runtime, converted, locate, open_encoder, tokenizer
 
 pytest.importorskip("openvino", reason="openvino is not installed")
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from conftest import SENTENCES
 import cli
 from pipeline import UserError, doctor
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort, EncoderSpec, Hardware
+from pipeline.encoder import EncoderSpec, Hardware, Runtime
 
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,10 @@ from pipeline import UserError
 from pipeline.batching import pad, plan
 from pipeline.encoder import (
     ENGINES,
-    Choice,
-    Effort,
+    Backend,
     Encoder,
     EncoderSpec,
+    Runtime,
     checkpoint,
     choice,
     graph,
@@ -24,7 +24,7 @@ from pipeline.encoder import (
 )
 
 TEXTS = [(text,) for text in SENTENCES] + [(SENTENCES[0], SENTENCES[2]), ("", SENTENCES[7])]
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 NAMES = ["tiny_distilbert", "tiny_bert", "tiny_roberta", "minilm"]
 
 
@@ -186,7 +186,7 @@ class SmallMemory:
 
 
 def small(found, **settings):
-    return Encoder(found, Choice("fake", "fp32", "cpu", ""), SmallMemory(**settings), 64, 0.0)
+    return Encoder(found, Backend("fake", "fp32", "cpu", ""), SmallMemory(**settings), 64, 0.0)
 
 
 def numbered(count, length):
@@ -270,7 +270,7 @@ def test_vectors_that_are_not_numbers_are_refused(tmp_path, tiny_bert, cache, en
 
 def test_what_it_chose_is_said(tiny_bert, cache, caplog):
     caplog.set_level("INFO", "pipeline")
-    encoder = open_encoder(locate(EncoderSpec(str(tiny_bert))), effort=Effort(threads=1), cache=cache)
+    encoder = open_encoder(locate(EncoderSpec(str(tiny_bert))), runtime=Runtime(threads=1), cache=cache)
     wanted = choice()
     assert (encoder.engine, encoder.precision, encoder.device) == (wanted.engine, wanted.precision, wanted.device)
     assert f"encoding with {wanted.engine} in {wanted.precision} on {wanted.device}: {wanted.reason}" in caplog.text
@@ -306,7 +306,7 @@ def test_a_gpu_gives_the_same_vectors(here, cache, reference, precision):
     import torch
 
     poolings = ("cls", "mean", "max")
-    encoder = open_encoder(here, poolings, "torch", precision, Effort(device="cuda"), cache)
+    encoder = open_encoder(here, poolings, "torch", precision, Runtime(device="cuda"), cache)
     assert encoder.in_flight > 1
     torch.cuda.reset_peak_memory_stats()
     found = vectors(encoder)
@@ -325,7 +325,7 @@ def test_a_gpu_that_is_full_halves_the_batch(tiny_bert, cache):
     import torch
 
     found = locate(EncoderSpec(str(tiny_bert)))
-    encoder = open_encoder(found, ("mean",), "torch", "fp32", Effort(device="cuda", token_budget=2**20), cache)
+    encoder = open_encoder(found, ("mean",), "torch", "fp32", Runtime(device="cuda", token_budget=2**20), cache)
     torch.cuda.set_per_process_memory_fraction(0.005)
     try:
         batch = pad(np.arange(4096), [np.full(512, 10)] * 4096)

@@ -12,12 +12,12 @@ import pytest
 
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions, read
-from pipeline.encoder import Effort, EncoderSpec, choice, locate
+from pipeline.encoder import EncoderSpec, Runtime, choice, locate
 from pipeline.extract import Extractor, embed, extract_source
-from pipeline.store import keys
+from pipeline.store import text_keys
 
 ROOT = Path(__file__).parent.parent
-FAST = Effort(shard_rows=64)
+FAST = Runtime(shard_rows=64)
 
 
 def texts(count, seed=0):
@@ -29,9 +29,9 @@ def texts(count, seed=0):
 def vectors(tiny, rows, cache, **spec):
     """Vectors of rows in their own order, and what it took."""
     wish = EncoderSpec(str(tiny), **({"precision": "fp32"} | spec))
-    extractor = Extractor(locate(wish), wish, FAST, cache, silent, keys(rows))
+    extractor = Extractor(locate(wish), wish, FAST, cache, silent, text_keys(rows))
     done = extractor.run([rows], len(rows))
-    return extractor.shelf.serve(keys(rows), wish.pooling[0]).vectors, done
+    return extractor.embedding_cache.serve(text_keys(rows), wish.pooling[0]).vectors, done
 
 
 def test_vectors_come_in_the_callers_order_whatever_the_engine(tiny_distilbert, tmp_path):
@@ -49,11 +49,11 @@ def test_what_another_machine_made_is_read_and_what_is_missing_is_made_as_here(t
     vectors(tiny_distilbert, rows[:64], tmp_path, engine="torch")  # as a machine without OpenVINO would
     wish = EncoderSpec(str(tiny_distilbert), precision="fp32")
     here = choice("auto", "fp32", "cpu").engine
-    extractor = Extractor(locate(wish), wish, Effort(device="cpu"), tmp_path)
+    extractor = Extractor(locate(wish), wish, Runtime(device="cpu"), tmp_path)
     done = extractor.run([rows], len(rows))
     assert extractor.encoder.choice.engine == here
     assert (done.rows, done.from_cache, done.encoded) == (128, 64, 64)
-    alone = Extractor(locate(wish), wish, Effort(device="cpu"), tmp_path)  # both windows are there, each somewhere
+    alone = Extractor(locate(wish), wish, Runtime(device="cpu"), tmp_path)  # both windows are there, each somewhere
     assert alone.run([rows[:64]], 64).encoded == 0
 
 
@@ -132,7 +132,7 @@ def test_an_interrupted_extraction_keeps_what_it_encoded(engine, tiny_distilbert
                 self.asked = True
                 os.kill(os.getpid(), signal.SIGINT)
 
-    extractor = Impatient(checkpoint, wish, FAST, tmp_path, silent, keys(rows))
+    extractor = Impatient(checkpoint, wish, FAST, tmp_path, silent, text_keys(rows))
     with pytest.raises(KeyboardInterrupt):
         extractor.run([rows])
     kept = extractor.done.encoded

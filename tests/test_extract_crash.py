@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.encoder import checkpoint
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 
 ROOT = Path(__file__).parent.parent
 KILLS = 3
@@ -72,8 +72,8 @@ def test_a_real_extraction_survives_kills_at_random_moments(tmp_path):
     assert committed.items() <= shards(cache).items()
 
     texts = [text for chunk in read_chunks(SourceOptions("sms-spam")) for text in chunk.texts]
-    (there,) = (Store(Path(folder)).serve(keys(texts), LIMIT) for folder in last["folders"])
-    (whole,) = (Store(Path(folder)).serve(keys(texts), LIMIT) for folder in fresh["folders"])
+    (there,) = (Store(Path(folder)).serve(text_keys(texts), LIMIT) for folder in last["folders"])
+    (whole,) = (Store(Path(folder)).serve(text_keys(texts), LIMIT) for folder in fresh["folders"])
     assert there.present.all()
     np.testing.assert_array_equal(there.tokens, whole.tokens)
     np.testing.assert_allclose(there.vectors, whole.vectors, atol=1e-5)

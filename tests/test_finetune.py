@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.data import Dataset, Split
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.finetune import FineTuneSettings, fine_tune, fine_tune_seeds, folder_of, kind_of, load_finetuned
 from pipeline.finetune.heads import own_dropout
@@ -53,7 +53,7 @@ def epochs(run):
 def fitted(tiny_distilbert, tmp_path_factory):
     """One whole run, read by several tests."""
     runs = tmp_path_factory.mktemp("runs")
-    return fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), FAST, Effort(), runs), runs
+    return fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), FAST, Runtime(), runs), runs
 
 
 def test_it_learns_what_the_texts_say(fitted):
@@ -104,7 +104,7 @@ def test_the_saved_model_is_a_stock_checkpoint(fitted):
 def test_fitted_twice_it_is_found_and_nothing_is_left_behind(fitted, tiny_distilbert):
     run, runs = fitted
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
-    again = fine_tune(dataset(), checkpoint, replace(FAST, report_to=("none",)), Effort(), runs)
+    again = fine_tune(dataset(), checkpoint, replace(FAST, report_to=("none",)), Runtime(), runs)
     assert again.created == run.created
     assert again.folder == folder_of(FAST, dataset(), checkpoint, runs)
     assert [p.name for p in run.folder.parent.iterdir()] == [run.folder.name]
@@ -138,9 +138,9 @@ def test_interrupted_and_resumed_it_ends_the_same(fitted, tiny_distilbert, tmp_p
             raise KilledError
 
     with pytest.raises(KilledError):
-        fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path, kill)
+        fine_tune(dataset(), checkpoint, FAST, Runtime(), tmp_path, kill)
     seen = []
-    run = fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path, lambda stage, done, total: seen.append(done))
+    run = fine_tune(dataset(), checkpoint, FAST, Runtime(), tmp_path, lambda stage, done, total: seen.append(done))
     assert seen == list(range(21, 41))  # two epochs are not repeated
     np.testing.assert_array_equal(run.predictions["test"].proba, whole.predictions["test"].proba)
     assert [record.get("loss") for record in epochs(run)] == [record.get("loss") for record in epochs(whole)]
@@ -173,7 +173,7 @@ def test_killed_by_signal_and_resumed_it_ends_the_same(fitted, tiny_distilbert, 
         dataset(),
         locate(EncoderSpec(str(tiny_distilbert))),
         FAST,
-        Effort(),
+        Runtime(),
         tmp_path,
         lambda stage, done, total: seen.append(done),
     )
@@ -182,14 +182,14 @@ def test_killed_by_signal_and_resumed_it_ends_the_same(fitted, tiny_distilbert, 
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
-    from pipeline.finetune.course import Course, last_course
+    from pipeline.finetune.job import TrainingState, last_state
 
     (tmp_path / "checkpoint-10").mkdir()
     (tmp_path / "checkpoint-20").mkdir()
-    Course(history=[{"epoch": 0}], epoch=1).write(tmp_path / "checkpoint-10" / "done.json")
+    TrainingState(history=[{"epoch": 0}], epoch=1).write(tmp_path / "checkpoint-10" / "done.json")
     (tmp_path / "checkpoint-20" / "done.json").write_text('{"epoch"')
-    course, folder = last_course(tmp_path)
-    assert (course.epoch, folder.name) == (1, "checkpoint-10")
+    state, folder = last_state(tmp_path)
+    assert (state.epoch, folder.name) == (1, "checkpoint-10")
 
 
 # ── seeds, stopping, choosing ───────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +198,7 @@ def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
 def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_path):
     whole, _ = fitted
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
-    (seeds,) = several_seeds(fine_tune_seeds(dataset(), checkpoint, FAST, Effort(), tmp_path, seeds=2))
+    (seeds,) = several_seeds(fine_tune_seeds(dataset(), checkpoint, FAST, Runtime(), tmp_path, seeds=2))
     np.testing.assert_array_equal(seeds.runs[0].predictions["test"].proba, whole.predictions["test"].proba)
     assert [run.seed for run in seeds.runs] == [42, 43]
     assert not np.array_equal(seeds.runs[0].predictions["test"].proba, seeds.runs[1].predictions["test"].proba)
@@ -211,7 +211,7 @@ def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_pa
 
 def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp_path):
     settings = replace(FAST, epochs=6, learning_rate=1e-9, patience=1)
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(), tmp_path)
     assert [record["epoch"] for record in epochs(run)] == [0, 1, 2]  # nothing moves, so the second is no better
     losses = [record["validation"]["log_loss"] for record in epochs(run)]
     assert run.settings["chosen"]["epoch"] == 1 + int(np.argmin(losses[1:]))  # equal scores: the lower loss
@@ -220,7 +220,7 @@ def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp
 def test_the_learning_rate_is_chosen_on_validation_and_its_cost_counted(tiny_distilbert, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.finetune.RATES", (1e-7, 1e-2))
     settings = replace(FAST, epochs=2, learning_rate=None)
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(), tmp_path)
     tried = [record for record in run.history if "search" in record]
     assert [(record["learning_rate"], record["steps"], record["chosen"]) for record in tried] == [
         (1e-7, 20, False),
@@ -233,7 +233,7 @@ def test_the_learning_rate_is_chosen_on_validation_and_its_cost_counted(tiny_dis
 def test_without_validation_the_last_epoch_stands(tiny_distilbert, tmp_path):
     whole = dataset()
     data = replace(whole, roles={"train": "train", "test": "test"})
-    run = fine_tune(data, locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=2), Effort(), tmp_path)
+    run = fine_tune(data, locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=2), Runtime(), tmp_path)
     assert run.settings["chosen"]["epoch"] == 2
     assert set(run.predictions) == {"test"}
 
@@ -244,7 +244,7 @@ def test_without_validation_the_last_epoch_stands(tiny_distilbert, tmp_path):
 @pytest.mark.parametrize("head", ["linear", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_other_heads_learn_and_open_again(head, tiny_bert, tmp_path):
     settings = replace(FAST, head=head, xavier=True, dropout=0.0, learning_rate=5e-3, epochs=5)
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_bert))), settings, Effort(), tmp_path)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_bert))), settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] == 1.0
     assert json.loads((run.model_folder / "head.json").read_text())["head"] == head
     proba = load_finetuned(run).proba(dataset().test.texts)
@@ -262,8 +262,8 @@ def test_it_starts_from_a_fitted_regression(tiny_distilbert, tmp_path):
     folder = save(fitted, tmp_path / "toy" / "lr-1", start.save).folder
     settings = replace(FAST, epochs=1, head="linear", init_head=folder, learning_rate=1e-3)
     with pytest.raises(UserError, match="fitted on other rows or splits"):  # its train may hold rows of this test
-        fine_tune(replace(dataset(), digest="cd" * 16), checkpoint, settings, Effort(), tmp_path)
-    run = fine_tune(dataset(), checkpoint, settings, Effort(), tmp_path)
+        fine_tune(replace(dataset(), digest="cd" * 16), checkpoint, settings, Runtime(), tmp_path)
+    run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path)
     bad = 1 / (1 + np.exp(-3))  # the regression knows of no word and always says so
     before = -(np.log(bad) + np.log(1 - bad)) / 2
     assert epochs(run)[0]["validation"]["log_loss"] == pytest.approx(before, abs=1e-5)
@@ -272,7 +272,7 @@ def test_it_starts_from_a_fitted_regression(tiny_distilbert, tmp_path):
 
 def test_pairs_with_token_types(tiny_bert, tmp_path):
     settings = replace(FAST, epochs=5, learning_rate=5e-3)
-    run = fine_tune(dataset(pairs=True), locate(EncoderSpec(str(tiny_bert))), settings, Effort(), tmp_path)
+    run = fine_tune(dataset(pairs=True), locate(EncoderSpec(str(tiny_bert))), settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] == 1.0
     assert run.settings["text_parts"] == 2
     proba = load_finetuned(run).proba(dataset(pairs=True).test.texts)
@@ -281,7 +281,7 @@ def test_pairs_with_token_types(tiny_bert, tmp_path):
 
 def test_from_scratch_forgets_the_pretrained_weights(tiny_distilbert, tmp_path):
     settings = replace(FAST, epochs=1, from_scratch=True)
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(), tmp_path)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(), tmp_path)
     assert run.kind == "from-scratch"
     assert epochs(run)[0]["validation"]["log_loss"] == pytest.approx(np.log(2), abs=0.05)
 
@@ -291,7 +291,7 @@ def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distil
     settings = replace(
         FAST, epochs=5, class_weights=True, label_smoothing=0.1, gradient_accumulation=2, batch_size=8, unfreeze=2
     )
-    run = fine_tune(dataset(), checkpoint, settings, Effort(), tmp_path)
+    run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] == 1.0
     assert run.kind == "fine-tune+last-2"
     assert run.cost.trained_parameters < 42082  # the embeddings stay as they are
@@ -303,7 +303,7 @@ def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_di
     from transformers import TrainerCallback
 
     from pipeline.encoder.tokens import tokenizer
-    from pipeline.finetune.arithmetic import machine
+    from pipeline.finetune.device import machine
     from pipeline.finetune.heads import HeadSpec, build
     from pipeline.finetune.training import tokenised, trainer_for
 
@@ -325,7 +325,7 @@ def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_di
 
 def test_bfloat16_trains(tiny_distilbert, tmp_path):
     settings = replace(FAST, epochs=2, precision="bf16")
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Effort(device="cpu"), tmp_path)
+    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(device="cpu"), tmp_path)
     assert epochs(run)[2]["loss"] < epochs(run)[1]["loss"]
     assert run.settings["chosen"]["precision"] == "bf16"
     proba = load_finetuned(run).proba(dataset().test.texts)
@@ -371,8 +371,8 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
     (quiet / "config.json").write_text(json.dumps(config | {"seq_classif_dropout": 0.0}))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     found = {}
-    for processes, batch, accumulation in ((1, 8, 2), (2, 16, 1)):  # 16 rows a step, either way
-        code, runs = tmp_path / f"{processes}.py", tmp_path / f"runs-{processes}"
+    for world_size, batch, accumulation in ((1, 8, 2), (2, 16, 1)):  # 16 rows a step, either way
+        code, runs = tmp_path / f"{world_size}.py", tmp_path / f"runs-{world_size}"
         code.write_text(
             TOGETHER.format(
                 tests=str(Path(__file__).parent),
@@ -382,10 +382,10 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
                 accumulation=accumulation,
             )
         )
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), str(code)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(world_size), str(code)]
         subprocess.run(command, check=True, env=environment, capture_output=True)
         ((folder,),) = ([*home.iterdir()] for home in runs.iterdir())
-        found[processes] = load_run(folder)
+        found[world_size] = load_run(folder)
     one, two = found[1], found[2]
     assert 0.3 < epochs(one)[2]["loss"] < epochs(one)[1]["loss"]  # it has learnt something, and not everything
     for epoch in (1, 2):
@@ -410,21 +410,21 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
 def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbert, tmp_path):
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     with pytest.raises(UserError, match=message):
-        fine_tune(dataset(), checkpoint, replace(FAST, **changes), Effort(), tmp_path)
+        fine_tune(dataset(), checkpoint, replace(FAST, **changes), Runtime(), tmp_path)
 
 
 @pytest.mark.parametrize("where", ["judged", "trained"])
 def test_a_training_that_diverges_is_one_line(where, tiny_distilbert, tmp_path, monkeypatch):
-    from pipeline.finetune import course
+    from pipeline.finetune import state
 
     if where == "judged":
         bad = {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
-        monkeypatch.setattr(course.Lesson, "judge", lambda self, model: bad)
+        monkeypatch.setattr(state.TrainingJob, "judge", lambda self, model: bad)
     else:
-        monkeypatch.setattr(course, "finite", lambda number: None)
+        monkeypatch.setattr(state, "finite", lambda number: None)
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     with pytest.raises(UserError, match=r"diverged: in epoch 1 .* at learning rate .*; pass a smaller --learning-rate"):
-        fine_tune(dataset(), checkpoint, FAST, Effort(), tmp_path)
+        fine_tune(dataset(), checkpoint, FAST, Runtime(), tmp_path)
 
 
 def test_the_dropout_of_a_head_is_the_architectures():

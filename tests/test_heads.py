@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune import fine_tune, load_finetuned
-from pipeline.finetune.arithmetic import Machine
+from pipeline.finetune.device import Machine
 from pipeline.finetune.heads import (
     HEADS,
     HeadSpec,
@@ -182,7 +182,7 @@ def test_every_architecture_learns(name, pairs, architectures, tmp_path):
     rate = 1e-2 if name == "distilbert" else 5e-3
     settings = replace(FAST, epochs=8, learning_rate=rate)
     checkpoint = locate(EncoderSpec(str(architectures[name])))
-    run = fine_tune(dataset(pairs), checkpoint, settings, Effort(), tmp_path)
+    run = fine_tune(dataset(pairs), checkpoint, settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] >= 0.9
     proba = load_finetuned(run).proba(dataset(pairs).test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-5)

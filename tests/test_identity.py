@@ -16,16 +16,16 @@ from test_extract import texts
 from pipeline import hub, predict, silent
 from pipeline.contenders import Task, linear_runs
 from pipeline.data import SourceOptions, read
-from pipeline.encoder import Effort, EncoderSpec, choice, locate, vectors_digest
-from pipeline.encoder.hardware import Choice, Hardware
+from pipeline.encoder import EncoderSpec, Runtime, choice, locate, vectors_digest
+from pipeline.encoder.hardware import Backend, Hardware
 from pipeline.extract import Extractor, extract_source
-from pipeline.extract.shelf import shelf_at, shelf_of
+from pipeline.extract.embedding_cache import open_cache, open_cache_at
 from pipeline.run import load_run
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 from pipeline.store.shard import DTYPES
 from pipeline.store.upkeep import holdings
 
-EFFORT = Effort(device="cpu", threads=1, shard_rows=64)
+EFFORT = Runtime(device="cpu", threads=1, shard_rows=64)
 COMMIT, NEWER = "a" * 40, "b" * 40
 PLAIN = Hardware(cores=2, cpu_bf16=False, cuda=None, mps=False)  # float32 and nothing else
 
@@ -33,9 +33,9 @@ PLAIN = Hardware(cores=2, cpu_bf16=False, cuda=None, mps=False)  # float32 and n
 def vectors(encoder, rows, cache, **wishes):
     """Vectors of rows in their own order, and what it took."""
     spec = EncoderSpec(str(encoder), **({"engine": "torch", "precision": "fp32"} | wishes))
-    extractor = Extractor(locate(spec), spec, EFFORT, cache, silent, keys(rows))
+    extractor = Extractor(locate(spec), spec, EFFORT, cache, silent, text_keys(rows))
     done = extractor.run([rows], len(rows))
-    return extractor.shelf.serve(keys(rows), spec.pooling[0]).vectors, done
+    return extractor.embedding_cache.serve(text_keys(rows), spec.pooling[0]).vectors, done
 
 
 def digests(encoder, pooling="cls"):
@@ -152,13 +152,17 @@ def test_all_that_moves_a_number_names_another_folder(tiny_distilbert):
 
 def test_what_only_the_clock_depends_on_names_none(tiny_distilbert, tmp_path):
     spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
-    efforts = (Effort(), Effort("cpu", 64, 1, 10, 0.5), Effort("cpu", 4096, 2))
-    found = {shelf_of(locate(spec), spec, effort, tmp_path).digest("cls") for effort in efforts}
-    found.add(shelf_at(locate(spec), ("cls",), Choice("torch", "fp32", "cuda", ""), False, tmp_path).digest("cls"))
+    efforts = (Runtime(), Runtime("cpu", 64, 1, 10, 0.5), Runtime("cpu", 4096, 2))
+    found = {open_cache(locate(spec), spec, runtime, tmp_path).digest("cls") for runtime in efforts}
+    found.add(
+        open_cache_at(locate(spec), ("cls",), Backend("torch", "fp32", "cuda", ""), False, tmp_path).digest("cls")
+    )
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text\nhappy film\n")
         found.add(
-            extract_source(SourceOptions(str(tmp_path / name)), spec, EFFORT, tmp_path, silent).shelf.digest("cls")
+            extract_source(SourceOptions(str(tmp_path / name)), spec, EFFORT, tmp_path, silent).embedding_cache.digest(
+                "cls"
+            )
         )
     assert len(found) == 1
 
@@ -199,7 +203,7 @@ def test_a_storage_that_there_is_not_is_answered_with_the_list(tiny_distilbert, 
 
 def test_where_one_text_of_a_pair_ends_counts(tiny_bert, tmp_path):
     rows = [("ab", "c"), ("a", "bc"), ("abc",), ("abc", "")]
-    assert len(np.unique(keys(rows), axis=0)) == 4
+    assert len(np.unique(text_keys(rows), axis=0)) == 4
     found, done = vectors(tiny_bert, rows, tmp_path)
     assert done.encoded == 4
     assert len(np.unique(found.round(4), axis=0)) == 4
@@ -253,7 +257,9 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
     mails, tiny_distilbert, tmp_path, monkeypatch, caplog, made, note
 ):
     spec = EncoderSpec(str(tiny_distilbert), engine="torch", **made)
-    (run,) = linear_runs(Task(mails, encoders=(spec,), effort=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs"))
+    (run,) = linear_runs(
+        Task(mails, encoders=(spec,), runtime=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs")
+    )
     monkeypatch.setattr(
         predict.models, "choice", lambda engine, precision, device: choice(engine, precision, device, PLAIN)
     )
@@ -269,7 +275,9 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
 
 def test_a_run_fitted_on_rounded_vectors_says_so_when_it_predicts(mails, tiny_distilbert, tmp_path, caplog):
     spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32", storage="float16")
-    (run,) = linear_runs(Task(mails, encoders=(spec,), effort=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs"))
+    (run,) = linear_runs(
+        Task(mails, encoders=(spec,), runtime=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs")
+    )
     fitted = load_run(run.folder)
     caplog.set_level("INFO", "pipeline")
     fitted = replace(fitted, settings=fitted.settings | {"storage": "float16"})

@@ -10,8 +10,8 @@ from conftest import SENTENCES
 from pipeline import UserError
 from pipeline.batching import pad, plan
 from pipeline.encoder import (
-    Effort,
     EncoderSpec,
+    Runtime,
     calibration_of,
     checkpoint,
     converted,
@@ -22,7 +22,7 @@ from pipeline.encoder import (
 )
 from pipeline.encoder.int8 import forget
 
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 needs_nncf = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="nncf is not installed")
 
 

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     "hub memory data explore batching encoder store extract transformer run linear baseline finetune predict export "
-    "estimates contenders compare audit plan curve card report doctor contest show options"
+    "estimates contenders verdict audit fitting learning_curve card report doctor comparison show options"
 ).split()
 LIGHT = ("batching", "store", "run")  # neither torch nor another room
 

@@ -20,10 +20,10 @@ import pytest
 import cli
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import extract_on, extract_source
 from pipeline.extract.onray import Cluster, Job, Worker, connected, extract_on_ray, resources, size, user_error
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["the", "film", "was", "boring", "happy", "call", "now", "free", "prize", "people", "want"]
@@ -63,9 +63,9 @@ def table(some: list[str]) -> Any:
 
 
 def test_a_worker_does_what_the_local_runner_does(mails, tiny_bert, tmp_path):
-    wish, effort = spec(tiny_bert), Effort(device="cpu", threads=1, shard_rows=64)
-    done = extract_source(source(mails), wish, effort, tmp_path / "local", silent)
-    job = Job(str(mails), ("body",), False, wish, effort, done.checkpoint.digest, str(tmp_path / "ray"))
+    wish, runtime = spec(tiny_bert), Runtime(device="cpu", threads=1, shard_rows=64)
+    done = extract_source(source(mails), wish, runtime, tmp_path / "local", silent)
+    job = Job(str(mails), ("body",), False, wish, runtime, done.checkpoint.digest, str(tmp_path / "ray"))
     worker = Worker(job)
     rows = texts(3000)
     first, second, again = (worker(table(some)) for some in (rows[:1500], rows[1500:], rows[:10]))
@@ -73,8 +73,8 @@ def test_a_worker_does_what_the_local_runner_does(mails, tiny_bert, tmp_path):
     assert first["worker"] == second["worker"]
     assert first["setup_seconds"][0] > 0
     assert second["setup_seconds"] == [0]  # the encoder stays open
-    (name,) = (store.folder.name for store in done.shelf.stores.values())
-    whole = keys([(text,) for text in rows])
+    (name,) = (store.folder.name for store in done.embedding_cache.stores.values())
+    whole = text_keys([(text,) for text in rows])
     one, other = (Store(tmp_path / home / name).serve(whole, 512) for home in ("local", "ray"))
     assert other.present.all()
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-5)
@@ -84,14 +84,14 @@ def test_a_worker_leaves_out_what_it_is_asked_to_and_takes_nothing(tiny_bert, tm
     wish = spec(tiny_bert)
     from pipeline.encoder import locate
 
-    job = Job("mails", ("body",), True, wish, Effort(threads=1), locate(wish).digest, str(tmp_path))
+    job = Job("mails", ("body",), True, wish, Runtime(threads=1), locate(wish).digest, str(tmp_path))
     worker = Worker(job)
     assert worker(table([" ", ""]))["rows"] == [0]
     assert worker(table(["happy", " ", "happy"]))["rows"] == [2]
 
 
 def test_another_encoder_of_the_same_name_is_refused(tiny_bert, tmp_path):
-    job = Job("mails", ("body",), False, spec(tiny_bert), Effort(), "00" * 16, str(tmp_path))
+    job = Job("mails", ("body",), False, spec(tiny_bert), Runtime(), "00" * 16, str(tmp_path))
     (error,) = Worker(job)(table(["happy"]))["error"]  # raised, it would lose its words on its way through Ray
     assert "tiny-bert is not the same on every machine" in error
 
@@ -107,44 +107,44 @@ class FakeRay:
 
 
 @pytest.mark.parametrize(
-    ("there", "cluster", "effort", "expected"),
+    ("there", "cluster", "runtime", "expected"),
     [
-        ({"CPU": 2.0}, Cluster(), Effort(), (2, "cpu", 1)),
-        ({"CPU": 16.0}, Cluster(), Effort(threads=4), (4, "cpu", 4)),
-        ({"CPU": 2.0}, Cluster(), Effort(threads=2), (1, "cpu", 2)),
-        ({"CPU": 4.0}, Cluster(), Effort(threads=2), (2, "cpu", 2)),
-        ({"CPU": 16.0, "GPU": 2.0}, Cluster(), Effort(), (2, "cuda", None)),
-        ({"CPU": 16.0, "GPU": 2.0}, Cluster(workers=5), Effort(device="cpu", threads=2), (5, "cpu", 2)),
+        ({"CPU": 2.0}, Cluster(), Runtime(), (2, "cpu", 1)),
+        ({"CPU": 16.0}, Cluster(), Runtime(threads=4), (4, "cpu", 4)),
+        ({"CPU": 2.0}, Cluster(), Runtime(threads=2), (1, "cpu", 2)),
+        ({"CPU": 4.0}, Cluster(), Runtime(threads=2), (2, "cpu", 2)),
+        ({"CPU": 16.0, "GPU": 2.0}, Cluster(), Runtime(), (2, "cuda", None)),
+        ({"CPU": 16.0, "GPU": 2.0}, Cluster(workers=5), Runtime(device="cpu", threads=2), (5, "cpu", 2)),
     ],
 )
-def test_workers_fill_the_cluster(there, cluster, effort, expected):
-    workers, each = size(FakeRay(**there), cluster, effort)
+def test_workers_fill_the_cluster(there, cluster, runtime, expected):
+    workers, each = size(FakeRay(**there), cluster, runtime)
     assert (workers, each.device, each.threads) == expected
 
 
 def test_an_actor_leaves_half_of_its_processors_to_reading():
-    assert resources(Effort(device="cpu", threads=4)) == {"num_cpus": 2.0}
-    assert resources(Effort(device="cuda")) == {"num_gpus": 1, "num_cpus": 0.5}
+    assert resources(Runtime(device="cpu", threads=4)) == {"num_cpus": 2.0}
+    assert resources(Runtime(device="cuda")) == {"num_gpus": 1, "num_cpus": 0.5}
 
 
 @pytest.mark.parametrize(
-    ("there", "cluster", "effort"),
+    ("there", "cluster", "runtime"),
     [
-        ({"CPU": 2.0}, Cluster(workers=3), Effort()),
-        ({"CPU": 2.0}, Cluster(workers=2), Effort(threads=2)),
-        ({"CPU": 2.0}, Cluster(), Effort(threads=4)),
-        ({"CPU": 1.0}, Cluster(), Effort()),
-        ({"CPU": 4.0, "GPU": 1.0}, Cluster(workers=7), Effort()),
+        ({"CPU": 2.0}, Cluster(workers=3), Runtime()),
+        ({"CPU": 2.0}, Cluster(workers=2), Runtime(threads=2)),
+        ({"CPU": 2.0}, Cluster(), Runtime(threads=4)),
+        ({"CPU": 1.0}, Cluster(), Runtime()),
+        ({"CPU": 4.0, "GPU": 1.0}, Cluster(workers=7), Runtime()),
     ],
 )
-def test_workers_that_leave_nothing_for_reading_are_refused(there, cluster, effort):
+def test_workers_that_leave_nothing_for_reading_are_refused(there, cluster, runtime):
     with pytest.raises(UserError, match="reading for one"):
-        size(FakeRay(**there), cluster, effort)
+        size(FakeRay(**there), cluster, runtime)
 
 
 def test_no_gpu_is_one_line():
     with pytest.raises(UserError, match="--device cuda: no GPU in the cluster"):
-        size(FakeRay(CPU=2.0), Cluster(), Effort(device="cuda"))
+        size(FakeRay(CPU=2.0), Cluster(), Runtime(device="cuda"))
 
 
 def test_what_an_actor_raises_is_found_in_what_ray_makes_of_it():
@@ -160,12 +160,12 @@ def test_without_ray_it_says_how_to_get_it(mails, tiny_bert, tmp_path, monkeypat
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
     with pytest.raises(UserError, match=r"this needs ray: pip install 'probe-or-tune\[ray\]'"):
-        extract_on(Cluster(), source(mails), spec(tiny_bert), Effort(), tmp_path, silent)
+        extract_on(Cluster(), source(mails), spec(tiny_bert), Runtime(), tmp_path, silent)
 
 
 def test_recalibrating_is_for_one_machine(mails, tiny_bert, tmp_path):
     with pytest.raises(UserError, match="do it first, without --runner ray"):
-        extract_on(Cluster(), source(mails), spec(tiny_bert), Effort(), tmp_path, silent, recalibrate=True)
+        extract_on(Cluster(), source(mails), spec(tiny_bert), Runtime(), tmp_path, silent, recalibrate=True)
 
 
 def test_an_address_without_ray_is_wrong_usage(mails):
@@ -187,22 +187,22 @@ def cluster() -> Iterator[Cluster]:
 @needs_ray
 @pytest.mark.slow
 def test_a_cluster_makes_the_same_vectors_and_a_rerun_encodes_nothing(cluster, mails, tiny_bert, tmp_path):
-    wish, effort, seen = spec(tiny_bert, pooling=("cls", "mean")), Effort(), []
+    wish, runtime, seen = spec(tiny_bert, pooling=("cls", "mean")), Runtime(), []
     done = extract_on_ray(
-        source(mails), wish, effort, tmp_path / "ray", cluster, lambda stage, rows, total: seen.append((rows, total))
+        source(mails), wish, runtime, tmp_path / "ray", cluster, lambda stage, rows, total: seen.append((rows, total))
     )
     told = done.to_json()
     assert (told["rows"], told["unique"], told["encoded"], told["precision"]) == (3000, 3000, 3000, "fp32")
     assert seen[-1] == (3000, 3000)
     assert len(seen) >= 2  # two workers have shared the work of what would have been two blocks
-    alone = extract_source(source(mails), wish, effort, tmp_path / "local", silent).to_json()
+    alone = extract_source(source(mails), wish, runtime, tmp_path / "local", silent).to_json()
     assert told["vectors_digest"] == alone["vectors_digest"]
-    whole = keys([(text,) for text in texts(3000)])
+    whole = text_keys([(text,) for text in texts(3000)])
     for one, other in zip(told["folders"], alone["folders"], strict=True):
         np.testing.assert_allclose(
             Store(one).serve(whole, 512).vectors, Store(other).serve(whole, 512).vectors, atol=1e-5
         )
-    again = extract_on_ray(source(mails), wish, effort, tmp_path / "ray", cluster).to_json()
+    again = extract_on_ray(source(mails), wish, runtime, tmp_path / "ray", cluster).to_json()
     assert (again["encoded"], again["from_cache"]) == (0, 3000)
 
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_read_is_one_line(cluster, mails, tiny_bert, tmp_path):
         (SourceOptions(str(mails), text=("nonsense",)), "no 'nonsense' among"),
     ):
         with pytest.raises(UserError, match=says):
-            extract_on_ray(wish, spec(tiny_bert), Effort(), tmp_path / "cache", cluster)
+            extract_on_ray(wish, spec(tiny_bert), Runtime(), tmp_path / "cache", cluster)
 
 
 @needs_ray
@@ -224,7 +224,7 @@ def test_what_cannot_be_read_is_one_line(cluster, mails, tiny_bert, tmp_path):
 def test_what_an_actor_raises_reaches_the_user(cluster, mails, tiny_bert, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"cannot (read|write) .*choose another --cache"):
-        extract_on_ray(source(mails), spec(tiny_bert), Effort(), tmp_path / "cache", cluster)
+        extract_on_ray(source(mails), spec(tiny_bert), Runtime(), tmp_path / "cache", cluster)
 
 
 KILLED = """
@@ -276,5 +276,5 @@ def test_whoever_is_killed_loses_nothing_that_was_committed(victim, mails, tiny_
     assert last["encoded"] == 3000 - before if victim == "driver" else last["encoded"] == 0
     assert committed <= {file.name for file in cache.glob("*/*.safetensors")}
     store = Store(folder)
-    assert store.serve(keys([(text,) for text in texts(3000)]), 512).present.all()
+    assert store.serve(text_keys([(text,) for text in texts(3000)]), 512).present.all()
     assert store.rows == 3000  # nothing stands twice

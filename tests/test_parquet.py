@@ -9,12 +9,12 @@ import pytest
 
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import extract_source, parquet
 from pipeline.extract.parquet import export_parquet
-from pipeline.store import keys
+from pipeline.store import text_keys
 
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def spec(tiny, **wishes):
 def exported(mails, tiny_bert, tmp_path):
     """What extracting and exporting give: the file, what is said of it, and the shelf it came from."""
     source, cache, file = SourceOptions(str(mails)), tmp_path / "cache", tmp_path / "vectors.parquet"
-    shelf = extract_source(source, spec(tiny_bert), EFFORT, cache, silent).shelf
-    return file, export_parquet(source, spec(tiny_bert), EFFORT, cache, file), shelf
+    embedding_cache = extract_source(source, spec(tiny_bert), EFFORT, cache, silent).embedding_cache
+    return file, export_parquet(source, spec(tiny_bert), EFFORT, cache, file), embedding_cache
 
 
 def test_pandas_reads_what_the_store_holds(exported):
-    file, told, shelf = exported
+    file, told, embedding_cache = exported
     table = pandas.read_parquet(file)
     assert list(table.columns) == ["split", "row_id", "text", "label", "cls", "cls+mean"] == list(told.columns)
     assert (told.rows, told.bytes) == (len(table), file.stat().st_size) == (51, told.bytes)
@@ -52,30 +52,33 @@ def test_pandas_reads_what_the_store_holds(exported):
     assert table.text[10] == "日本 🙂 çafé"
     assert table.label[7:11].tolist() == ["good", "bad", "good", "good"]
     assert table.label[:7].isna().all()
-    whole = keys([(text,) for text in table.text])
+    whole = text_keys([(text,) for text in table.text])
     for name, dim in (("cls", 32), ("cls+mean", 64)):
         vectors = np.stack(table[name].to_list())
         assert (vectors.dtype, vectors.shape) == (np.float32, (51, dim))
-        np.testing.assert_array_equal(vectors, shelf.serve(whole, name).vectors)
+        np.testing.assert_array_equal(vectors, embedding_cache.serve(whole, name).vectors)
 
 
 def test_arrow_knows_the_width_and_where_the_vectors_come_from(exported):
-    file, _, shelf = exported
+    file, _, embedding_cache = exported
     schema = pq.read_schema(file)
     assert str(schema.field("cls").type).startswith("fixed_size_list<")
     assert schema.field("cls+mean").type.list_size == 64
     facts = json.loads(schema.metadata[b"probe-or-tune"])
-    assert facts["vectors_digest"] == {"cls": shelf.digest("cls"), "cls+mean": shelf.digest("cls+mean")}
+    assert facts["vectors_digest"] == {
+        "cls": embedding_cache.digest("cls"),
+        "cls+mean": embedding_cache.digest("cls+mean"),
+    }
     assert (facts["engine"], facts["precision"], facts["max_length"]) == ("torch", "fp32", 512)
 
 
 def test_datasets_reads_it(exported, tmp_path):
     datasets = pytest.importorskip("datasets")
-    file, _, shelf = exported
+    file, _, embedding_cache = exported
     read = datasets.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "hf")).with_format("numpy")
     assert read.features["cls"].length == 32
-    whole = keys([(text,) for text in read["text"]])
-    np.testing.assert_array_equal(read[:]["cls"], shelf.serve(whole, "cls").vectors)
+    whole = text_keys([(text,) for text in read["text"]])
+    np.testing.assert_array_equal(read[:]["cls"], embedding_cache.serve(whole, "cls").vectors)
 
 
 @pytest.mark.parametrize("library", ["polars", "duckdb"])
@@ -93,14 +96,14 @@ def test_other_libraries_read_it(exported, library):
 def test_pairs_have_a_column_each(tiny_bert, tmp_path):
     (tmp_path / "pairs.csv").write_text("a,b,label\nfilm,boring plot,no\nhappy,happy,yes\n")
     source = SourceOptions(str(tmp_path / "pairs.csv"), text=("a", "b"))
-    shelf = extract_source(source, spec(tiny_bert), EFFORT, tmp_path / "cache", silent).shelf
+    embedding_cache = extract_source(source, spec(tiny_bert), EFFORT, tmp_path / "cache", silent).embedding_cache
     export_parquet(source, spec(tiny_bert), EFFORT, tmp_path / "cache", tmp_path / "v.parquet")
     table = pandas.read_parquet(tmp_path / "v.parquet")
     assert table[["text", "text_pair", "label"]].to_numpy().tolist() == [
         ["film", "boring plot", "no"],
         ["happy", "happy", "yes"],
     ]
-    expected = shelf.serve(keys([("film", "boring plot"), ("happy", "happy")]), "cls").vectors
+    expected = embedding_cache.serve(text_keys([("film", "boring plot"), ("happy", "happy")]), "cls").vectors
     np.testing.assert_array_equal(np.stack(table["cls"].to_list()), expected)
 
 

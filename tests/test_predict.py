@@ -169,8 +169,8 @@ def test_a_file_whose_first_answers_all_abstain(tmp_path, name):
 
 
 def test_metrics_and_verdict_use_the_threshold(tmp_path):
-    from pipeline.compare import compare
     from pipeline.run import Predictions, load_run, save
+    from pipeline.verdict import compare
 
     rows, truth = np.array([f"test:{i}" for i in range(4)]), np.array([0, 1, 1, 0])
     second = np.array([0.1, 0.4, 0.45, 0.2])

@@ -46,9 +46,9 @@ def test_the_example_of_every_public_name_runs(name, known, tiny_distilbert, mon
 
 
 def test_compare_is_a_room_and_a_function(known):
-    import pipeline.compare
+    import pipeline.verdict
     from pipeline import compare, load_run
 
-    assert pipeline.compare.bootstrap  # the room
+    assert pipeline.verdict.bootstrap  # the room
     found = compare([load_run(known["RUN"]), load_run(known["BASELINE"])], draws=50, row_draws=20)
     assert found.rows == 30

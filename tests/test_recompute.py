@@ -5,13 +5,13 @@ import pytest
 
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort, EncoderSpec
+from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import extract_source
 from pipeline.extract.recompute import TOLERANCE, insist, recompute
 from pipeline.store import Store
 from pipeline.store.upkeep import verify
 
-EFFORT = Effort(device="cpu", threads=1)
+EFFORT = Runtime(device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_a_sound_cache_passes(mails, tiny_distilbert, tmp_path, wishes, measure)
     assert set(found.to_json()) >= {"rows", "largest_difference", "smallest_cosine", "tolerance", "within"}
 
 
-def shifted(shelf, by: float) -> None:
+def shifted(embedding_cache, by: float) -> None:
     """Write the shelf's vectors again, all of them moved: no byte is damaged, and every check is right."""
-    for store in shelf.stores.values():
+    for store in embedding_cache.stores.values():
         (shard,) = store.present_shards
         places = store.places_of(shard)
         rows, stored = store.read(places), store.index.keys[places].copy()
@@ -60,7 +60,7 @@ def shifted(shelf, by: float) -> None:
 @pytest.mark.parametrize(("wishes", "by"), [({}, 1e-4), ({"precision": "bf16"}, 0.5)])
 def test_vectors_that_were_wrong_when_they_were_written_are_found(mails, tiny_distilbert, tmp_path, wishes, by):
     wish = spec(tiny_distilbert, **wishes)
-    shifted(extract_source(mails, wish, EFFORT, tmp_path / "cache", silent).shelf, by)
+    shifted(extract_source(mails, wish, EFFORT, tmp_path / "cache", silent).embedding_cache, by)
     (folder,) = (path for path in (tmp_path / "cache").iterdir() if Store(path).rows)
     assert verify(folder).sound  # the store's own checks cannot know
     found = recompute(mails, wish, EFFORT, tmp_path / "cache", rows=5)
@@ -73,7 +73,7 @@ def test_vectors_that_were_wrong_when_they_were_written_are_found(mails, tiny_di
 
 def test_one_wrong_row_is_found_if_every_row_is_compared(mails, tiny_distilbert, tmp_path):
     wish = spec(tiny_distilbert)
-    (store,) = extract_source(mails, wish, EFFORT, tmp_path / "cache", silent).shelf.stores.values()
+    (store,) = extract_source(mails, wish, EFFORT, tmp_path / "cache", silent).embedding_cache.stores.values()
     (shard,) = store.present_shards
     places = store.places_of(shard)
     rows, stored = store.read(places), store.index.keys[places].copy()

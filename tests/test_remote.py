@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.store import Store, keys, remote
-from pipeline.store import far as far_module
+from pipeline.store import Store, remote, text_keys
+from pipeline.store import object_store as far_module
 from pipeline.store.files import NotUploadedError
-from pipeline.store.remote import OUTBOX, far, mirror, url_of
+from pipeline.store.remote import OUTBOX, mirror, object_store, url_of
 from pipeline.store.upkeep import describe, folders, holdings, prune, verify
 
 ROOT = Path(__file__).parent.parent
 LIMIT, DIM = 128, 8
 TEXTS = [(f"text {row}",) for row in range(2000)]
-KEYS = keys(TEXTS)
+KEYS = text_keys(TEXTS)
 
 
 def vectors(rows: np.ndarray | list[int], dim: int = DIM) -> np.ndarray:
@@ -55,7 +55,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LIST_SECONDS", 0.0)
     monkeypatch.setattr(remote, "LIST_SHARE", 1e9)
     monkeypatch.setattr(far_module, "PAUSE", 0.01)
-    far.cache_clear()
+    object_store.cache_clear()
 
 
 def another_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_what_one_machine_writes_another_reads(url, tmp_path, monkeypatch):
     assert url_of(here) == url
     fill(Store(here / "enc"), range(300))
     fill(Store(here / "enc"), range(300, 400))
-    (one, two) = sorted(far(url).names("enc"))
+    (one, two) = sorted(object_store(url).names("enc"))
     another_machine(monkeypatch, tmp_path)
     there = mirror(url)
     assert there != here
@@ -162,14 +162,14 @@ def test_what_one_machine_writes_another_reads(url, tmp_path, monkeypatch):
     assert store.missing(KEYS, LIMIT).tolist() == list(range(400, 2000))
     for name in (one, two):  # the object is the shard, byte for byte
         payload = (here / "enc" / name).read_bytes()
-        assert far(url).system.cat_file(f"{far(url).root}/enc/{name}") == payload
+        assert object_store(url).system.cat_file(f"{object_store(url).root}/enc/{name}") == payload
         assert name == hashlib.blake2b(payload, digest_size=16).hexdigest() + ".safetensors"
 
 
 def test_a_draft_is_never_listed(url):
     home = mirror(url)
-    far(url).write("enc/.draft-1", b"half a shard")
-    far(url).write("enc/foreign.txt", b"not a shard")
+    object_store(url).write("enc/.draft-1", b"half a shard")
+    object_store(url).write("enc/foreign.txt", b"not a shard")
     assert Store(home / "enc").rows == 0
 
 
@@ -185,7 +185,7 @@ def test_what_another_machine_adds_and_deletes_is_seen(url, tmp_path, monkeypatc
     assert other.remove(shard)
     mine.refresh()
     assert mine.rows == 10
-    assert shard.path.name not in far(url).names("enc")
+    assert shard.path.name not in object_store(url).names("enc")
 
 
 def test_looking_after_it(url, tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ def test_looking_after_it(url, tmp_path, monkeypatch):
     assert (held.about["encoder"], held.shards, held.rows, held.drafts) == ("tiny", 2, 200, 0)
     done = prune(home / "enc")
     assert (done.duplicates, done.replaced, done.written) == (50, 2, 1)
-    assert len([name for name in far(url).names("enc") if name.endswith(".safetensors")]) == 1
+    assert len([name for name in object_store(url).names("enc") if name.endswith(".safetensors")]) == 1
     (folder,) = folders(home)
     assert folder == home / "enc"
     checked = verify(folder)
@@ -221,14 +221,14 @@ def test_a_damaged_copy_is_fetched_again_and_a_damaged_object_is_set_aside(url, 
     assert holds(Store(home / "enc"), range(100))
     assert copy.read_bytes() == sound  # fetched again
     another_machine(monkeypatch, tmp_path)
-    far(url).write(f"enc/{name}", torn)
+    object_store(url).write(f"enc/{name}", torn)
     there = mirror(url)
     store = Store(there / "enc")
     served = store.serve(KEYS[:100], LIMIT)
     assert np.flatnonzero(~served.present).tolist() == [3]
     assert (served.vectors[served.present] == vectors(np.flatnonzero(served.present))).all()
-    assert name not in far(url).names("enc")
-    assert name in far(url).names("enc/quarantine")
+    assert name not in object_store(url).names("enc")
+    assert name in object_store(url).names("enc/quarantine")
     assert Store(there / "enc").rows == 0
 
 
@@ -239,7 +239,7 @@ def test_verify_reads_the_objects_and_not_the_copies(url):
     (name,) = store.files.names()
     payload = bytearray((home / "enc" / name).read_bytes())
     payload[store.present_shards[0].offsets["vectors"] + 4] ^= 1  # of the first row
-    far(url).write(f"enc/{name}", bytes(payload))
+    object_store(url).write(f"enc/{name}", bytes(payload))
     checked = verify(home / "enc")
     assert checked.damaged == (name,)
     assert checked.saved == 99
@@ -258,8 +258,8 @@ def test_of_large_shards_only_the_keys_are_read_until_vectors_are_wanted(rows, t
     fill(Store(mirror(url) / "enc"), range(rows), dim=100)
     another_machine(monkeypatch, tmp_path)
     asked = []
-    read = far(url).read
-    monkeypatch.setattr(far(url), "read", lambda ranges: asked.extend(ranges) or read(ranges))
+    read = object_store(url).read
+    monkeypatch.setattr(object_store(url), "read", lambda ranges: asked.extend(ranges) or read(ranges))
     store = Store(mirror(url) / "enc")
     assert store.rows == rows
     assert sum(end - start for _, start, end in asked) < 90_000 < store.bytes
@@ -305,8 +305,8 @@ def test_a_listing_holds_for_a_while(monkeypatch):
     url = f"memory://{uuid.uuid4().hex}"
     store = Store(mirror(url) / "enc")
     asked = []
-    names = far(url).names
-    monkeypatch.setattr(far(url), "names", lambda folder: asked.append(folder) or names(folder))
+    names = object_store(url).names
+    monkeypatch.setattr(object_store(url), "names", lambda folder: asked.append(folder) or names(folder))
     for _ in range(100):
         store.refresh()
     assert asked == []
@@ -322,7 +322,7 @@ def test_a_failed_upload_is_tried_again(bucket, endpoint):
     endpoint.refuse["PUT"] = 2
     fill(store, range(100))
     assert endpoint.requests["PUT"] == 3
-    assert len(far(bucket).names("enc")) == 1
+    assert len(object_store(bucket).names("enc")) == 1
 
 
 def test_an_upload_that_keeps_failing_loses_nothing(bucket, endpoint):
@@ -337,14 +337,14 @@ def test_an_upload_that_keeps_failing_loses_nothing(bucket, endpoint):
             writer.add(KEYS[150:250], np.full(100, 5), vectors(range(150, 250)), 1.0)
     assert endpoint.requests["PUT"] == tried
     assert holds(store, range(50))
-    assert len(far(bucket).names("enc")) == 1
+    assert len(object_store(bucket).names("enc")) == 1
     with pytest.raises(UserError, match="check the network, the URL and your credentials"):
         Store(store.folder)  # still out of reach, and still there
     endpoint.refuse.clear()
     again = Store(store.folder)
     assert again.missing(KEYS[:250], LIMIT).size == 0
     assert holds(again, range(250))
-    assert len(far(bucket).names("enc")) == 3
+    assert len(object_store(bucket).names("enc")) == 3
     assert not list((store.folder / OUTBOX).iterdir())
 
 
@@ -357,7 +357,7 @@ def test_no_permission_is_said_at_once(monkeypatch):
         raise PermissionError("Access Denied")
 
     store = Store(home / "enc")
-    monkeypatch.setattr(far(url).system, "pipe_file", refused)
+    monkeypatch.setattr(object_store(url).system, "pipe_file", refused)
     with pytest.raises(NotUploadedError, match=rf"{url}/enc/\w+.safetensors: cannot write \(Access Denied\); check"):
         fill(store, range(5))
     assert len(asked) == 1
@@ -439,7 +439,7 @@ def test_two_machines_share_the_work(bucket, tmp_path):
 
 def test_a_killed_writer_loses_at_most_its_open_shard(bucket, tmp_path):
     first = worker(bucket, tmp_path / "a")
-    while len(far(bucket).names("enc")) < 4:
+    while len(object_store(bucket).names("enc")) < 4:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.communicate()
@@ -476,7 +476,7 @@ def test_commands_take_a_url(bucket, tiny_bert, tmp_path, monkeypatch):
 
 def test_an_extraction_that_cannot_upload_keeps_every_vector(tiny_distilbert, tmp_path, monkeypatch):
     from pipeline import silent
-    from pipeline.encoder import Effort, EncoderSpec, locate
+    from pipeline.encoder import EncoderSpec, Runtime, locate
     from pipeline.extract import Extractor
 
     url = f"memory://{uuid.uuid4().hex}"
@@ -484,25 +484,25 @@ def test_an_extraction_that_cannot_upload_keeps_every_vector(tiny_distilbert, tm
         mirror(url),
         EncoderSpec(str(tiny_distilbert), precision="fp32", engine="torch", pooling=("cls", "mean")),
     )
-    put, fails = far(url).system.pipe_file, True
+    put, fails = object_store(url).system.pipe_file, True
 
     def sometimes(path: str, payload: bytes, **named: Any) -> None:
         if fails and path.endswith(".safetensors"):
             raise OSError("connection reset")
         put(path, payload, **named)
 
-    monkeypatch.setattr(far(url).system, "pipe_file", sometimes)
+    monkeypatch.setattr(object_store(url).system, "pipe_file", sometimes)
 
     def extracted() -> Any:
-        extractor = Extractor(locate(wish), wish, Effort(shard_rows=64), home, silent)
-        return extractor.run([TEXTS[:200]], 200), extractor.shelf
+        extractor = Extractor(locate(wish), wish, Runtime(shard_rows=64), home, silent)
+        return extractor.run([TEXTS[:200]], 200), extractor.embedding_cache
 
     with pytest.raises(NotUploadedError, match="connection reset"):
         extracted()
     waiting = {path.parent.parent.name: 0 for path in home.rglob(f"{OUTBOX}/*.safetensors")}
     assert len(waiting) == 2  # both poolings
     fails = False
-    done, shelf = extracted()
+    done, embedding_cache = extracted()
     assert done.encoded < 200  # what had been encoded was uploaded, and not encoded again
-    assert shelf.holds(KEYS[:200])
+    assert embedding_cache.holds(KEYS[:200])
     assert not list(home.rglob(f"{OUTBOX}/*.safetensors"))

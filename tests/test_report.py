@@ -14,13 +14,13 @@ import page_example as example
 import pytest
 
 from pipeline import UserError
-from pipeline.compare import Group
 from pipeline.report import charts, write_report
 from pipeline.report.facts import collect, cut, plain
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
 from pipeline.report.sections import SECTIONS, headline
 from pipeline.run import Run, confusion
+from pipeline.verdict import Group
 
 
 class Page(HTMLParser):
@@ -209,8 +209,8 @@ def test_what_is_not_known_is_left_out(comparison, tmp_path):
 
 
 def test_a_single_contender_without_costs(runs, tmp_path):
-    from pipeline.compare import compare
     from pipeline.run import Cost
+    from pipeline.verdict import compare
 
     alone = [replace(runs[0], cost=Cost(), folder=None)]
     page = Page(write_report(tmp_path / "report.html", compare(alone, draws=50, row_draws=50), alone))
@@ -218,7 +218,7 @@ def test_a_single_contender_without_costs(runs, tmp_path):
 
 
 def test_many_contenders_and_a_loss_as_the_metric(tmp_path):
-    from pipeline.compare import compare
+    from pipeline.verdict import compare
 
     some = example.runs(200, ("ham", "spam"))
     runs = [replace(run, seed=seed, settings={"seed": seed}, folder=None) for run in some for seed in range(3)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.store import Store, keys, sharing
+from pipeline.store import Store, sharing, text_keys
 from pipeline.store.sharing import Claim, blocks_of, share
 
 LIMIT = 128
@@ -28,7 +28,7 @@ def work(folder: Path, rows: int, pause: float, seed: int | None = None, die: in
 
     `die`: leave without a word after so many blocks.
     """
-    store, whole, encoded = Store(folder), keys(TEXTS[:rows]), []
+    store, whole, encoded = Store(folder), text_keys(TEXTS[:rows]), []
     with store.writer(LIMIT, rows=200, seconds=0.5) as writer:
         for number, some in enumerate(share(writer, whole, blocks_of(np.arange(rows), 50), seed)):
             if die and number == die:
@@ -68,7 +68,7 @@ def test_eight_processes_do_little_more_than_the_work_of_one(tmp_path, monkeypat
     assert set().union(*encoded) == set(range(2000))
     assert done <= 1.5 * 2000
     store = Store(tmp_path / "enc")
-    rows = store.serve(keys(TEXTS), LIMIT)
+    rows = store.serve(text_keys(TEXTS), LIMIT)
     assert store.rows == done
     assert rows.present.all()
     assert (rows.vectors[:, 0] == np.arange(2000)).all()
@@ -104,7 +104,7 @@ def test_a_killed_process_holds_nothing_up(tmp_path):
 
 
 def test_a_claim_is_held_by_one_at_a_time(tmp_path):
-    block = keys(TEXTS[:5])
+    block = text_keys(TEXTS[:5])
     first = Claim.take(tmp_path, block, LIMIT)
     assert Claim.take(tmp_path, block, LIMIT) is None
     other = Claim.take(tmp_path, block, 512)
@@ -119,7 +119,7 @@ def test_a_claim_is_held_by_one_at_a_time(tmp_path):
 
 
 def test_a_hung_process_is_waited_for_only_so_long(tmp_path):
-    blocks, whole = blocks_of(np.arange(20), 10), keys(TEXTS[:20])
+    blocks, whole = blocks_of(np.arange(20), 10), text_keys(TEXTS[:20])
     hung = Claim.take(tmp_path, whole[blocks[1]], LIMIT)
     assert hung is not None
     store, encoded = Store(tmp_path), []

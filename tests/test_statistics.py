@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from pipeline.compare import bootstrap
-from pipeline.compare import statistics as st
 from pipeline.run import scores
+from pipeline.verdict import bootstrap
+from pipeline.verdict import statistics as st
 
 
 def sample(seed: int = 0, rows: int = 400, k: int = 5) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from pipeline import UserError
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 from pipeline.store.index import Index
 from pipeline.store.shard import cut_keys, row_checks
 
@@ -38,7 +38,7 @@ def words(first: int, last: int) -> list[tuple[str, ...]]:
 
 def put(store: Store, texts: list[tuple[str, ...]], tokens: int | list[int] = 5, seconds: float = 1.0) -> None:
     counts = np.broadcast_to(np.asarray(tokens, np.uint32), len(texts)).copy()
-    store.commit(keys(texts), counts, vectors_of(texts), seconds, LIMIT)
+    store.commit(text_keys(texts), counts, vectors_of(texts), seconds, LIMIT)
 
 
 @pytest.fixture
@@ -55,43 +55,43 @@ def filled(tmp_path: Path) -> Path:
 
 def test_a_key_says_where_each_string_ends():
     pair = [("ab", "c"), ("a", "bc"), ("abc",), ("abc", ""), ("", "abc")]
-    assert len({tuple(key) for key in keys(pair).tolist()}) == 5
+    assert len({tuple(key) for key in text_keys(pair).tolist()}) == 5
 
 
 def test_keys_are_the_same_on_every_machine():
-    assert keys([("a", "bc")]).dtype == np.dtype("<u8")
-    assert keys([("a", "bc")]).tolist() == [[3956747362130217713, 11217512115407789243]]
-    assert keys([("a", "bc")], cut=128).tolist() == [[2210825020418898506, 7092656010610222070]]
+    assert text_keys([("a", "bc")]).dtype == np.dtype("<u8")
+    assert text_keys([("a", "bc")]).tolist() == [[3956747362130217713, 11217512115407789243]]
+    assert text_keys([("a", "bc")], cut=128).tolist() == [[2210825020418898506, 7092656010610222070]]
 
 
 def test_a_cut_text_has_a_key_of_its_own_for_each_cut():
-    whole = keys(words(0, 1000))
+    whole = text_keys(words(0, 1000))
     every = np.concatenate([whole, *(cut_keys(whole, cut) for cut in (1, 2, 127, 128, 512))])
     assert len(np.unique(every, axis=0)) == 6000
-    assert (keys(words(0, 1000), cut=512) == cut_keys(whole, 512)).all()
+    assert (text_keys(words(0, 1000), cut=512) == cut_keys(whole, 512)).all()
 
 
 @given(st.lists(st.lists(st.text(alphabet=st.characters(codec=None)), min_size=1, max_size=2).map(tuple), max_size=20))
 @settings(max_examples=50, deadline=None)
 def test_equal_keys_mean_equal_texts(texts):
-    rows = [tuple(key) for key in keys(texts).tolist()]
+    rows = [tuple(key) for key in text_keys(texts).tolist()]
     assert len(set(rows)) == len(set(texts))
 
 
 def test_half_a_character_has_a_key_too():
-    assert keys([("\ud800",)]).tolist() != keys([("\udfff",)]).tolist()
+    assert text_keys([("\ud800",)]).tolist() != text_keys([("\udfff",)]).tolist()
 
 
 def test_no_texts_no_keys():
-    assert keys([]).shape == (0, 2)
-    assert cut_keys(keys([]), 128).shape == (0, 2)
+    assert text_keys([]).shape == (0, 2)
+    assert cut_keys(text_keys([]), 128).shape == (0, 2)
 
 
 def test_the_check_of_a_row_depends_on_key_tokens_and_vector():
-    key, tokens, vector = keys([("a",)]), np.array([3], np.uint32), np.array([[1.0, 2.0]], np.float32)
+    key, tokens, vector = text_keys([("a",)]), np.array([3], np.uint32), np.array([[1.0, 2.0]], np.float32)
     check = row_checks(key, tokens, vector)
     assert (row_checks(key, tokens, vector) == check).all()
-    assert (row_checks(keys([("b",)]), tokens, vector) != check).all()
+    assert (row_checks(text_keys([("b",)]), tokens, vector) != check).all()
     assert (row_checks(key, tokens + 1, vector) != check).all()
     assert (row_checks(key, tokens, vector + 1) != check).all()
 
@@ -133,7 +133,7 @@ def test_index_keeps_few_sorted_runs():
 
 def test_rows_come_back_in_the_order_asked_for(filled):
     asked = [*words(59, 60), *words(3, 25), *words(3, 4), *words(99, 100)]
-    rows = Store(filled).serve(keys(asked), LIMIT)
+    rows = Store(filled).serve(text_keys(asked), LIMIT)
     assert rows.present.tolist() == [True] * 24 + [False]
     assert rows.vectors.dtype == np.float32
     assert (rows.vectors[:-1] == vectors_of(asked[:-1])).all()
@@ -146,8 +146,8 @@ def test_a_store_that_nobody_wrote_to_is_empty(tmp_path):
     assert store.rows == store.bytes == 0
     assert store.lookup([("a",)], LIMIT).places.tolist() == [-1]
     assert store.read(np.array([-1])).present.tolist() == [False]
-    assert store.serve(keys([]), LIMIT).vectors.shape == (0, 0)
-    assert store.commit(keys([]), np.zeros(0), np.zeros((0, 4)), 0.0, LIMIT) is None
+    assert store.serve(text_keys([]), LIMIT).vectors.shape == (0, 0)
+    assert store.commit(text_keys([]), np.zeros(0), np.zeros((0, 4)), 0.0, LIMIT) is None
     assert not (tmp_path / "none").exists()
 
 
@@ -169,13 +169,13 @@ def test_float16_storage_is_half_as_large_and_says_when_it_does_not_suffice(tmp_
     full, half = Store(tmp_path / "f4"), Store(tmp_path / "f2", dtype="float16")
     wide = np.random.default_rng(0).normal(size=(50, 500)).astype(np.float32)
     for store in (full, half):
-        store.commit(keys(texts), np.full(50, 5), wide, 1.0, LIMIT)
+        store.commit(text_keys(texts), np.full(50, 5), wide, 1.0, LIMIT)
     assert half.bytes < 0.53 * full.bytes
-    rows = Store(tmp_path / "f2", dtype="float16").serve(keys(texts), LIMIT)
+    rows = Store(tmp_path / "f2", dtype="float16").serve(text_keys(texts), LIMIT)
     assert rows.vectors.dtype == np.float32
     assert (rows.vectors == wide.astype(np.float16).astype(np.float32)).all()
     with pytest.raises(UserError, match="too large for float16; keep them as float32"):
-        half.commit(keys([("new",)]), np.array([5]), np.full((1, 500), 1e6), 1.0, LIMIT)
+        half.commit(text_keys([("new",)]), np.array([5]), np.full((1, 500), 1e6), 1.0, LIMIT)
     assert half.rows == 50
 
 
@@ -184,14 +184,14 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path, bad):
     store, vectors = Store(tmp_path / "enc"), vectors_of(words(0, 3))
     vectors[1, 2] = bad
     with pytest.raises(UserError, match="not finite"):
-        store.commit(keys(words(0, 3)), np.full(3, 5), vectors, 1.0, LIMIT)
+        store.commit(text_keys(words(0, 3)), np.full(3, 5), vectors, 1.0, LIMIT)
     assert store.rows == 0
     assert not (tmp_path / "enc").exists()
 
 
 def test_vectors_of_another_width_are_refused(filled):
     with pytest.raises(UserError, match="vectors of 7 numbers, not 4"):
-        Store(filled).commit(keys([("a",)]), np.array([5]), np.ones((1, 7)), 1.0, LIMIT)
+        Store(filled).commit(text_keys([("a",)]), np.array([5]), np.ones((1, 7)), 1.0, LIMIT)
 
 
 def test_a_wrong_width_is_the_callers_mistake_and_costs_no_shard(filled):
@@ -203,7 +203,7 @@ def test_a_wrong_width_is_the_callers_mistake_and_costs_no_shard(filled):
 def test_serve_sees_the_first_shard_come(tmp_path):
     early = Store(tmp_path / "enc")
     put(Store(tmp_path / "enc"), words(0, 5))
-    rows = early.serve(keys(words(0, 6)), LIMIT)
+    rows = early.serve(text_keys(words(0, 6)), LIMIT)
     assert rows.present.tolist() == [True] * 5 + [False]
     assert (rows.vectors[:5] == vectors_of(words(0, 5))).all()
 
@@ -223,16 +223,16 @@ def test_refresh_reads_only_what_is_new(filled):
     store = Store(filled)
     assert store.refresh() == 0
     put(Store(filled), words(60, 70))
-    assert store.missing(keys(words(55, 75)), LIMIT).tolist() == list(range(5, 20))
+    assert store.missing(text_keys(words(55, 75)), LIMIT).tolist() == list(range(5, 20))
     assert store.refresh() == 1
-    assert store.missing(keys(words(55, 75)), LIMIT).tolist() == list(range(15, 20))
+    assert store.missing(text_keys(words(55, 75)), LIMIT).tolist() == list(range(15, 20))
     assert (store.rows, len(store.shards)) == (70, 4)
 
 
 def test_a_shard_that_is_gone_is_absent_not_an_error(filled):
     store = Store(filled)
     store.present_shards[0].path.unlink()
-    rows = store.serve(keys(words(0, 60)), LIMIT)
+    rows = store.serve(text_keys(words(0, 60)), LIMIT)
     assert rows.present.sum() == 40
     assert (rows.vectors[rows.present] == vectors_of(words(0, 60))[rows.present]).all()
     assert store.rows == 40
@@ -242,9 +242,9 @@ def test_a_moved_row_is_found_at_its_new_place(filled):
     store = Store(filled)
     put(Store(filled), words(0, 20))
     store.present_shards[0].path.unlink()
-    found = store.serve(keys(words(0, 60)), LIMIT)
+    found = store.serve(text_keys(words(0, 60)), LIMIT)
     assert found.present.sum() >= 40
-    again = store.serve(keys(words(0, 60)), LIMIT)
+    again = store.serve(text_keys(words(0, 60)), LIMIT)
     assert (again.vectors[again.present] == vectors_of(words(0, 60))[again.present]).all()
 
 
@@ -254,17 +254,19 @@ def test_a_moved_row_is_found_at_its_new_place(filled):
 def test_only_the_texts_that_were_cut_depend_on_max_length(tmp_path):
     texts, tokens = words(0, 4), [4, 128, 129, 600]
     store = Store(tmp_path / "enc")
-    store.commit(keys(texts), np.array(tokens), vectors_of(texts), 1.0, max_length=128)
+    store.commit(text_keys(texts), np.array(tokens), vectors_of(texts), 1.0, max_length=128)
     assert store.lookup(texts, 128).present.tolist() == [True] * 4
     assert store.lookup(texts, 128).tokens.tolist() == tokens
     assert store.lookup(texts, 512).present.tolist() == [True, True, False, False]
     assert store.lookup(texts, 64).present.tolist() == [True, False, False, False]
     longer = vectors_of(texts)[2:] + 100
-    store.commit(keys(texts[2:]), np.array(tokens[2:]), longer, 1.0, max_length=512)
+    store.commit(text_keys(texts[2:]), np.array(tokens[2:]), longer, 1.0, max_length=512)
     assert store.lookup(texts, 512).present.tolist() == [True] * 4
     assert store.lookup(texts, 512).tokens.tolist() == tokens
-    assert (store.serve(keys(texts), 512).vectors[2:] == longer).all()
-    assert (store.serve(keys(texts), 128).vectors == vectors_of(texts)).all()  # the cut ones are still those of 128
+    assert (store.serve(text_keys(texts), 512).vectors[2:] == longer).all()
+    assert (
+        store.serve(text_keys(texts), 128).vectors == vectors_of(texts)
+    ).all()  # the cut ones are still those of 128
     assert store.lookup(texts, 256).present.tolist() == [True, True, True, False]  # 129 tokens are whole in both
 
 
@@ -291,7 +293,7 @@ def test_seconds_divide_among_rows_by_tokens_fed(tmp_path):
 def feed(writer, first: int, last: int, step: int = 10) -> None:
     for at in range(first, last, step):
         some = words(at, at + step)
-        writer.add(keys(some), np.full(step, 5), vectors_of(some), 0.25)
+        writer.add(text_keys(some), np.full(step, 5), vectors_of(some), 0.25)
 
 
 def test_a_shard_closes_after_so_many_rows(tmp_path):
@@ -353,7 +355,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(filled, monkeypatch, number
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     put(store, words(60, 80))  # the same store goes on
-    assert store.serve(keys(words(0, 80)), LIMIT).present.all()
+    assert store.serve(text_keys(words(0, 80)), LIMIT).present.all()
 
 
 def test_a_failing_disk_leaves_no_draft(filled, monkeypatch):
@@ -434,19 +436,19 @@ def test_damage_is_noticed_said_quarantined_and_never_served(filled, caplog, fau
     FAULTS[fault](first)
     with caplog.at_level(logging.WARNING, "pipeline"):
         store = Store(filled)
-        rows = store.serve(keys(texts), LIMIT)
+        rows = store.serve(text_keys(texts), LIMIT)
     assert (rows.vectors[rows.present] == vectors_of(texts)[rows.present]).all()
     assert rows.present.sum() >= 40
-    assert store.missing(keys(texts), LIMIT).tolist() == [*store.missing(keys(texts), LIMIT)]
-    assert len(store.missing(keys(texts), LIMIT)) == 20  # the whole shard counts as absent
+    assert store.missing(text_keys(texts), LIMIT).tolist() == [*store.missing(text_keys(texts), LIMIT)]
+    assert len(store.missing(text_keys(texts), LIMIT)) == 20  # the whole shard counts as absent
     assert [path.name for path in (filled / "quarantine").iterdir()] == [first.name]
     assert not first.exists()
     assert len(caplog.messages) == 1
     assert first.name in caplog.messages[0]
     assert "\n" not in caplog.messages[0]
-    again = [texts[place] for place in store.missing(keys(texts), LIMIT)]
+    again = [texts[place] for place in store.missing(text_keys(texts), LIMIT)]
     put(store, again)
-    healed = Store(filled).serve(keys(texts), LIMIT)
+    healed = Store(filled).serve(text_keys(texts), LIMIT)
     assert healed.present.all()
     assert (healed.vectors == vectors_of(texts)).all()
 
@@ -461,7 +463,7 @@ def test_no_byte_of_a_shard_can_change_unnoticed(tmp_path, caplog):
     for at in range(len(raw)):
         for other in {raw[at] ^ 1, ord(" ")} - {raw[at]}:
             path.write_bytes(raw[:at] + bytes([other]) + raw[at + 1 :])
-            rows = Store(folder, dim=4).serve(keys(texts), LIMIT)
+            rows = Store(folder, dim=4).serve(text_keys(texts), LIMIT)
             assert (rows.vectors[rows.present] == vectors_of(texts)[rows.present]).all(), f"byte {at} → {other}"
             assert (rows.tokens[rows.present] == np.array([5, 128, 700])[rows.present]).all(), f"byte {at} → {other}"
             noticed += not rows.present.all()
@@ -472,9 +474,9 @@ def test_a_shard_damaged_while_a_store_is_open_is_not_served(filled):
     store, texts = Store(filled), words(0, 60)
     os.truncate(store.present_shards[1].path, 1000)
     flip(store.present_shards[2].path, at_array(store.present_shards[2].path, "vectors") + 300)  # row 18 of 20
-    rows = store.serve(keys(texts), LIMIT)
+    rows = store.serve(text_keys(texts), LIMIT)
     assert (rows.vectors[rows.present] == vectors_of(texts)[rows.present]).all()
-    assert len(store.missing(keys(texts), LIMIT)) == 40
+    assert len(store.missing(text_keys(texts), LIMIT)) == 40
     assert len(list((filled / "quarantine").iterdir())) == 2
 
 
@@ -494,7 +496,7 @@ def test_a_shard_that_the_disk_cannot_read_is_quarantined(filled, monkeypatch):
     store = Store(filled)
     bad = store.present_shards[1].path
     monkeypatch.setattr("pipeline.store.shard.io.FileIO", failing_file(bad, errno.EIO))
-    assert store.serve(keys(words(0, 60)), LIMIT).present.sum() == 40
+    assert store.serve(text_keys(words(0, 60)), LIMIT).present.sum() == 40
     assert (filled / "quarantine" / bad.name).exists()
 
 
@@ -510,8 +512,8 @@ def test_two_readers_agree_on_a_damaged_shard(filled, caplog):
     one, two = Store(filled), Store(filled)
     flip(one.present_shards[0].path, at_array(one.present_shards[0].path, "vectors") + 3)
     for store in (one, two):
-        assert len(store.serve(keys(words(0, 60)), LIMIT).vectors) == 60
-        assert len(store.missing(keys(words(0, 60)), LIMIT)) == 20
+        assert len(store.serve(text_keys(words(0, 60)), LIMIT).vectors) == 60
+        assert len(store.missing(text_keys(words(0, 60)), LIMIT)) == 20
     assert len(caplog.messages) == 1
     assert not two.refused
 
@@ -545,7 +547,7 @@ def test_a_shard_copied_from_another_encoder_is_not_believed(filled, tmp_path):
 def test_a_cache_can_be_moved(filled, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     filled.rename(tmp_path / "elsewhere" / "enc")
-    assert Store(tmp_path / "elsewhere" / "enc").serve(keys(words(0, 60)), LIMIT).present.all()
+    assert Store(tmp_path / "elsewhere" / "enc").serve(text_keys(words(0, 60)), LIMIT).present.all()
 
 
 def test_a_damaged_shard_that_cannot_be_moved_is_not_served_either(filled, monkeypatch, caplog):
@@ -558,6 +560,6 @@ def test_a_damaged_shard_that_cannot_be_moved_is_not_served_either(filled, monke
     store = Store(filled)
     for _ in range(3):
         store.refresh()
-        assert store.serve(keys(words(0, 60)), LIMIT).present.sum() == 40
+        assert store.serve(text_keys(words(0, 60)), LIMIT).present.sum() == 40
     assert len(caplog.messages) == 1
     assert "not served (cannot be moved away: Read-only file system)" in caplog.messages[0]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 from pipeline.store.upkeep import verify
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and limits of POSIX")
@@ -31,7 +31,7 @@ def texts_of(rows: int) -> list[tuple[str, ...]]:
 
 def extract(folder: Path, rows: int, attempt: int, pause: float, journal: Path | None = None) -> None:
     """What an extraction does, with an encoder whose vector is [number of the text, its square, this attempt]."""
-    whole, store = keys(texts_of(rows)), Store(folder)
+    whole, store = text_keys(texts_of(rows)), Store(folder)
     missing = store.missing(whole, LIMIT)
     with store.writer(LIMIT, rows=SHARD) as writer:
         for first in range(0, len(missing), BATCH):
@@ -53,7 +53,7 @@ def no_sync(monkeypatch):
 def test_fifty_kills_lose_at_most_a_shard_each_and_change_nothing(tmp_path, no_sync):
     rows, kills, attempt = 3200, 0, 0
     random, folder, journal = np.random.default_rng(42), tmp_path / "enc", tmp_path / "journal"
-    whole = keys(texts_of(rows))
+    whole = text_keys(texts_of(rows))
     committed: dict[int, bytes] = {}  # row → its vector, as it was first seen on disk
     attempts_seen = set()
     fork = multiprocessing.get_context("fork")
@@ -128,7 +128,7 @@ def test_a_shard_over_the_limit_of_files_is_not_half_there(tmp_path):
     assert done.stdout.count("\n") == 1
     assert (done.stderr, done.returncode) == ("", 0)
     assert all(len(name) == 32 + len(".safetensors") for name in os.listdir(tmp_path / "enc"))  # no draft
-    served = Store(tmp_path / "enc").serve(keys(texts_of(3000)), LIMIT)
+    served = Store(tmp_path / "enc").serve(text_keys(texts_of(3000)), LIMIT)
     assert served.present.tolist() == [True] * 200 + [False] * 2800
     assert (served.vectors[:200, 0] == np.arange(200)).all()
 
@@ -149,7 +149,7 @@ def small_disk(tmp_path):
 
 def numbered(first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     vectors = np.repeat(np.arange(first, last, dtype=np.float32)[:, None], 64, axis=1)
-    return keys(texts_of(last))[first:], np.full(last - first, 5), vectors
+    return text_keys(texts_of(last))[first:], np.full(last - first, 5), vectors
 
 
 def fill_up(store: Store) -> None:
@@ -169,12 +169,12 @@ def test_a_full_disk_keeps_what_was_committed_and_goes_on_when_there_is_room(sma
     assert rows >= 500
     assert not [name for name in os.listdir(small_disk / "enc") if name.startswith(".draft")]
     for look in (store, Store(small_disk / "enc")):
-        served = look.serve(keys(texts_of(rows + 500)), LIMIT)
+        served = look.serve(text_keys(texts_of(rows + 500)), LIMIT)
         assert served.present.tolist() == [True] * rows + [False] * 500
         assert (served.vectors[:rows, 0] == np.arange(rows)).all()
     ballast.unlink()
     store.commit(*numbered(rows, rows + 500), 1.0, LIMIT)
-    assert Store(small_disk / "enc").serve(keys(texts_of(rows + 500)), LIMIT).present.all()
+    assert Store(small_disk / "enc").serve(text_keys(texts_of(rows + 500)), LIMIT).present.all()
 
 
 def test_a_read_only_disk_serves_and_refuses(small_disk, caplog):
@@ -186,7 +186,7 @@ def test_a_read_only_disk_serves_and_refuses(small_disk, caplog):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with caplog.at_level(logging.WARNING, "pipeline"):
         store = Store(small_disk / "enc")
-        served = store.serve(keys(texts_of(300)), LIMIT)
+        served = store.serve(text_keys(texts_of(300)), LIMIT)
     assert served.present.sum() == 200
     assert (served.vectors[served.present, 0] == np.arange(300)[served.present]).all()
     assert len(caplog.messages) == 1

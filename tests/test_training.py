@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.finetune import arithmetic
-from pipeline.finetune.arithmetic import Machine, machine
-from pipeline.finetune.course import Course
+from pipeline.finetune import device
+from pipeline.finetune.device import Machine, machine
+from pipeline.finetune.job import TrainingState
 from pipeline.finetune.rates import search_steps, smallest_good
 from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, log_losses, logits
 
@@ -44,10 +44,10 @@ def test_a_short_run_is_a_share_of_the_real_one(rows, batch, epochs, steps):
 
 def test_a_course_ends_with_its_epochs_or_its_patience():
     settings = FineTuneSettings(epochs=5, patience=2)
-    assert not Course(epoch=3, best_epoch=2, better_epoch=2).finished(settings)
-    assert Course(epoch=4, best_epoch=4, better_epoch=2).finished(settings)
-    assert Course(epoch=5, best_epoch=5, better_epoch=5).finished(settings)
-    assert not Course().finished(settings)
+    assert not TrainingState(epoch=3, best_epoch=2, better_epoch=2).finished(settings)
+    assert TrainingState(epoch=4, best_epoch=4, better_epoch=2).finished(settings)
+    assert TrainingState(epoch=5, best_epoch=5, better_epoch=5).finished(settings)
+    assert not TrainingState().finished(settings)
 
 
 class Counting:
@@ -96,8 +96,8 @@ def test_bfloat16_only_where_it_is_native_and_faster(monkeypatch):
     from pipeline.encoder.hardware import Hardware
 
     def here(native, gain):
-        monkeypatch.setattr(arithmetic, "hardware", lambda: Hardware(2, native, None, False))
-        monkeypatch.setattr(arithmetic, "bf16_gain", lambda: gain)
+        monkeypatch.setattr(device, "hardware", lambda: Hardware(2, native, None, False))
+        monkeypatch.setattr(device, "bf16_gain", lambda: gain)
         return machine("cpu").precision
 
     assert (here(True, 4.5), here(True, 0.5), here(False, 4.5)) == ("bf16", "fp32", "fp32")

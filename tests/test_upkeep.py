@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.store import Store, keys, upkeep
+from pipeline.store import Store, text_keys, upkeep
 from pipeline.store.upkeep import about, describe, folders, holdings, prune, verify
 
 LIMIT = 128
@@ -28,7 +28,7 @@ def put(folder: Path, first: int, last: int, seconds: float = 1.0, dtype: str = 
     number = np.arange(first, last, dtype=np.float32)
     vectors = np.stack([number, np.full_like(number, -1), np.full_like(number, 0.5)], axis=1)
     shard = Store(folder, dtype=dtype).commit(
-        keys(texts_of(first, last)), np.full(last - first, 5), vectors, seconds, LIMIT
+        text_keys(texts_of(first, last)), np.full(last - first, 5), vectors, seconds, LIMIT
     )
     assert shard is not None
     return shard.path.name
@@ -37,7 +37,7 @@ def put(folder: Path, first: int, last: int, seconds: float = 1.0, dtype: str = 
 def check(folder: Path, rows: int, twice: int = 0) -> None:
     """Texts 0 to `rows` are all there and right; `twice` of them stand twice."""
     store = Store(folder)
-    served = store.serve(keys(texts_of(0, rows)), LIMIT)
+    served = store.serve(text_keys(texts_of(0, rows)), LIMIT)
     assert served.present.all()
     assert (served.vectors[:, 0] == np.arange(rows)).all()
     assert store.rows == rows + twice
@@ -90,7 +90,7 @@ def test_the_card_is_written_once_and_remembers_the_last_use(tmp_path):
     os.utime(tmp_path / "enc" / "about.json", (1000, 1000))
     os.utime(next((tmp_path / "enc").glob("*.safetensors")), (1000, 1000))
     assert holdings(tmp_path)[0].last_used == 1000
-    Store(tmp_path / "enc").serve(keys(texts_of(0, 1)), LIMIT)
+    Store(tmp_path / "enc").serve(text_keys(texts_of(0, 1)), LIMIT)
     assert time.time() - (holdings(tmp_path)[0].last_used or 0) < 60
 
 
@@ -139,8 +139,8 @@ def test_verify_quarantines_what_is_damaged_and_saves_its_sound_rows(tmp_path, c
     assert (found.rows, found.foreign, found.drafts) == (59, ("notes.txt",), (".draft-77",))
     assert len(caplog.messages) == 3
     store = Store(folder)
-    assert store.missing(keys(texts_of(0, 90)), LIMIT).tolist() == [17, *range(60, 90)]
-    served = store.serve(keys(texts_of(0, 60)), LIMIT)
+    assert store.missing(text_keys(texts_of(0, 90)), LIMIT).tolist() == [17, *range(60, 90)]
+    served = store.serve(text_keys(texts_of(0, 60)), LIMIT)
     assert (np.flatnonzero(served.vectors[:, 0] == np.arange(60)) == np.delete(np.arange(60), 17)).all()
     assert (folder / "notes.txt").read_text() == "mine"
     assert verify(folder).sound
@@ -179,7 +179,7 @@ def test_prune_drops_what_stands_twice_and_merges_what_is_small(tmp_path, small_
     check(folder, 260)
     assert done.bytes_freed == bytes_before - Store(folder).bytes > 0
     store = Store(folder)
-    cost = store.encode_seconds(store.find(keys(texts_of(0, 260)), LIMIT).places)
+    cost = store.encode_seconds(store.find(text_keys(texts_of(0, 260)), LIMIT).places)
     assert 21 <= cost <= 23.01  # 20 + 3, of which 30 rows are counted as in the shard that they were taken from
     again = prune(folder)
     assert (again.duplicates, again.replaced, again.written, again.bytes_freed) == (0, 0, 0, 0)
@@ -207,7 +207,7 @@ def test_prune_does_not_pass_on_a_damaged_row(tmp_path, small_shards):
     flip(folder / damaged, number_bytes(17))
     prune(folder)
     store = Store(folder)
-    assert store.missing(keys(texts_of(0, 40)), LIMIT).tolist() == [17]
+    assert store.missing(text_keys(texts_of(0, 40)), LIMIT).tolist() == [17]
     assert os.listdir(folder / "quarantine") == [damaged]
 
 
@@ -248,7 +248,7 @@ def test_a_killed_prune_loses_nothing(tmp_path, small_shards):
         child.kill()
         child.join()
         kills += child.exitcode != 0
-        served = Store(folder).serve(keys(texts_of(0, 320)), LIMIT)
+        served = Store(folder).serve(text_keys(texts_of(0, 320)), LIMIT)
         assert served.present.all()
         assert (served.vectors[:, 0] == np.arange(320)).all()
     assert prune(folder).duplicates > 0
@@ -274,7 +274,7 @@ def test_prunes_beside_writers_and_readers_lose_nothing(tmp_path, small_shards):
     pruners = [fork.Process(target=keep_pruning, args=(folder, stop)) for _ in range(2)]
     for process in (writer, *pruners):
         process.start()
-    reader, reads, wanted = Store(folder), 0, keys(texts_of(0, 600))
+    reader, reads, wanted = Store(folder), 0, text_keys(texts_of(0, 600))
     while writer.is_alive():
         served = reader.serve(wanted, LIMIT)
         assert (served.vectors[served.present, 0] == np.flatnonzero(served.present)).all()

@@ -18,12 +18,12 @@ from pipeline.audit.dropped import Dropped, recommended, without
 from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
 from pipeline.audit.neighbours import Near, across, near_repeats
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
-from pipeline.compare import aligned, judged_role
-from pipeline.compare.statistics import LOWER_IS_BETTER
-from pipeline.compare.verdict import LABELS, names_of
 from pipeline.data import Dataset, Split
 from pipeline.linear.folds import equal
 from pipeline.run import Predictions, Run, decide, scores
+from pipeline.verdict import aligned, judged_role
+from pipeline.verdict.results import LABELS, names_of
+from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.compare import aligned, compare, judged_role
-from pipeline.compare.statistics import COUNT_METRICS, count_metric, row_metric, row_sums
-from pipeline.compare.verdict import names_of
 from pipeline.run import Predictions, Run
+from pipeline.verdict import aligned, compare, judged_role
+from pipeline.verdict.results import names_of
+from pipeline.verdict.statistics import COUNT_METRICS, count_metric, row_metric, row_sums
 
 DRAWS = 1000
 FEW = 20  # rows below which no verdict is worth asking for

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import listed, tame
+from pipeline import listed, one_line
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit, NearPair
@@ -47,7 +47,7 @@ def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], ri
 def _confusions(found: Audit) -> Iterator[Any]:
     """The best contender's confusion, or its mistakes where classes are many, and what differs between two."""
     best, k = found.confusions[0], len(found.class_names)
-    names = [tame(name, 30) for name in found.class_names]
+    names = [one_line(name, 30) for name in found.class_names]
     if k <= CLASSES:
         title = f"{best.name} on {found.judged:,} rows of '{found.split}': rows of each true class by what was said"
         rows = [
@@ -74,7 +74,13 @@ def _losses(found: Audit) -> Iterator[Any]:
     name = found.contenders[0]
     for which, told in found.losses[name].items():
         rows = [
-            [r["row_id"], f"{r['loss']:.3f}", tame(r["label"], 24), tame(r["said"], 24), tame(r["text"], TEXT)]
+            [
+                r["row_id"],
+                f"{r['loss']:.3f}",
+                one_line(r["label"], 24),
+                one_line(r["said"], 24),
+                one_line(r["text"], TEXT),
+            ]
             for r in told[:LOSSES]
         ]
         if rows:
@@ -84,7 +90,7 @@ def _losses(found: Audit) -> Iterator[Any]:
 def _doubted(found: Audit) -> Iterator[Any]:
     title = f"labels in doubt: {found.confident:,} probably wrong, {len(found.rows) - found.confident:,} doubtful"
     rows = [
-        [r.row_id, tame(r.label, 24), tame(r.suggested, 24), f"{r.score:.3f}", r.kind, tame(r.text, TEXT)]
+        [r.row_id, one_line(r.label, 24), one_line(r.suggested, 24), f"{r.score:.3f}", r.kind, one_line(r.text, TEXT)]
         for r in found.rows[:ROWS]
     ]
     yield from _titled(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
@@ -101,7 +107,10 @@ def _repeated(found: Audit) -> Iterator[Any]:
         [pair, f"{count:,}", *([f"{found.near.get(pair, 0):,}"] if near else [])] for pair, count in found.exact.items()
     ]
     yield from _titled("repeated texts", ("rows of the second in the first", "exact", *near), rows, right=1 + len(near))
-    some = [[f"{p.cosine:.3f}", p.label, p.other_label, tame(p.text, 60), tame(p.other_text, 60)] for p in apart(found)]
+    some = [
+        [f"{p.cosine:.3f}", p.label, p.other_label, one_line(p.text, 60), one_line(p.other_text, 60)]
+        for p in apart(found)
+    ]
     if some:
         header = ("cosine", "label", "other", "text", "near-repeat")
         yield from _titled("nearest pairs with different labels", header, some)

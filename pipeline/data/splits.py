@@ -9,7 +9,7 @@ import numpy as np
 from pipeline import UserError
 
 
-def squeezed(text: tuple[str, ...]) -> tuple[str, ...]:
+def normalize_whitespace(text: tuple[str, ...]) -> tuple[str, ...]:
     """A text with every run of white space as one space, and none at its ends."""
     return tuple([" ".join(part.split()) for part in text])
 
@@ -17,7 +17,9 @@ def squeezed(text: tuple[str, ...]) -> tuple[str, ...]:
 def groups_of(texts: Sequence[tuple[str, ...]]) -> np.ndarray:
     """(n,) int64: rows whose texts are equal but for white space share a number; 0, 1, ... by first appearance."""
     numbers: dict[tuple[str, ...], int] = {}
-    return np.fromiter((numbers.setdefault(squeezed(text), len(numbers)) for text in texts), np.int64, len(texts))
+    return np.fromiter(
+        (numbers.setdefault(normalize_whitespace(text), len(numbers)) for text in texts), np.int64, len(texts)
+    )
 
 
 def labels_of(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:

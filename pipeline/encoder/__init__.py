@@ -14,7 +14,7 @@ import numpy as np
 from pipeline import UserError, choose, log
 from pipeline.batching import TOKEN_BUDGET, TokenBatch
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, EncoderSpec, locate, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, Choice, Hardware, choice, signal_stack_kept
+from pipeline.encoder.hardware import PRECISIONS, Backend, Hardware, choice, signal_stack_kept
 from pipeline.encoder.hardware import hardware as this_machine
 from pipeline.encoder.int8 import calibration_of
 from pipeline.encoder.openvino_engine import OpenVinoEngine
@@ -25,12 +25,12 @@ __all__ = [
     "ENGINES",
     "POOLERS",
     "PRECISIONS",
+    "Backend",
     "Checkpoint",
-    "Choice",
-    "Effort",
     "Encoder",
     "EncoderSpec",
     "Hardware",
+    "Runtime",
     "Tokenizer",
     "Tokens",
     "calibration_of",
@@ -47,7 +47,7 @@ GPU_BUDGET = 32_768  # tokens a batch on a GPU, which wants more at once than a 
 
 
 @dataclass(frozen=True)
-class Effort:
+class Runtime:
     """What only the clock depends on: device, tokens a batch, threads, rows and seconds a shard. No vector does.
 
     Raises nothing itself.
@@ -69,7 +69,7 @@ class Effort:
 class Encoder:
     """An open encoder. `encode` answers for one batch, `encode_many` overlaps the work of many."""
 
-    def __init__(self, checkpoint: Checkpoint, chosen: Choice, engine: Any, budget: int, setup_seconds: float) -> None:
+    def __init__(self, checkpoint: Checkpoint, chosen: Backend, engine: Any, budget: int, setup_seconds: float) -> None:
         self.checkpoint, self.choice, self.running = checkpoint, chosen, engine
         self.engine, self.precision, self.device = chosen.engine, chosen.precision, chosen.device
         self.poolings: tuple[str, ...] = engine.poolings
@@ -162,7 +162,7 @@ def open_encoder(
     poolings: tuple[str, ...] = ("cls",),
     engine: str = "auto",
     precision: str = "auto",
-    effort: Effort | None = None,
+    runtime: Runtime | None = None,
     cache: Path = Path("cache"),
     texts: Iterable[tuple[str, ...]] = (),
 ) -> Encoder:
@@ -172,13 +172,13 @@ def open_encoder(
 
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
-    started, effort = time.perf_counter(), effort or Effort()
-    chosen = choice(engine, precision, effort.device)
-    if "auto" in (engine, precision, effort.device):
+    started, runtime = time.perf_counter(), runtime or Runtime()
+    chosen = choice(engine, precision, runtime.device)
+    if "auto" in (engine, precision, runtime.device):
         log.info(f"encoding with {chosen.engine} in {chosen.precision} on {chosen.device}: {chosen.reason}")
-    threads = effort.threads or this_machine().cores
+    threads = runtime.threads or this_machine().cores
     make = choose(ENGINES, chosen.engine, "engine")
     asked = (checkpoint, parts(poolings), chosen.precision, chosen.device, threads, Path(cache))
     running = make(*asked, texts=texts)
-    budget = effort.token_budget or (TOKEN_BUDGET if chosen.device == "cpu" else GPU_BUDGET)
+    budget = runtime.token_budget or (TOKEN_BUDGET if chosen.device == "cpu" else GPU_BUDGET)
     return Encoder(checkpoint, chosen, running, budget, time.perf_counter() - started)

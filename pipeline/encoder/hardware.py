@@ -40,7 +40,7 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Backend:
     """Where and how to encode, and why: three rows of three tables."""
 
     engine: str
@@ -315,7 +315,7 @@ def auto_precision(device: str, machine: Hardware) -> tuple[str, str]:
 
 def choice(
     engine: str = "auto", precision: str = "auto", device: str = "auto", machine: Hardware | None = None
-) -> Choice:
+) -> Backend:
     """What `auto` stands for on this machine, and whether the rest goes together.
 
     Raises UserError for a combination that cannot run, with the reason.
@@ -340,4 +340,4 @@ def choice(
         raise UserError(f"--precision {precision}: the {engine} engine has no {precision} on {kind}; pass {hint}")
     if engine == "openvino" and not has_openvino():
         raise UserError("--engine openvino: not installed; pip install openvino, or pass --engine torch")
-    return Choice(engine, precision, device, reason)
+    return Backend(engine, precision, device, reason)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.data import Dataset, Split, is_empty
-from pipeline.data.splits import sorted_by, squeezed
+from pipeline.data.splits import normalize_whitespace, sorted_by
 from pipeline.explore.findings import Finding, find
 from pipeline.explore.vocabulary import tokens_of, unknown_words
 
@@ -148,7 +148,7 @@ def repeats(texts: Sequence[tuple[str, ...]], labels: np.ndarray) -> tuple[int, 
 def leaks(splits: Mapping[str, Split]) -> tuple[dict[str, int], dict[str, int]]:
     """For every pair "a/b" of splits: rows of b whose text stands in a; and rows that do only but for white space."""
     exact, near = {}, {}
-    plain = {name: [squeezed(text) for text in split.texts] for name, split in splits.items()}
+    plain = {name: [normalize_whitespace(text) for text in split.texts] for name, split in splits.items()}
     names = list(splits)
     for i, first in enumerate(names):
         whole, squeezes = set(splits[first].texts), set(plain[first])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import tame
+from pipeline import one_line
 
 BAR, BOX, NAME, CLASSES, TEXT = 30, 44, 30, 40, 110  # characters, but for CLASSES: classes that are drawn
 FULL, PART, THIN, THICK, MIDDLE = "█", "▏▎▍▌▋▊▉", "─", "█", "┃"
@@ -19,7 +19,7 @@ Facts = Mapping[str, Any]
 def tables(facts: Facts) -> Iterator[Any]:
     """Everything that `explore` prints of Profile.to_json()."""
     for finding in facts["findings"]:
-        yield Text(f"• {tame(finding, 2000)}")
+        yield Text(f"• {one_line(finding, 2000)}")
     if facts["findings"]:
         yield Text()
     yield from _classes(facts)
@@ -65,14 +65,18 @@ def _classes(facts: Facts) -> Iterator[Any]:
     if not names:
         return
     more = f", the {CLASSES} largest of {len(names)}" if len(names) > CLASSES else ""
-    header = ["class", *(f"{tame(name, 20)} ({split['rows']:,})" for name, split in splits.items()), f"of {largest}"]
+    header = [
+        "class",
+        *(f"{one_line(name, 20)} ({split['rows']:,})" for name, split in splits.items()),
+        f"of {largest}",
+    ]
     title, table = _table(f"classes{more}", header, range(1, len(splits) + 1))
     most = max(splits[largest]["classes"].values(), default=1) or 1
     for name in names[:CLASSES]:
         counts = [split["classes"].get(name, 0) for split in splits.values()]
         cells = [f"{n:,} ({n / max(split['rows'], 1):.0%})" for n, split in zip(counts, splits.values(), strict=True)]
         drawn = bar(splits[largest]["classes"].get(name, 0) / most)
-        table.add_row(Text(tame(name, NAME)), *cells, Text(drawn, style="blue"))
+        table.add_row(Text(one_line(name, NAME)), *cells, Text(drawn, style="blue"))
     yield title
     yield table
     yield Text()
@@ -88,7 +92,7 @@ def _boxes(facts: Facts) -> Iterator[Any]:
         "tokens by class: smallest ─ quartiles █ median ┃ largest", ["class", f"0 … {largest:,.0f}", "median"], (2,)
     )
     for name, at in list(lengths.items())[:CLASSES]:
-        table.add_row(Text(tame(name, NAME)), Text(box(at, largest)), f"{at['p50']:,.0f}")
+        table.add_row(Text(one_line(name, NAME)), Text(box(at, largest)), f"{at['p50']:,.0f}")
     yield title
     yield table
     yield Text()
@@ -96,7 +100,7 @@ def _boxes(facts: Facts) -> Iterator[Any]:
 
 def _numbers(facts: Facts) -> Iterator[Any]:
     """Single numbers, a line each."""
-    leaks = ", ".join(f"{tame(pair, 60)} {count:,}" for pair, count in facts["leaks"].items() if count) or "none"
+    leaks = ", ".join(f"{one_line(pair, 60)} {count:,}" for pair, count in facts["leaks"].items() if count) or "none"
     cut = ", ".join(f"{length}: {share:.1%}" for length, share in facts["cut_at"].items())
     rows = [
         ("tokens a text", ", ".join(f"{key} {value:,.0f}" for key, value in facts["tokens"].items())),
@@ -121,7 +125,7 @@ def _unknown(facts: Facts) -> str:
     words, shares = facts["unknown_words"], facts["unknown_by_class"]
     if words is None:
         return "nothing: it can spell every text"
-    named = ", ".join(f"{tame(word, 20)} ({count:,})" for word, count in list(words.items())[:8])
+    named = ", ".join(f"{one_line(word, 20)} ({count:,})" for word, count in list(words.items())[:8])
     most = max((shares or {}).values(), default=0.0)
     return f"{named} (at most {most:.2%} of the tokens of a class)" if named else "no word"
 
@@ -130,5 +134,5 @@ def _tokens(facts: Facts) -> Iterator[Any]:
     """The tokens of a few rows."""
     for row in facts["shown_tokens"]:
         yield Text()
-        yield Text(f"{row['row_id']}: {tame(row['text'], TEXT)}", style="dim")
-        yield Text(" · ".join(tame(token, NAME) for token in row["tokens"]))
+        yield Text(f"{row['row_id']}: {one_line(row['text'], TEXT)}", style="dim")
+        yield Text(" · ".join(one_line(token, NAME) for token in row["tokens"]))

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline import UserError, choose
 from pipeline.data import SourceOptions
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.export.agreement import Checked, check, reference_of, texts_for
 from pipeline.export.model_card import card
 from pipeline.export.parts import ENCODED, family, parts_of, rounded
@@ -107,7 +107,7 @@ def export_run(
     out: Path,
     *,
     source: SourceOptions | None = None,
-    effort: Effort | None = None,
+    runtime: Runtime | None = None,
     cache: Path = Path("cache"),
     encoder: str | None = None,
     repository: str | None = None,
@@ -140,7 +140,7 @@ def export_run(
     try:
         draft.mkdir(parents=True)
         notes = [*row.write(run, encoder, draft), *rounded(run)]
-        reference = reference_of(run, effort or Effort(), cache, encoder)
+        reference = reference_of(run, runtime or Runtime(), cache, encoder)
         checked = check(run, reference, row.reload(draft, run, cache), texts, name)
         (draft / "README.md").write_text(card(run, form, checked, notes, repository or out.name), "utf-8")
         for file in draft.iterdir():

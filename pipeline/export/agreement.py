@@ -83,8 +83,8 @@ def check(
     return Checked(len(texts), name, difference, same)
 
 
-def reference_of(run: Run, effort: Any, cache: Path, encoder: str | None) -> Callable[[Texts], np.ndarray]:
+def reference_of(run: Run, runtime: Any, cache: Path, encoder: str | None) -> Callable[[Texts], np.ndarray]:
     """texts → probabilities (n, k) of the run itself, computed in float32."""
     from pipeline.predict import open_run
 
-    return open_run(run, effort, cache, encoder, precision="fp32").proba
+    return open_run(run, runtime, cache, encoder, precision="fp32").proba

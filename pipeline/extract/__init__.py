@@ -10,13 +10,13 @@ import numpy as np
 
 from pipeline import Progress, UserError
 from pipeline.data import Dataset, SourceOptions, read_chunks
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.int8 import forget
+from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
 from pipeline.extract.extractor import Extraction, Extractor
-from pipeline.extract.shelf import Shelf, shelf_of
 from pipeline.memory import peak_rss_mb
-from pipeline.store import keys
+from pipeline.store import text_keys
 from pipeline.store.remote import url_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Extracted:
 
     spec: EncoderSpec
     checkpoint: Checkpoint
-    shelf: Shelf
+    embedding_cache: EmbeddingCache
     done: Extraction
 
     @property
@@ -77,22 +77,22 @@ class Extracted:
             "tokens_per_second": done.tokens / spent,
             "dim": self.checkpoint.vector_dim(first),
             "pooling": ",".join(self.spec.pooling),
-            "precision": self.shelf.choice.precision,
-            "storage": self.shelf.storage,
-            "engine": self.shelf.choice.engine,
-            "device": self.shelf.choice.device,
+            "precision": self.embedding_cache.choice.precision,
+            "storage": self.embedding_cache.storage,
+            "engine": self.embedding_cache.choice.engine,
+            "device": self.embedding_cache.choice.device,
             "max_length": self.checkpoint.max_length,
             "checkpoint_digest": self.checkpoint.checkpoint_digest(first),
-            "vectors_digest": self.shelf.digest(first),
+            "vectors_digest": self.embedding_cache.digest(first),
             "peak_rss_mb": peak_rss_mb(),
-            "folders": [str(store.folder) for store in self.shelf.stores.values()],
+            "folders": [str(store.folder) for store in self.embedding_cache.stores.values()],
         }
 
 
 def extract_source(
     source: SourceOptions,
     spec: EncoderSpec,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     progress: Progress,
     recalibrate: bool = False,
@@ -111,18 +111,18 @@ def extract_source(
     checkpoint = locate(spec)
     if recalibrate:
         forget(checkpoint, parts(spec.pooling), cache)
-    extractor = Extractor(checkpoint, spec, effort, cache, progress)
+    extractor = Extractor(checkpoint, spec, runtime, cache, progress)
     done = extractor.run((chunk.texts for chunk in read_chunks(source)), total)
-    if extractor.shelf is None:
+    if extractor.embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
-    return Extracted(spec, checkpoint, extractor.shelf, done)
+    return Extracted(spec, checkpoint, extractor.embedding_cache, done)
 
 
 def extract_on(
     cluster: Cluster | None,
     source: SourceOptions,
     spec: EncoderSpec,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     progress: Progress,
     recalibrate: bool = False,
@@ -130,12 +130,12 @@ def extract_on(
 ) -> Extracted:
     """`extract_source` here, or by the actors of a Ray cluster. Raises UserError where these do."""
     if cluster is None:
-        return extract_source(source, spec, effort, cache, progress, recalibrate, total)
+        return extract_source(source, spec, runtime, cache, progress, recalibrate, total)
     if recalibrate:
         raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
     from pipeline.extract.onray import extract_on_ray
 
-    return extract_on_ray(source, spec, effort, cache, cluster, progress)
+    return extract_on_ray(source, spec, runtime, cache, cluster, progress)
 
 
 # ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────
@@ -158,8 +158,8 @@ class Embedded:
 
         Raises UserError if rows keep failing their check.
         """
-        shelf = self.extracted.shelf
-        rows = shelf.serve(self.keys[split], pooling)
+        embedding_cache = self.extracted.embedding_cache
+        rows = embedding_cache.serve(self.keys[split], pooling)
         if not rows.present.all():
             raise UserError(f"{int((~rows.present).sum())} vectors of '{split}' were damaged; run the command again")
         return EmbeddingMatrix(
@@ -167,7 +167,7 @@ class Embedded:
             rows.vectors,
             rows.tokens,
             self.checkpoint.checkpoint_digest(pooling),
-            shelf.digest(pooling),
+            embedding_cache.digest(pooling),
         )
 
     def matrices(self, pooling: str) -> dict[str, EmbeddingMatrix]:
@@ -182,37 +182,37 @@ class Embedded:
     def seconds(self, roles: tuple[str, ...] | None = None) -> float:
         """What encoding the rows of these roles (None: all) once costs, whether or not it was paid this time."""
         own = [self.keys[split] for role, split in self.dataset.roles.items() if roles is None or role in roles]
-        return self.extracted.shelf.encode_seconds(distinct_keys(own))
+        return self.extracted.embedding_cache.encode_seconds(distinct_keys(own))
 
     def ms_per_text(self) -> tuple[float | None, float | None]:
         """Encoding one text, in ms: in large batches, and alone."""
         whole = distinct_keys(self.keys.values())
-        return 1000 * self.seconds() / max(1, len(whole)), self.extracted.shelf.timing()
+        return 1000 * self.seconds() / max(1, len(whole)), self.extracted.embedding_cache.timing()
 
     def encoder_mb(self) -> float:
         """Size of the encoder's weights, in MB."""
         return sum(file.stat().st_size for file in self.checkpoint.weights) / 1e6
 
 
-def embed(dataset: Dataset, spec: EncoderSpec, effort: Effort, cache: Path, progress: Progress) -> Embedded:
+def embed(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path, progress: Progress) -> Embedded:
     """Vectors for every row that plays a role in `dataset`, encoding what is missing.
 
     Raises UserError where the encoder or the store do.
     """
     checkpoint = locate(spec)
     texts = {split: dataset.splits[split].texts for split in dict.fromkeys(dataset.roles.values())}
-    own = {split: keys(rows) for split, rows in texts.items()}
-    extractor = Extractor(checkpoint, spec, effort, cache, progress, np.concatenate(list(own.values())))
+    own = {split: text_keys(rows) for split, rows in texts.items()}
+    extractor = Extractor(checkpoint, spec, runtime, cache, progress, np.concatenate(list(own.values())))
     done = extractor.run(texts.values(), sum(map(len, texts.values())))
-    assert extractor.shelf is not None, "given keys, the shelf is known from the start"
-    return Embedded(dataset, Extracted(spec, checkpoint, extractor.shelf, done), own)
+    assert extractor.embedding_cache is not None, "given keys, the shelf is known from the start"
+    return Embedded(dataset, Extracted(spec, checkpoint, extractor.embedding_cache, done), own)
 
 
-def missing_rows(dataset: Dataset, spec: EncoderSpec, effort: Effort, cache: Path) -> int:
+def missing_rows(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path) -> int:
     """How many different texts of `dataset` are not on disk for `spec`."""
-    whole = distinct_keys([keys(dataset.splits[split].texts) for split in set(dataset.roles.values())])
-    shelf = shelf_of(locate(spec), spec, effort, cache, whole)
-    return int(np.any([~found.present for found in shelf.find(whole).values()], axis=0).sum())
+    whole = distinct_keys([text_keys(dataset.splits[split].texts) for split in set(dataset.roles.values())])
+    embedding_cache = open_cache(locate(spec), spec, runtime, cache, whole)
+    return int(np.any([~found.present for found in embedding_cache.find(whole).values()], axis=0).sum())
 
 
 def distinct_keys(several: Any) -> np.ndarray:

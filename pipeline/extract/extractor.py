@@ -21,12 +21,20 @@ import numpy as np
 
 from pipeline import Progress, log, silent
 from pipeline.batching import TokenBatch, pad, plan
-from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
+from pipeline.encoder import Encoder, Runtime, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
 from pipeline.encoder.tokens import Tokenizer, Tokens
-from pipeline.extract.ahead import ahead
-from pipeline.extract.shelf import IN_CACHE, INT8, SharedWriter, Shelf, models_below, shelf_for, shelf_of
-from pipeline.store import keys
+from pipeline.extract.embedding_cache import (
+    IN_CACHE,
+    INT8,
+    EmbeddingCache,
+    SharedWriter,
+    cache_for,
+    models_below,
+    open_cache,
+)
+from pipeline.extract.prefetch import prefetch
+from pipeline.store import text_keys
 from pipeline.store.files import NotUploadedError
 from pipeline.store.remote import send
 from pipeline.store.sharing import blocks_of, share
@@ -91,14 +99,16 @@ class Extractor:
         self,
         checkpoint: Checkpoint,
         spec: EncoderSpec,
-        effort: Effort,
+        runtime: Runtime,
         cache: Path,
         progress: Progress = silent,
         whole: np.ndarray | None = None,
     ) -> None:
-        self.checkpoint, self.spec, self.effort, self.cache, self.progress = checkpoint, spec, effort, cache, progress
+        self.checkpoint, self.spec, self.runtime, self.cache, self.progress = checkpoint, spec, runtime, cache, progress
         self.tokenizer: Tokenizer = tokenizer(checkpoint, cache)
-        self.shelf: Shelf | None = None if whole is None else shelf_of(checkpoint, spec, effort, cache, whole)
+        self.embedding_cache: EmbeddingCache | None = (
+            None if whole is None else open_cache(checkpoint, spec, runtime, cache, whole)
+        )
         self.encoder: Encoder | None = None
         self.done = Extraction()
         self._writers: list[SharedWriter] = []
@@ -116,7 +126,7 @@ class Extractor:
         """
         started = time.perf_counter()
         try:
-            with closing(ahead(self._batches(self._windows_of(chunks), total), AHEAD)) as line:
+            with closing(prefetch(self._batches(self._windows_of(chunks), total), AHEAD)) as line:
                 for first in line:  # the encoder is open as soon as there is a batch
                     self._encode(chain([first], line), total)
         except BaseException:
@@ -133,17 +143,19 @@ class Extractor:
         """The texts in windows of different ones; the encoder is opened at the first that is not on disk."""
         base = 0
         for texts in regrouped(chunks, WINDOW):
-            whole, first, times = distinct(keys(texts))
-            if self.shelf is None:
-                self.shelf = shelf_of(self.checkpoint, self.spec, self.effort, self.cache, whole)
-            if self.encoder is None and not self.shelf.holds(whole):
-                if self.shelf.choice.reason == IN_CACHE:  # made by another machine, it may be: read here, not made
-                    self.shelf = shelf_of(self.checkpoint, self.spec, self.effort, self.cache)
-                self._open(self.shelf, texts)
-            found = self.shelf.find(whole)
+            whole, first, times = distinct(text_keys(texts))
+            if self.embedding_cache is None:
+                self.embedding_cache = open_cache(self.checkpoint, self.spec, self.runtime, self.cache, whole)
+            if self.encoder is None and not self.embedding_cache.holds(whole):
+                if (
+                    self.embedding_cache.choice.reason == IN_CACHE
+                ):  # made by another machine, it may be: read here, not made
+                    self.embedding_cache = open_cache(self.checkpoint, self.spec, self.runtime, self.cache)
+                self._open(self.embedding_cache, texts)
+            found = self.embedding_cache.find(whole)
             absent = np.flatnonzero(~np.all([there.present for there in found.values()], axis=0))
             lengths = np.max([there.tokens for there in found.values()], axis=0).astype(np.int64)
-            tokens = self.tokenizer.encode([texts[i] for i in first[absent]], self.shelf.max_length)
+            tokens = self.tokenizer.encode([texts[i] for i in first[absent]], self.embedding_cache.max_length)
             lengths[absent] = tokens.lengths
             place = np.full(len(whole), -1)
             place[absent] = np.arange(len(absent))
@@ -151,18 +163,18 @@ class Extractor:
             yield Window(base, whole, lengths, place, tokens, len(texts))
             base += len(whole)
 
-    def _open(self, shelf: Shelf, texts: Texts) -> None:
+    def _open(self, embedding_cache: EmbeddingCache, texts: Texts) -> None:
         started = time.perf_counter()
-        wish = shelf.choice
+        wish = embedding_cache.choice
         log.info("encoding with %s in %s on %s: %s", wish.engine, wish.precision, wish.device, wish.reason)
-        effort = replace(self.effort, device=wish.device)
+        runtime = replace(self.runtime, device=wish.device)
         self.encoder = open_encoder(
-            self.checkpoint, tuple(shelf.stores), wish.engine, wish.precision, effort, self.cache, texts
+            self.checkpoint, tuple(embedding_cache.stores), wish.engine, wish.precision, runtime, self.cache, texts
         )
         if wish.precision == "int8":  # calibrated once for all: another calibration gives other vectors
             send(self.cache, models_below(self.checkpoint), INT8)
-        self.shelf = shelf_for(self.encoder, self.cache, self.spec.storage)
-        self.shelf.describe()
+        self.embedding_cache = cache_for(self.encoder, self.cache, self.spec.storage)
+        self.embedding_cache.describe()
         self.done.setup_seconds = time.perf_counter() - started
 
     def _count(self, whole: np.ndarray, lengths: np.ndarray, times: np.ndarray) -> None:
@@ -177,7 +189,7 @@ class Extractor:
 
         None among the batches: everything that has been begun is wanted now.
         """
-        with closing(ahead(windows, 1)) as prepared:
+        with closing(prefetch(windows, 1)) as prepared:
             for window in prepared:
                 if (window.place >= 0).any():
                     yield from self._window_batches(window)
@@ -185,11 +197,12 @@ class Extractor:
                 self.progress("extract", self.done.from_cache + self.done.encoded, total)
 
     def _window_batches(self, window: Window) -> Iterator[TokenBatch | None]:
-        assert self.shelf is not None, "a window comes after its shelf"
+        assert self.embedding_cache is not None, "a window comes after its shelf"
         assert self.encoder is not None, "something is missing, so the encoder is open"
         budget = self.encoder.token_budget
         self._writers = [
-            SharedWriter(store, self.shelf.max_length, self.effort) for store in self.shelf.stores.values()
+            SharedWriter(store, self.embedding_cache.max_length, self.runtime)
+            for store in self.embedding_cache.stores.values()
         ]
         self._window = window
         for writer in self._writers:  # the first shares out the work, the others find little left
@@ -269,21 +282,21 @@ class Extractor:
                 self._landed.notify_all()
 
     def _write(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
-        shelf, window = self.shelf, self._window
-        assert shelf, "a batch comes after its shelf"
+        embedding_cache, window = self.embedding_cache, self._window
+        assert embedding_cache, "a batch comes after its shelf"
         assert window, "a batch comes from a window"
         rows = batch.rows - window.base
         whole, lengths = window.whole[rows], window.lengths[rows]
         kept_here = None
-        for writer, pooling in zip(self._writers, shelf.stores, strict=True):
-            new = writer.store.missing(whole, shelf.max_length)
+        for writer, pooling in zip(self._writers, embedding_cache.stores, strict=True):
+            new = writer.store.missing(whole, embedding_cache.max_length)
             try:
                 writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
             except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
                 kept_here = error
         if kept_here is not None:
             raise kept_here
-        fed = np.minimum(lengths, shelf.max_length)
+        fed = np.minimum(lengths, embedding_cache.max_length)
         self.done.encoded += len(rows)
         self.done.encoded_tokens += int(fed.sum())
         self.done.padded_tokens += batch.ids.size
@@ -291,7 +304,7 @@ class Extractor:
     def _time_single(self) -> None:
         """Encode a few texts one at a time, and remember how long one takes."""
         assert self.encoder, "something was encoded"
-        assert self.shelf, "and kept"
+        assert self.embedding_cache, "and kept"
         mean = max(2, round(self.done.encoded_tokens / max(self.done.encoded, 1)))
         ids = np.full((1, mean), self.checkpoint.pad_id, np.int64)
         batch = TokenBatch(np.zeros(1, np.int64), ids, np.ones_like(ids), np.zeros_like(ids))
@@ -301,7 +314,7 @@ class Extractor:
             started = time.perf_counter()
             self.encoder.encode(batch)
             spent.append(time.perf_counter() - started)
-        self.shelf.keep_timing(1000 * float(np.median(spent)))
+        self.embedding_cache.keep_timing(1000 * float(np.median(spent)))
 
 
 def regrouped(chunks: Iterable[Texts], size: int) -> Iterator[list[tuple[str, ...]]]:

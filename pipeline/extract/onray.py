@@ -27,12 +27,12 @@ from pipeline.data.naming import text_columns
 from pipeline.data.rows import choose_columns, texts_of
 from pipeline.data.sources import File
 from pipeline.data.sources import locate as locate_source
-from pipeline.encoder import Choice, Effort, EncoderSpec, choice, open_encoder
+from pipeline.encoder import Backend, EncoderSpec, Runtime, choice, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, locate, parts
 from pipeline.encoder.hardware import hardware
 from pipeline.extract import Extracted
+from pipeline.extract.embedding_cache import INT8, models_below, open_cache_at
 from pipeline.extract.extractor import WINDOW, Extraction, Extractor
-from pipeline.extract.shelf import INT8, models_below, shelf_at
 from pipeline.memory import peak_rss_mb
 from pipeline.store.remote import bring, mirror, send, url_of
 
@@ -59,7 +59,7 @@ class Job:
     columns: tuple[str, ...]
     drop_empty: bool
     spec: EncoderSpec  # engine and precision are settled
-    effort: Effort  # device and threads are settled
+    runtime: Runtime  # device and threads are settled
     checkpoint: str  # digest of the bytes that every node must find under the encoder's name
     cache: str  # a folder that every node sees, or a URL
 
@@ -89,9 +89,9 @@ class Worker:
 
         A UserError comes back in the row: on its way through Ray Data an exception loses its cause.
         """
-        began, done, shelf, error = time.time(), Extraction(), None, ""
+        began, done, embedding_cache, error = time.time(), Extraction(), None, ""
         try:
-            done, shelf = self.extract(table)
+            done, embedding_cache = self.extract(table)
         except UserError as caught:
             error = str(caught)
         told = {field.name: [getattr(done, field.name)] for field in fields(Extraction)}
@@ -101,8 +101,8 @@ class Worker:
             "began": [began],
             "ended": [time.time()],
             "peak_rss_mb": [peak_rss_mb()],
-            "cls_only": [bool(shelf and shelf.cls_only)],
-            "calibration": [(shelf and shelf.calibration) or ""],
+            "cls_only": [bool(embedding_cache and embedding_cache.cls_only)],
+            "calibration": [(embedding_cache and embedding_cache.calibration) or ""],
         }
 
     def extract(self, table: Any) -> tuple[Extraction, Any]:
@@ -120,19 +120,19 @@ class Worker:
             return Extraction(), None
         extractor = self.extractor()
         if self.former is not None:
-            extractor.encoder, extractor.shelf = self.former.encoder, self.former.shelf
+            extractor.encoder, extractor.embedding_cache = self.former.encoder, self.former.embedding_cache
         done, self.former = extractor.run([texts]), extractor
-        return done, extractor.shelf
+        return done, extractor.embedding_cache
 
     def extractor(self) -> Extractor:
         assert self.checkpoint is not None, "opened by the first block"
-        return Extractor(self.checkpoint, self.job.spec, self.job.effort, self.cache)
+        return Extractor(self.checkpoint, self.job.spec, self.job.runtime, self.cache)
 
 
 def extract_on_ray(
     source: SourceOptions,
     spec: EncoderSpec,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     cluster: Cluster,
     progress: Progress = silent,
@@ -150,14 +150,14 @@ def extract_on_ray(
     with connected(cluster) as ray:
         rows, columns = reader(ray, source)
         total = rows.count()
-        workers, effort = size(ray, cluster, effort)
-        chosen = settled(ray, here(spec), effort, cache)
+        workers, runtime = size(ray, cluster, runtime)
+        chosen = settled(ray, here(spec), runtime, cache)
         job = Job(
             source=source.source,
             columns=columns,
             drop_empty=source.drop_empty,
             spec=replace(here(spec), engine=chosen.engine, precision=chosen.precision),
-            effort=replace(effort, device=chosen.device),
+            runtime=replace(runtime, device=chosen.device),
             checkpoint=checkpoint.digest,
             cache=place_of(cache),
         )
@@ -173,10 +173,12 @@ def extract_on_ray(
         raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
     done.seconds = time.perf_counter() - started - done.setup_seconds
     calibration = last["calibration"] or None
-    shelf = shelf_at(checkpoint, spec.pooling, chosen, last["cls_only"], cache, calibration, spec.storage)
-    if not all(store.rows for store in shelf.stores.values()):
+    embedding_cache = open_cache_at(
+        checkpoint, spec.pooling, chosen, last["cls_only"], cache, calibration, spec.storage
+    )
+    if not all(store.rows for store in embedding_cache.stores.values()):
         raise UserError(f"{cache}: what the workers wrote is not here; pass a folder that every node sees, or a URL")
-    return Extracted(spec, checkpoint, shelf, done)
+    return Extracted(spec, checkpoint, embedding_cache, done)
 
 
 def here(spec: EncoderSpec) -> EncoderSpec:
@@ -258,54 +260,54 @@ def reader(ray: Any, source: SourceOptions) -> tuple[Any, tuple[str, ...]]:
     return ray.data.read_parquet(paths, columns=list(columns)), columns
 
 
-def size(ray: Any, cluster: Cluster, effort: Effort) -> tuple[int, Effort]:
+def size(ray: Any, cluster: Cluster, runtime: Runtime) -> tuple[int, Runtime]:
     """How many workers, and the effort of each; one processor stays free for reading, or they would wait for ever.
 
     Raises UserError if there is nothing to run them on.
     """
     there = ray.cluster_resources()
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
-    device = effort.device if effort.device != "auto" else ("cuda" if gpus else "cpu")
+    device = runtime.device if runtime.device != "auto" else ("cuda" if gpus else "cpu")
     if device.startswith("cuda"):
         if not gpus:
             raise UserError(f"--device {device}: no GPU in the cluster ({cores} processors); pass --device cpu")
-        wanted, effort = cluster.workers or gpus, replace(effort, device="cuda")
+        wanted, runtime = cluster.workers or gpus, replace(runtime, device="cuda")
     else:
-        threads = effort.threads or 1
-        wanted, effort = cluster.workers or max(1, cores // threads), replace(effort, device=device, threads=threads)
-    each = resources(effort)["num_cpus"]
+        threads = runtime.threads or 1
+        wanted, runtime = cluster.workers or max(1, cores // threads), replace(runtime, device=device, threads=threads)
+    each = resources(runtime)["num_cpus"]
     most = int((cores - 1) / each)
     if most < 1 or (cluster.workers or 1) > most:
         raise UserError(
             f"--workers {wanted}: each asks for {each:g} of {cores} processors and reading for one, so {most} fit; "
             "pass fewer --workers or --threads"
         )
-    return min(wanted, most), effort
+    return min(wanted, most), runtime
 
 
-def resources(effort: Effort) -> dict[str, float]:
+def resources(runtime: Runtime) -> dict[str, float]:
     """What an actor asks for. Less than the processors it uses: what it does not ask for is left for reading, without
     which it would wait for ever."""
     return (
-        {"num_gpus": 1, "num_cpus": SHARE} if effort.device == "cuda" else {"num_cpus": SHARE * (effort.threads or 1)}
+        {"num_gpus": 1, "num_cpus": SHARE} if runtime.device == "cuda" else {"num_cpus": SHARE * (runtime.threads or 1)}
     )
 
 
-def settled(ray: Any, spec: EncoderSpec, effort: Effort, cache: Path) -> Choice:
+def settled(ray: Any, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Backend:
     """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
-    found = ray.get(ray.remote(**resources(effort))(settle).remote(spec, effort, place_of(cache)))
+    found = ray.get(ray.remote(**resources(runtime))(settle).remote(spec, runtime, place_of(cache)))
     log.info("encoding with %s in %s on %s: %s", found.engine, found.precision, found.device, found.reason)
     return found
 
 
-def settle(spec: EncoderSpec, effort: Effort, place: str) -> Choice:
+def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:
     """On a node of the cluster: what `auto` means there."""
-    chosen = choice(spec.engine, spec.precision, effort.device)
+    chosen = choice(spec.engine, spec.precision, runtime.device)
     if chosen.precision == "int8":
         cache, checkpoint = cache_at(place), locate(spec)
         bring(cache, models_below(checkpoint), INT8)
         open_encoder(
-            checkpoint, parts(spec.pooling), chosen.engine, "int8", replace(effort, device=chosen.device), cache
+            checkpoint, parts(spec.pooling), chosen.engine, "int8", replace(runtime, device=chosen.device), cache
         )
         send(cache, models_below(checkpoint), INT8)
     return chosen
@@ -331,6 +333,6 @@ def stream(ray: Any, rows: Any, total: int, job: Job, workers: int, worker: type
         batch_size=None,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers),
-        **resources(job.effort),
+        **resources(job.runtime),
     )
     yield from done.iter_rows()

@@ -19,10 +19,10 @@ import numpy as np
 
 from pipeline import Progress, UserError, listed, silent
 from pipeline.data import Chunk, SourceOptions, read_chunks
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.extract.shelf import Shelf, shelf_of
-from pipeline.store import keys
+from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
+from pipeline.store import text_keys
 
 BLOCK = 8192  # rows that are read, served and written together: a row group of the file
 
@@ -41,7 +41,7 @@ class Exported:
 
 
 def export_parquet(
-    source: SourceOptions, spec: EncoderSpec, effort: Effort, cache: Path, file: Path, progress: Progress = silent
+    source: SourceOptions, spec: EncoderSpec, runtime: Runtime, cache: Path, file: Path, progress: Progress = silent
 ) -> Exported:
     """Write `file`: a row for each row of the source, with split, row_id, text (and text_pair), label, and a column of
     float32 lists for each pooling of `spec`, named after it. The file appears whole or not at all.
@@ -50,7 +50,7 @@ def export_parquet(
     """
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
-    shelf_of_texts = partial(shelf_of, locate(spec), spec, effort, cache)
+    shelf_of_texts = partial(open_cache, locate(spec), spec, runtime, cache)
     draft = file.with_name(f".draft-{secrets.token_hex(4)}-{file.name}")
     try:
         with open(draft, "xb") as handle:
@@ -67,7 +67,7 @@ def export_parquet(
 
 def _write(
     source: SourceOptions,
-    shelf_of_texts: Callable[[np.ndarray], Shelf],
+    shelf_of_texts: Callable[[np.ndarray], EmbeddingCache],
     poolings: tuple[str, ...],
     handle: Any,
     progress: Progress,
@@ -76,30 +76,32 @@ def _write(
     import pyarrow.parquet as pq
 
     table: Any = None
-    shelf: Shelf | None = None
+    embedding_cache: EmbeddingCache | None = None
     rows = missing = 0
     try:
         for chunk in read_chunks(source, rows=BLOCK):
             if not chunk.texts:
                 continue
-            whole = keys(chunk.texts)
-            shelf = shelf or shelf_of_texts(whole)
-            served = {pooling: shelf.serve(whole, pooling) for pooling in poolings}
+            whole = text_keys(chunk.texts)
+            embedding_cache = embedding_cache or shelf_of_texts(whole)
+            served = {pooling: embedding_cache.serve(whole, pooling) for pooling in poolings}
             missing += int((~np.all([part.present for part in served.values()], axis=0)).sum())
             rows += len(whole)
             if not missing:  # otherwise the rest is only counted
                 if table is None:
-                    schema = _schema(shelf, poolings, len(chunk.texts[0]))
+                    schema = _schema(embedding_cache, poolings, len(chunk.texts[0]))
                     table = pq.ParquetWriter(handle, schema, use_dictionary=["split", "label"])
                 table.write_batch(_batch(chunk, {name: part.vectors for name, part in served.items()}, schema))
             progress("export", rows, None)
     finally:
         if table is not None:
             table.close()
-    if shelf is None:
+    if embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     if missing:
-        how = listed([shelf.choice.engine, shelf.choice.precision, shelf.storage, *poolings])
+        how = listed(
+            [embedding_cache.choice.engine, embedding_cache.choice.precision, embedding_cache.storage, *poolings]
+        )
         raise UserError(
             f"{source.source}: {missing:,} of {rows:,} rows are not in the cache ({how}); "
             "run extract with the same options first"
@@ -107,20 +109,20 @@ def _write(
     return rows, schema
 
 
-def _schema(shelf: Shelf, poolings: tuple[str, ...], parts: int) -> Any:
+def _schema(embedding_cache: EmbeddingCache, poolings: tuple[str, ...], parts: int) -> Any:
     """Columns of texts with `parts` strings; what the vectors are stands in the schema's metadata."""
     import pyarrow as pa
 
     words = ["split", "row_id", *("text", "text_pair")[:parts], "label"]
-    vectors = [(name, pa.list_(pa.float32(), shelf.checkpoint.vector_dim(name))) for name in poolings]
+    vectors = [(name, pa.list_(pa.float32(), embedding_cache.checkpoint.vector_dim(name))) for name in poolings]
     facts = {
-        "encoder": shelf.checkpoint.name,
-        "engine": shelf.choice.engine,
-        "precision": shelf.choice.precision,
-        "storage": shelf.storage,
-        "max_length": shelf.max_length,
-        "checkpoint_digest": {name: shelf.checkpoint.checkpoint_digest(name) for name in poolings},
-        "vectors_digest": {name: shelf.digest(name) for name in poolings},
+        "encoder": embedding_cache.checkpoint.name,
+        "engine": embedding_cache.choice.engine,
+        "precision": embedding_cache.choice.precision,
+        "storage": embedding_cache.storage,
+        "max_length": embedding_cache.max_length,
+        "checkpoint_digest": {name: embedding_cache.checkpoint.checkpoint_digest(name) for name in poolings},
+        "vectors_digest": {name: embedding_cache.digest(name) for name in poolings},
     }
     return pa.schema(
         [*((word, pa.string()) for word in words), *vectors], {"probe-or-tune": json.dumps(facts, ensure_ascii=False)}

@@ -16,10 +16,10 @@ import numpy as np
 from pipeline import Progress, UserError, silent
 from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
-from pipeline.encoder import Effort, Encoder, open_encoder, tokenizer
+from pipeline.encoder import Encoder, Runtime, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.extract.shelf import Shelf, shelf_of
-from pipeline.store import keys
+from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
+from pipeline.store import text_keys
 
 Text = tuple[str, ...]
 TOLERANCE = 1e-5  # largest difference of a number in float32, where batches fall differently
@@ -62,7 +62,7 @@ class Recomputed:
 def recompute(
     source: SourceOptions,
     spec: EncoderSpec,
-    effort: Effort,
+    runtime: Runtime,
     cache: Path,
     rows: int,
     seed: int = 0,
@@ -73,24 +73,26 @@ def recompute(
     Raises UserError if none of them is in the cache, or if the encoder cannot be opened.
     """
     checkpoint = locate(spec)
-    sample = _sample(source, partial(shelf_of, checkpoint, spec, effort, cache), rows, seed, progress)
-    shelf, whole = sample.shelf, keys(sample.texts)
-    kept = {pooling: shelf.serve(whole, pooling) for pooling in shelf.stores}
+    sample = _sample(source, partial(open_cache, checkpoint, spec, runtime, cache), rows, seed, progress)
+    embedding_cache, whole = sample.embedding_cache, text_keys(sample.texts)
+    kept = {pooling: embedding_cache.serve(whole, pooling) for pooling in embedding_cache.stores}
     sound = np.flatnonzero(np.all([served.present for served in kept.values()], axis=0))
     if not len(sound):
         raise UserError(f"{source.source}: none of its rows is in the cache for this encoder; run extract first")
-    fresh = _encode(_open(shelf, effort, cache), [sample.texts[i] for i in sound], cache)
+    fresh = _encode(_open(embedding_cache, runtime, cache), [sample.texts[i] for i in sound], cache)
     stored = {pooling: kept[pooling].vectors[sound] for pooling in kept}
     difference = np.max([np.abs(stored[name] - fresh[name]).max(1) for name in kept], axis=0)  # (k,)
     cosine = np.min([_cosines(stored[name], fresh[name]) for name in kept], axis=0)  # (k,)
-    precision = shelf.choice.precision
+    precision = embedding_cache.choice.precision
     exact = precision not in COSINES
-    rounding = HALF * max(float(np.abs(v).max()) for v in fresh.values()) if shelf.storage == "float16" else 0.0
+    rounding = (
+        HALF * max(float(np.abs(v).max()) for v in fresh.values()) if embedding_cache.storage == "float16" else 0.0
+    )
     tolerance = TOLERANCE + rounding if exact else COSINES[precision]
     return Recomputed(
         encoder=checkpoint.name,
         poolings=tuple(kept),
-        engine=shelf.choice.engine,
+        engine=embedding_cache.choice.engine,
         precision=precision,
         rows=len(sound),
         largest_difference=float(difference.max()),
@@ -113,40 +115,44 @@ def insist(several: Sequence[Recomputed]) -> None:
 class Sample:
     """Some rows of a source, and where their vectors stand."""
 
-    shelf: Shelf
+    embedding_cache: EmbeddingCache
     ids: list[str]
     texts: list[Text]
 
 
 def _sample(
-    source: SourceOptions, shelf_of_texts: Callable[[np.ndarray], Shelf], rows: int, seed: int, progress: Progress
+    source: SourceOptions,
+    shelf_of_texts: Callable[[np.ndarray], EmbeddingCache],
+    rows: int,
+    seed: int,
+    progress: Progress,
 ) -> Sample:
     """At most `rows` random rows that are on disk: each draws a number, and the lowest stay."""
     random = np.random.default_rng(seed)
-    shelf: Shelf | None = None
+    embedding_cache: EmbeddingCache | None = None
     lots: list[tuple[float, str, Text]] = []
     seen = 0
     for chunk in read_chunks(source):
-        whole = keys(chunk.texts)
-        shelf = shelf or shelf_of_texts(whole)
-        there = np.all([found.present for found in shelf.find(whole).values()], axis=0)
+        whole = text_keys(chunk.texts)
+        embedding_cache = embedding_cache or shelf_of_texts(whole)
+        there = np.all([found.present for found in embedding_cache.find(whole).values()], axis=0)
         drawn = np.where(there, random.random(len(whole)), np.inf)
         best = np.argsort(drawn)[: min(rows, int(there.sum()))].tolist()
         lots = sorted([*lots, *((float(drawn[i]), str(chunk.row_ids[i]), chunk.texts[i]) for i in best)])[:rows]
         seen += len(whole)
         progress("verify", seen, None)
-    if shelf is None:
+    if embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
-    return Sample(shelf, [row_id for _, row_id, _ in lots], [text for *_, text in lots])
+    return Sample(embedding_cache, [row_id for _, row_id, _ in lots], [text for *_, text in lots])
 
 
-def _open(shelf: Shelf, effort: Effort, cache: Path) -> Encoder:
+def _open(embedding_cache: EmbeddingCache, runtime: Runtime, cache: Path) -> Encoder:
     """The encoder that the shelf's vectors were made with."""
-    wish, poolings = shelf.choice, tuple(shelf.stores)
-    if wish.precision in ("bf16", "fp16") and poolings == ("cls",) and not shelf.cls_only:
+    wish, poolings = embedding_cache.choice, tuple(embedding_cache.stores)
+    if wish.precision in ("bf16", "fp16") and poolings == ("cls",) and not embedding_cache.cls_only:
         poolings = ("cls", "mean")  # they come from the whole graph, which another pooling asks for
-    effort = replace(effort, device=wish.device)
-    return open_encoder(shelf.checkpoint, poolings, wish.engine, wish.precision, effort, cache)
+    runtime = replace(runtime, device=wish.device)
+    return open_encoder(embedding_cache.checkpoint, poolings, wish.engine, wish.precision, runtime, cache)
 
 
 def _encode(encoder: Encoder, texts: list[Text], cache: Path) -> dict[str, np.ndarray]:

@@ -20,9 +20,9 @@ import numpy as np
 from pipeline import Progress, UserError, choose, silent
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.tokens import tokenizer
-from pipeline.finetune.arithmetic import is_writer, machine, note, threads, together
-from pipeline.finetune.course import Course, Lesson, last_course, train
+from pipeline.finetune.device import is_main_process, machine, note, threads, together
 from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, isolated, parameters, write
+from pipeline.finetune.job import TrainingJob, TrainingState, last_state, train
 from pipeline.finetune.rates import RATES, SCRATCH_RATES, search_rate
 from pipeline.finetune.training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
 from pipeline.finetune.tuned import FineTuned, load_finetuned
@@ -32,7 +32,7 @@ from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, sav
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
-    from pipeline.encoder import Effort
+    from pipeline.encoder import Runtime
 
 __all__ = [
     "FineTuneSettings",
@@ -121,7 +121,7 @@ def fine_tune(
     dataset: Dataset,
     checkpoint: Checkpoint,
     settings: FineTuneSettings,
-    effort: Effort,
+    runtime: Runtime,
     runs: Path,
     progress: Progress = silent,
 ) -> Run:
@@ -136,9 +136,9 @@ def fine_tune(
     if (old := find(folder)) is not None:
         shutil.rmtree(_work_of(folder), ignore_errors=True)  # of a process killed after the run was there
         return old
-    with threads(effort.threads), isolated(settings.seed), _mendable(folder.parent, settings):
-        run = _Fit(dataset, checkpoint, settings, effort, progress).run(folder)
-    return run if is_writer() else load_run(folder)  # every process has the saved one
+    with threads(runtime.threads), isolated(settings.seed), _mendable(folder.parent, settings):
+        run = _Fit(dataset, checkpoint, settings, runtime, progress).run(folder)
+    return run if is_main_process() else load_run(folder)  # every process has the saved one
 
 
 @contextlib.contextmanager
@@ -162,10 +162,10 @@ class _Fit:
     """One fit, from tokens to the saved run."""
 
     def __init__(
-        self, dataset: Dataset, checkpoint: Checkpoint, settings: FineTuneSettings, effort: Effort, progress: Progress
+        self, dataset: Dataset, checkpoint: Checkpoint, settings: FineTuneSettings, runtime: Runtime, progress: Progress
     ) -> None:
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
-        self.machine = machine(effort.device, settings.precision)
+        self.machine = machine(runtime.device, settings.precision)
         self.class_names = tuple(dataset.class_names)
         self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings, dataset))
         self.tokenizer = tokenizer(checkpoint)
@@ -174,25 +174,25 @@ class _Fit:
         forget_peak()
         started, worked = time.perf_counter(), time.process_time()
         with _work_folder(folder) as work:
-            lesson = self.lesson(work)
-            course, resumed = last_course(work)
+            job = self.job(work)
+            state, resumed = last_state(work)
             if resumed is not None:
-                note(f"resuming after epoch {course.epoch} of {self.settings.epochs}")
-            if not course.history:
-                rate, course.history = self.rate(lesson)
+                note(f"resuming after epoch {state.epoch} of {self.settings.epochs}")
+            if not state.history:
+                rate, state.history = self.rate(job)
             else:
-                rate = _chosen_rate(course.history)
-            course.seconds += time.perf_counter() - started
-            course.cpu_seconds += time.process_time() - worked
+                rate = _chosen_rate(state.history)
+            state.seconds += time.perf_counter() - started
+            state.cpu_seconds += time.process_time() - worked
             model = self.model()
-            course = train(model, replace(lesson, rate=rate), course, resumed)
-            return self.saved(folder, model, course, rate, time.perf_counter() - started)
+            state = train(model, replace(job, rate=rate), state, resumed)
+            return self.saved(folder, model, state, rate, time.perf_counter() - started)
 
-    def lesson(self, work: Path) -> Lesson:
+    def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles
         labelled = "validation" in roles and (self.dataset.validation.labels >= 0).all()
         validation = self.rows("validation") if labelled else None
-        return Lesson(
+        return TrainingJob(
             self.rows("train"), validation, self.class_names, self.settings, 0.0, self.machine, work, self.progress
         )
 
@@ -210,22 +210,22 @@ class _Fit:
             freeze_below(model, settings.unfreeze)
         return model.to(self.machine.device)
 
-    def rate(self, lesson: Lesson) -> tuple[float, list[dict[str, Any]]]:
+    def rate(self, job: TrainingJob) -> tuple[float, list[dict[str, Any]]]:
         """The learning rate, and what was tried for it."""
         settings = self.settings
         if settings.learning_rate is not None:
             return settings.learning_rate, [{"learning_rate": settings.learning_rate, "chosen": True}]
-        if lesson.validation is None:
+        if job.validation is None:
             note(f"no validation split to choose a learning rate on: {DEFAULT_RATE:g} is taken")
             return DEFAULT_RATE, [{"learning_rate": DEFAULT_RATE, "chosen": True}]
         rates = SCRATCH_RATES if settings.from_scratch else RATES
-        rate, tried = search_rate(self.model, lesson, rates)
+        rate, tried = search_rate(self.model, job, rates)
         for record in tried:
             record["chosen"] = record["learning_rate"] == rate
         note(f"learning rate {rate:g}, by validation log loss after {tried[0]['steps']} steps each")
         return rate, tried
 
-    def saved(self, folder: Path, model: Any, course: Course, rate: float, seconds: float) -> Run:
+    def saved(self, folder: Path, model: Any, state: TrainingState, rate: float, seconds: float) -> Run:
         """The run of a trained model, written by the one process that writes."""
         opened = FineTuned(model, self.tokenizer, self.machine, _max_length(self.settings, self.checkpoint))
         opened.pad_id = self.checkpoint.pad_id
@@ -239,12 +239,12 @@ class _Fit:
         run = Run(
             kind=kind_of(self.settings),
             settings=asked(self.settings, self.dataset, self.checkpoint)
-            | {"chosen": {"learning_rate": rate, "epoch": course.best_epoch, **asdict(self.machine)}},
+            | {"chosen": {"learning_rate": rate, "epoch": state.best_epoch, **asdict(self.machine)}},
             class_names=self.class_names,
             predictions=predictions,
             cost=Cost(
-                fit_seconds=course.seconds,
-                cpu_seconds=course.cpu_seconds,
+                fit_seconds=state.seconds,
+                cpu_seconds=state.cpu_seconds,
                 peak_rss_mb=peak_rss_mb(),
                 trained_parameters=parameters(model, trained=True),
                 ms_per_text_batch=opened.milliseconds(some[:TIMED_BATCH], together=True),
@@ -255,9 +255,9 @@ class _Fit:
             checkpoint_digest=self.checkpoint.checkpoint_digest("cls"),
             seed=self.settings.seed,
             seconds=seconds,
-            history=course.history,
+            history=state.history,
         )
-        if not is_writer():
+        if not is_main_process():
             return run
         return save(run, folder, lambda place: write(model, self.checkpoint, self.class_names, self.spec, place))
 
@@ -299,7 +299,7 @@ def _work_folder(folder: Path) -> Iterator[Path]:
             work.mkdir(exist_ok=True)
         yield work
         together()
-        if is_writer():
+        if is_main_process():
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -329,15 +329,15 @@ def fine_tune_seeds(
     dataset: Dataset,
     checkpoint: Checkpoint,
     settings: FineTuneSettings,
-    effort: Effort,
+    runtime: Runtime,
     runs: Path,
     progress: Progress = silent,
     seeds: int = 3,
 ) -> list[Run]:
     """Fine-tune with `seeds` seeds from `settings.seed` on; the learning rate is chosen once, with the first."""
-    fitted = [fine_tune(dataset, checkpoint, settings, effort, runs, progress)]
+    fitted = [fine_tune(dataset, checkpoint, settings, runtime, runs, progress)]
     rate = float(fitted[0].settings["chosen"]["learning_rate"])
     for number in range(1, seeds):
         again = replace(settings, seed=settings.seed + number, learning_rate=rate)
-        fitted.append(fine_tune(dataset, checkpoint, again, effort, runs, progress))
+        fitted.append(fine_tune(dataset, checkpoint, again, runtime, runs, progress))
     return fitted

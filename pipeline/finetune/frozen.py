@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import Progress, UserError, choose, silent
-from pipeline.finetune.arithmetic import threads
+from pipeline.finetune.device import threads
 from pipeline.finetune.heads import isolated, xavier
 from pipeline.finetune.training import FineTuneSettings, balanced_weights
 from pipeline.linear import EncodingFacts

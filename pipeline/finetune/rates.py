@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.finetune.course import Lesson
 from pipeline.finetune.heads import isolated, quiet
+from pipeline.finetune.job import TrainingJob
 from pipeline.finetune.training import FineTuneSettings, finite, log_losses, logits, trainer_for
 from pipeline.run import scores
 
@@ -19,24 +19,26 @@ SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt
 SEARCH_SHARE, SEARCH_STEPS, SEARCH_ROWS = 0.15, (20, 150), 1000
 
 
-def search_rate(make: Callable[[], Any], lesson: Lesson, rates: Sequence[float]) -> tuple[float, list[dict[str, Any]]]:
+def search_rate(
+    make: Callable[[], Any], job: TrainingJob, rates: Sequence[float]
+) -> tuple[float, list[dict[str, Any]]]:
     """The learning rate to train with, and what was tried: a short run of each rate, judged by validation log loss.
 
     The smallest rate that is not worse than the best by more than one standard error of their difference over the
     rows (the one-standard-error rule of Breiman et al. 1984): short runs flatter large rates.
     """
-    assert lesson.validation is not None
-    settings, tried, losses = lesson.settings, [], []
-    steps = search_steps(len(lesson.train), settings)
-    places = np.sort(np.random.default_rng(settings.seed).permutation(len(lesson.validation))[:SEARCH_ROWS])
-    some = lesson.validation.take(places)
+    assert job.validation is not None
+    settings, tried, losses = job.settings, [], []
+    steps = search_steps(len(job.train), settings)
+    places = np.sort(np.random.default_rng(settings.seed).permutation(len(job.validation))[:SEARCH_ROWS])
+    some = job.validation.take(places)
     for number, rate in enumerate(rates):
         start = time.perf_counter()
-        found = _short_run(make(), lesson, rate, steps, (number, len(rates)))
-        found = logits(found, some, lesson.machine)
+        found = _short_run(make(), job, rate, steps, (number, len(rates)))
+        found = logits(found, some, job.machine)
         gc.collect()  # a Trainer and its model hold each other; three of them would lie side by side
         losses.append(log_losses(found, some.labels))
-        f1 = _macro_f1(found, some.labels, lesson.class_names)
+        f1 = _macro_f1(found, some.labels, job.class_names)
         tried.append(
             {
                 "search": "learning_rate",
@@ -84,14 +86,14 @@ def _macro_f1(found: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...
     return float(scores(labels, onehot, class_names)["macro_f1"])
 
 
-def _short_run(model: Any, lesson: Lesson, rate: float, steps: int, place: tuple[int, int]) -> Any:
+def _short_run(model: Any, job: TrainingJob, rate: float, steps: int, place: tuple[int, int]) -> Any:
     from transformers import TrainerCallback
 
     class Ticker(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            lesson.progress("learning rate", place[0] * steps + state.global_step, place[1] * steps)
+            job.progress("learning rate", place[0] * steps + state.global_step, place[1] * steps)
 
-    with quiet(), isolated(lesson.settings.seed):
-        trainer = trainer_for(model, lesson.train, lesson.settings, rate, lesson.machine, lesson.work, Ticker(), steps)
+    with quiet(), isolated(job.settings.seed):
+        trainer = trainer_for(model, job.train, job.settings, rate, job.machine, job.work, Ticker(), steps)
         trainer.train()
     return model

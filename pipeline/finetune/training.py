@@ -17,7 +17,7 @@ import numpy as np
 from pipeline import UserError, listed
 from pipeline.batching import TokenBatch, pad, plan
 from pipeline.encoder.tokens import Tokenizer
-from pipeline.finetune.arithmetic import Machine, processes
+from pipeline.finetune.device import Machine, world_size
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768
@@ -189,7 +189,7 @@ def trainer_for(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
         max_steps=steps,
-        per_device_train_batch_size=max(1, settings.batch_size // processes()),
+        per_device_train_batch_size=max(1, settings.batch_size // world_size()),
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=rate,
         weight_decay=settings.weight_decay,

@@ -10,14 +10,14 @@ import numpy as np
 
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.encoder.tokens import Tokenizer, tokenizer
-from pipeline.finetune.arithmetic import Machine, machine
+from pipeline.finetune.device import Machine, machine
 from pipeline.finetune.heads import read
 from pipeline.finetune.training import logits, tokenised
 from pipeline.linear.probe import softmax
 from pipeline.run import Run
 
 if TYPE_CHECKING:
-    from pipeline.encoder import Effort
+    from pipeline.encoder import Runtime
 
 
 class FineTuned:
@@ -47,13 +47,13 @@ class FineTuned:
         return float(np.median(taken)) if taken else None
 
 
-def load_finetuned(run: Run, effort: Effort | None = None) -> FineTuned:
+def load_finetuned(run: Run, runtime: Runtime | None = None) -> FineTuned:
     """Open a fine-tuned run: safetensors and JSON only, no code from the folder.
 
     Raises UserError if the folder is damaged.
     """
     placed = locate(EncoderSpec(name=str(run.model_folder)))
-    where = machine(effort.device if effort else "auto", run.settings.get("precision", "auto"))
+    where = machine(runtime.device if runtime else "auto", run.settings.get("precision", "auto"))
     model = read(placed, run.class_names).to(where.device)
     opened = FineTuned(model, tokenizer(placed), where, int(run.settings["max_length"]))
     opened.pad_id = placed.pad_id

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, silent
-from pipeline.data.splits import squeezed
+from pipeline.data.splits import normalize_whitespace
 from pipeline.linear.calibrate import calibration
 from pipeline.linear.folds import equal
 from pipeline.linear.probe import LinearModel, softmax
@@ -69,7 +69,7 @@ def fit_lr(
     labels = np.asarray(train.labels, np.int64)
     if len(labels) and labels.min() < 0:
         raise UserError(f"{train.name}: rows without a label cannot be learnt from; choose another --train")
-    groups = equal(map(squeezed, train.texts))  # as the splits have it
+    groups = equal(map(normalize_whitespace, train.texts))  # as the splits have it
     history: list[dict[str, Any]] = []
     if several:
         pooling, history = choose_pooling(several, labels, groups, dataset.class_names, settings, progress)

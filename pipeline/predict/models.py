@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline import UserError, choose, log
-from pipeline.encoder import Effort, open_encoder
+from pipeline.encoder import Runtime, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.hardware import choice
 from pipeline.encoder.tokens import tokenizer
@@ -27,7 +27,7 @@ class Model(Protocol):
 
 def open_run(
     run: Run,
-    effort: Effort | None = None,
+    runtime: Runtime | None = None,
     cache: Path = Path("cache"),
     encoder: str | None = None,
     precision: str | None = None,
@@ -50,7 +50,7 @@ def open_run(
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
     try:
-        return opener(run, effort or Effort(), cache, precision)
+        return opener(run, runtime or Runtime(), cache, precision)
     except KeyError as error:
         raise UserError(f"{run.folder}: its settings say nothing of {error}; fit it again") from error
 
@@ -100,20 +100,20 @@ def placed(run: Run, model: Any) -> Checkpoint:
 class Probe:
     """A head on the vectors of a frozen encoder."""
 
-    def __init__(self, run: Run, effort: Effort, cache: Path, precision: str | None = None) -> None:
+    def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
         self.model = head_of(run)
         self.threshold: float | None = getattr(self.model, "threshold", None)
         self.checkpoint = placed(run, self.model)
         asked, spec = run.settings, spec_of(run, self.model.pooling)
         if precision is not None:
             spec = replace(spec, precision=precision, engine="auto")
-        here = choice(spec.engine, spec.precision, effort.device)
+        here = choice(spec.engine, spec.precision, runtime.device)
         if here.precision != asked["precision"]:
             log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
         if asked.get("storage", "float32") != "float32":
             log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
-        effort = replace(effort, device=here.device)
-        self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, effort, cache)
+        runtime = replace(runtime, device=here.device)
+        self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, runtime, cache)
         if asked.get("calibration") not in (None, self.encoder.calibration):
             log.info("fitted on int8 vectors of another calibration: probabilities may differ; fit again")
         self.tokenizer = tokenizer(self.checkpoint, cache)
@@ -127,27 +127,27 @@ class Probe:
         return self.model.proba(self.vectors(texts))
 
 
-def _majority(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+def _majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.baseline import MajorityModel
 
     return MajorityModel.load(run.model_folder)
 
 
-def _tfidf(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+def _tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.baseline import TfidfModel
 
     return TfidfModel.load(run.model_folder)
 
 
-def _fine_tuned(run: Run, effort: Effort, cache: Path, precision: str | None) -> Model:
+def _fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.finetune import load_finetuned
 
     if precision is not None:
         run = replace(run, settings=run.settings | {"precision": precision})
-    return load_finetuned(run, effort)
+    return load_finetuned(run, runtime)
 
 
-OPENERS: dict[str, Callable[[Run, Effort, Path, str | None], Model]] = {
+OPENERS: dict[str, Callable[[Run, Runtime, Path, str | None], Model]] = {
     "majority": _majority,
     "tfidf": _tfidf,
     "lr": Probe,

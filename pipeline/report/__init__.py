@@ -19,9 +19,9 @@ from pipeline.run import Run
 from pipeline.store.shard import publish
 
 if TYPE_CHECKING:
-    from pipeline.compare import Comparison
     from pipeline.data import Dataset
     from pipeline.explore import Profile
+    from pipeline.verdict import Comparison
 
 __all__ = ["write_report"]
 

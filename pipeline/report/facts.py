@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.compare.verdict import LABELS, names_of
 from pipeline.run import Predictions, Run
+from pipeline.verdict.results import LABELS, names_of
 
 if TYPE_CHECKING:
-    from pipeline.compare import Comparison
     from pipeline.data import Dataset
     from pipeline.explore import Profile
+    from pipeline.verdict import Comparison
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare.verdict import LOWER_IS_BETTER
+from pipeline.verdict.results import LOWER_IS_BETTER
 
 
 def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare.verdict import LOWER_IS_BETTER, change, duration, p_words, unit
 from pipeline.report.facts import Facts, metric_name, plain, words
 from pipeline.report.sections import SECTIONS, Section
+from pipeline.verdict.results import LOWER_IS_BETTER, change, duration, p_words, unit
 
 TEMPLATES = Path(__file__).parent / "templates"
 

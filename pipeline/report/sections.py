@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.compare.verdict import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 from pipeline.report import audited, charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.run import confusion, reliability
+from pipeline.verdict.results import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 
 if TYPE_CHECKING:
-    from pipeline.compare import Contender, Pair
+    from pipeline.verdict import Contender, Pair
 
 ROWS, POINTS, CLASSES, MISTAKES, PAIRS, TRIED = 400, 1200, 30, 40, 10, 60  # what keeps the page small, and readable
 TEXT, SNIPPET, HEAD = 600, 140, 60  # characters

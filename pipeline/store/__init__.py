@@ -23,7 +23,17 @@ from pipeline import UserError
 from pipeline.store.files import NotUploadedError
 from pipeline.store.index import Index
 from pipeline.store.remote import files_of
-from pipeline.store.shard import DTYPES, DamagedError, Shard, check_name, cut_keys, keys, pack, read_columns, read_rows
+from pipeline.store.shard import (
+    DTYPES,
+    DamagedError,
+    Shard,
+    check_name,
+    cut_keys,
+    pack,
+    read_columns,
+    read_rows,
+    text_keys,
+)
 
 ABOUT = "about.json"
 SHARD_ROWS, SHARD_SECONDS = 4096, 5.0
@@ -128,7 +138,7 @@ class Store:
 
     def lookup(self, texts: Sequence[tuple[str, ...]], max_length: int) -> Found:
         """Where the vectors of texts under `max_length` stand."""
-        return self.find(keys(texts), max_length)
+        return self.find(text_keys(texts), max_length)
 
     def find(self, whole: np.ndarray, max_length: int) -> Found:
         """Where the texts with keys `whole` (n, 2) stand: a text of at most max_length tokens under its own key,

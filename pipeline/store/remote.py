@@ -25,8 +25,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import UserError, log
-from pipeline.store.far import Far, far
 from pipeline.store.files import QUARANTINE, Files, NotUploadedError, is_shard, listing
+from pipeline.store.object_store import ObjectStore, object_store
 from pipeline.store.shard import DRAFT, SUFFIX, DamagedError, Shard, publish, read_header
 
 MARK = "remote.json"  # what tells a mirror from a cache of its own
@@ -55,12 +55,12 @@ def mirror(url: str) -> Path:
     return folder
 
 
-def opened(cache: Path, url: str) -> Far:
+def opened(cache: Path, url: str) -> ObjectStore:
     """What is behind a mirror's URL; the mirror is there from now on.
 
     Raises UserError if nothing installed opens such a URL, or if the mirror cannot be written.
     """
-    remote = far(url)
+    remote = object_store(url)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         if not (cache / MARK).exists():
@@ -94,7 +94,7 @@ class Mirrored(Files):
 
     rooms = (QUARANTINE, COLUMNS, OUTBOX)
 
-    def __init__(self, folder: Path, remote: Far):
+    def __init__(self, folder: Path, remote: ObjectStore):
         super().__init__(folder)
         self.far = remote
         self._sizes: dict[str, int] = {}  # of the objects, as last listed
@@ -334,7 +334,7 @@ def send(cache: Path, below: str, start: str) -> None:
     url, home = url_of(cache), Path(cache) / below
     if url is None or not home.is_dir():
         return
-    remote = far(url)
+    remote = object_store(url)
     there = remote.names(below)
     mine = [path for path in home.iterdir() if path.name.startswith(start) and path.is_file()]
     if any(path.name in there for path in mine if path.suffix == ".json"):

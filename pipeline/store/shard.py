@@ -61,7 +61,7 @@ class Shard:
 # ── keys ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def keys(texts: Sequence[tuple[str, ...]], cut: int | None = None) -> np.ndarray:
+def text_keys(texts: Sequence[tuple[str, ...]], cut: int | None = None) -> np.ndarray:
     """16-byte hashes (n, 2) uint64 of texts as they are fed: each string with its length in front.
 
     `cut` mixes in the max_length that a text was cut to (see `cut_keys`).

@@ -13,7 +13,7 @@ from pipeline.run import Run
 ELSEWHERE = "fitted on other training rows than the contenders beside it; only the judged rows are the same"
 
 
-def welcome(run: Run, dataset: Dataset) -> Run:
+def admit(run: Run, dataset: Dataset) -> Run:
     """`run` as a contender on the test split of `dataset`, whatever it was fitted on.
 
     A run of other training rows is told apart by the setting `fitted on`, which its name then shows.

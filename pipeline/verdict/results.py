@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare.statistics import LOWER_IS_BETTER
 from pipeline.run import Cost, Run
+from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
 LABELS = {

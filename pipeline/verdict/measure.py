@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, listed
-from pipeline.compare import bootstrap
-from pipeline.compare import statistics as st
-from pipeline.compare.verdict import Interval
 from pipeline.data import Split
 from pipeline.run import Predictions, scores
+from pipeline.verdict import bootstrap
+from pipeline.verdict import statistics as st
+from pipeline.verdict.results import Interval
 
 METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
 MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 END = object()
 
 
-def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     """The same items in the same order, at most `depth` of them made before they are asked for.
 
     An error in `items` is raised here, after what came before it. Closing this generator stops the thread at the next
@@ -38,7 +38,7 @@ def ahead(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
         except BaseException as error:
             hand((END, error))
 
-    thread = threading.Thread(target=work, daemon=True, name="ahead")
+    thread = threading.Thread(target=work, daemon=True, name="prefetch")
     thread.start()
     try:
         while True:

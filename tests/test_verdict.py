@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.compare import Comparison, bootstrap, compare, group_column, welcome
-from pipeline.compare import statistics as st
-from pipeline.compare.recommend import fraction
-from pipeline.compare.verdict import break_even, total_seconds, training_seconds
 from pipeline.data import Dataset, Split
 from pipeline.run import Cost, Predictions, Run, scores
+from pipeline.verdict import Comparison, admit, bootstrap, compare, group_column
+from pipeline.verdict import statistics as st
+from pipeline.verdict.recommend import fraction
+from pipeline.verdict.results import break_even, total_seconds, training_seconds
 
 ROOT = Path(__file__).parent.parent
 COSTS = {
@@ -169,35 +169,35 @@ def host(labels=TRUTH) -> Dataset:
 
 
 def test_a_guest_of_the_same_rows_stands_beside_the_others():
-    own, guest = run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), run("lr", TRUTH, wrong_on(TRUTH, (0, 50)))
+    own, external = run("lr", TRUTH, wrong_on(TRUTH, (0, 100))), run("lr", TRUTH, wrong_on(TRUTH, (0, 50)))
     order = np.random.default_rng(0).permutation(1000)
-    mine = guest.predictions["test"]
+    mine = external.predictions["test"]
     mixed = replace(mine, row_ids=mine.row_ids[order], truth=mine.truth[order], proba=mine.proba[order])
-    other = replace(guest, dataset_digest="9" * 16, predictions={"test": mixed})
-    found = quick([own, welcome(other, host())])
+    other = replace(external, dataset_digest="9" * 16, predictions={"test": mixed})
+    found = quick([own, admit(other, host())])
     assert [c.metrics["accuracy"].value for c in found.contenders] == [0.95, 0.9]
     assert found.contenders[0].name == "lr (fitted on d 99999999)"
     assert any("other training rows" in note for note in found.contenders[0].notes)
-    assert welcome(guest, host()).dataset_digest == own.dataset_digest
-    assert "fitted on" not in welcome(guest, host()).settings
+    assert admit(external, host()).dataset_digest == own.dataset_digest
+    assert "fitted on" not in admit(external, host()).settings
 
 
 def test_a_guest_of_other_rows_classes_or_labels_is_refused():
-    guest = run("lr", TRUTH, TRUTH)
-    mine = guest.predictions["test"]
+    external = run("lr", TRUTH, TRUTH)
+    mine = external.predictions["test"]
     shifted = replace(mine, row_ids=np.array([f"test:{i}" for i in range(100, 1100)]))
     with pytest.raises(UserError, match=r"1,000 rows of 'test', of which 900 are among the 1,000 of 'test' here"):
-        welcome(replace(guest, predictions={"test": shifted}), host())
+        admit(replace(external, predictions={"test": shifted}), host())
     with pytest.raises(UserError, match=r"other classes \(only there: z; only here: b\)"):
-        welcome(replace(guest, class_names=("a", "z")), host())
+        admit(replace(external, class_names=("a", "z")), host())
     with pytest.raises(UserError, match="another order"):
-        welcome(replace(guest, class_names=("b", "a")), host())
+        admit(replace(external, class_names=("b", "a")), host())
     other = TRUTH.copy()
     other[:7] = 1 - other[:7]
     with pytest.raises(UserError, match="7 of its test rows have another label"):
-        welcome(guest, host(other))
+        admit(external, host(other))
     with pytest.raises(UserError, match="no predictions of a labelled test"):
-        welcome(replace(guest, predictions={}), host())
+        admit(replace(external, predictions={}), host())
 
 
 def test_json_holds_the_contract():
@@ -600,6 +600,6 @@ def test_every_case_is_honest(simulation, rows):
     ],
 )
 def test_a_difference_is_said_as_it_is(metric, value, shown):
-    from pipeline.compare.verdict import change
+    from pipeline.verdict.results import change
 
     assert change(metric, value) == shown

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, log
-from pipeline.compare.verdict import LABELS, change, unit
-from pipeline.curve.crossing import ahead_from, between, common, span
+from pipeline.learning_curve.crossing import ahead_from, between, common, span
 from pipeline.run import digest, slug
 from pipeline.store.shard import publish
+from pipeline.verdict.results import LABELS, change, unit
 
 FORMAT = 1
 

@@ -11,29 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, listed, log, spoken
+from pipeline import UserError, choose, format_duration, listed, log
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.card import write_card
-from pipeline.compare import Comparison, compare, group_column, welcome
-from pipeline.compare.verdict import LABELS, duration
 from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, profile_of
-from pipeline.curve import Curve, latest
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.checkpoint import single_poolings
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.estimates import multiply_rate
-from pipeline.extract.shelf import Shelf, shelf_of
+from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
+from pipeline.fitting import Estimate, needs_extraction, price, remaining, remedy, within
+from pipeline.learning_curve import Curve, latest
 from pipeline.linear import kind_of
-from pipeline.plan import Prospect, needs_extraction, outstanding, price, remedy, within
 from pipeline.report import write_report
 from pipeline.run import Run, load_run, runs_of
-from pipeline.store import keys
+from pipeline.store import text_keys
+from pipeline.verdict import Comparison, admit, compare, group_column
+from pipeline.verdict.results import LABELS, duration
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
 
 @dataclass(frozen=True)
-class Rules:
+class ComparisonSettings:
     """What is compared, and by which measure."""
 
     contenders: tuple[str, ...] = ("majority", "tfidf", "lr", "lr+smote", "fine-tune")
@@ -41,7 +41,7 @@ class Rules:
     metric: str = "accuracy"  # named before anything is seen
     margin: float = 0.01  # a difference below it does not matter
     by: str | None = None  # column of the judged split whose groups are scored apart
-    guests: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
+    external_runs: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
     budget: float | None = None  # seconds that fitting may take
     page: Path | None = None
 
@@ -60,7 +60,7 @@ class Outcome:
         return self.comparison.to_json() | {name: str(path) if path else None for name, path in files.items()}
 
 
-def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
+def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome:
     """Compare the contenders on the same test rows, fitting those that are missing, each once.
 
     Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if a guest was judged on
@@ -72,9 +72,9 @@ def contest(task: Task, rules: Rules, command: str = "") -> Outcome:
     data = task.dataset
     data.role("test")
     by = None if rules.by is None else group_column(data.test, rules.by)
-    guests = [welcome(load_run(folder), data) for folder in rules.guests]
+    external_runs = [admit(load_run(folder), data) for folder in rules.external_runs]
     left_out: list[str] = []
-    runs = together(existing(task, rules) if rules.only_existing else fitted(task, rules, left_out), guests)
+    runs = together(existing(task, rules) if rules.only_existing else fitted(task, rules, left_out), external_runs)
     if len(runs) < 2 and rules.only_existing:
         raise too_few(task, runs)
     profile = profile_of(data, task.encoders[0], task.cache)
@@ -115,10 +115,10 @@ def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("frozen-head" if task.tuning.freeze and n == "fine-tune" else n for n in names))
 
 
-def together(runs: Sequence[Run], guests: Sequence[Run]) -> list[Run]:
+def together(runs: Sequence[Run], external_runs: Sequence[Run]) -> list[Run]:
     """Runs and guests, each folder once."""
     folders: dict[Path, Run] = {}
-    for run in (*runs, *guests):
+    for run in (*runs, *external_runs):
         assert run.folder is not None, "they were found or saved"
         folders.setdefault(run.folder.resolve(), run)
     return list(folders.values())
@@ -136,7 +136,7 @@ def curve_of(task: Task) -> Curve | None:
     return latest(task.runs, task.dataset.name, task.dataset.digest, own, limits_of(task))
 
 
-def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
+def looked_into(task: Task, runs: list[Run], rules: ComparisonSettings) -> Audit | None:
     """The audit of a comparison's runs, for its page; None, with a note, where they do not allow one."""
     vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
     try:
@@ -146,7 +146,7 @@ def looked_into(task: Task, runs: list[Run], rules: Rules) -> Audit | None:
         return None
 
 
-def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
+def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> Audit:
     """Audit the cheap contenders, found or fitted, and every run that trained an encoder and is there already.
 
     Raises UserError for a contender that is not cheap, and where fitting and auditing do.
@@ -165,32 +165,32 @@ def examine(task: Task, rules: Rules, settings: AuditSettings) -> Audit:
     if vectors is not None:
         rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
         seconds = rows**2 * width / 2 / multiply_rate()
-        log.info("near-repeats among %s rows: about %s at most", f"{rows:,}", spoken(seconds))
+        log.info("near-repeats among %s rows: about %s at most", f"{rows:,}", format_duration(seconds))
     return audit(task.dataset, runs, vectors, settings, task.progress)
 
 
 def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    own = {role: keys(task.dataset.role(role).texts) for role in task.dataset.roles}
-    shelf = full_shelf(task, np.concatenate(list(own.values())))
-    if shelf is None:
+    own = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
+    embedding_cache = complete_cache(task, np.concatenate(list(own.values())))
+    if embedding_cache is None:
         return None
-    pooling = next(iter(shelf.stores))
-    return {role: shelf.serve(wanted, pooling).vectors for role, wanted in own.items()}
+    pooling = next(iter(embedding_cache.stores))
+    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in own.items()}
 
 
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
-    wanted = keys(task.dataset.test.texts)
-    shelf = full_shelf(task, wanted)
-    return {p: shelf.serve(wanted, p).vectors for p in shelf.stores} if shelf else None
+    wanted = text_keys(task.dataset.test.texts)
+    embedding_cache = complete_cache(task, wanted)
+    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else None
 
 
-def full_shelf(task: Task, wanted: np.ndarray) -> Shelf | None:
+def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
     """The first encoder's shelf, None unless it holds every text with keys `wanted` (n, 2)."""
     spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
-    shelf = shelf_of(locate(spec), spec, task.effort, task.cache, wanted)
-    return shelf if shelf.holds(wanted) else None
+    embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
+    return embedding_cache if embedding_cache.holds(wanted) else None
 
 
 def machine() -> dict[str, Any]:
@@ -199,7 +199,7 @@ def machine() -> dict[str, Any]:
     return {"processor": cpu_name(), "processors": here.cores, "system": platform.platform(terse=True)}
 
 
-def existing(task: Task, rules: Rules) -> list[Run]:
+def existing(task: Task, rules: ComparisonSettings) -> list[Run]:
     """The runs that are there for exactly these rows and encoders, of the kinds that take part."""
     return present(task, rules.contenders)
 
@@ -234,14 +234,14 @@ def too_few(task: Task, runs: Sequence[Run]) -> UserError:
     )
 
 
-def fitted(task: Task, rules: Rules, left_out: list[str]) -> list[Run]:
+def fitted(task: Task, rules: ComparisonSettings, left_out: list[str]) -> list[Run]:
     """Every contender's runs, found or fitted; says before it starts which, and about how long that takes.
 
     With a budget the quickest come first, and what does not fit, by estimate or as it turns out, is added to
     `left_out` with the reason.
     """
     started = time.monotonic()
-    prospects = outstanding(task, rules.contenders)
+    prospects = remaining(task, rules.contenders)
     names: Sequence[str] = rules.contenders
     if rules.budget is not None:
         names, reasons = within(prospects, rules.budget)
@@ -267,7 +267,7 @@ def fitted(task: Task, rules: Rules, left_out: list[str]) -> list[Run]:
 
 def announce(task: Task, names: tuple[str, ...]) -> None:
     """Say what will be fitted, and about how long that takes."""
-    for line in announcement(task, names, outstanding(task, names)):
+    for line in announcement(task, names, remaining(task, names)):
         log.info(line)
 
 
@@ -293,7 +293,7 @@ def advised(task: Task, name: str, why: str, seconds: float) -> str:
 
 
 def announcement(
-    task: Task, names: Sequence[str], prospects: dict[str, Prospect], left_out: Sequence[str] = ()
+    task: Task, names: Sequence[str], prospects: dict[str, Estimate], left_out: Sequence[str] = ()
 ) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
     lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
@@ -306,6 +306,6 @@ def announcement(
             says = CONTENDERS[name].says
         total += at.seconds
         part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
-        state = f"about {spoken(at.seconds)}{part}" if at.missing else "is there"
+        state = f"about {format_duration(at.seconds)}{part}" if at.missing else "is there"
         lines.append(f"  {name:<10} {state}: {says}")
-    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {spoken(total)}"]
+    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {format_duration(total)}"]

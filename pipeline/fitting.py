@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline import UserError, listed
-from pipeline.compare.verdict import duration
 from pipeline.contenders import CONTENDERS, Task, estimates, tuning_of
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.finetune import FineTuneSettings, folder_of
 from pipeline.run import Run, find, runs_of
+from pipeline.verdict.results import duration
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -33,7 +33,7 @@ def seconds_of(text: str) -> float:
 
 
 @dataclass(frozen=True)
-class Prospect:
+class Estimate:
     """What one contender will take."""
 
     alone: float  # seconds if nothing of it is there
@@ -44,13 +44,13 @@ class Prospect:
         return self.alone * self.missing
 
 
-def outstanding(task: Task, names: tuple[str, ...]) -> dict[str, Prospect]:
+def remaining(task: Task, names: tuple[str, ...]) -> dict[str, Estimate]:
     """What each contender will take; `extract` first if vectors are missing and one that is not there needs them."""
     alone = estimates(task, names)
     there = runs_of(task.runs, task.dataset.name, task.dataset.digest)
-    found = {name: Prospect(alone[name], missing(task, name, there)) for name in names}
+    found = {name: Estimate(alone[name], missing(task, name, there)) for name in names}
     needed = any(found[name].missing and CONTENDERS[name].needs_vectors for name in names)
-    return ({"extract": Prospect(alone["extract"], 1.0)} if needed else {}) | found
+    return ({"extract": Estimate(alone["extract"], 1.0)} if needed else {}) | found
 
 
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +131,7 @@ WANTED: dict[str, Callable[[Task, str], list[Question]]] = {
 # ── a budget ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def within(prospects: dict[str, Prospect], budget: float) -> tuple[list[str], dict[str, str]]:
+def within(prospects: dict[str, Estimate], budget: float) -> tuple[list[str], dict[str, str]]:
     """Contenders that fit into `budget` seconds together, the quickest first, and why each of the others does not.
 
     Extraction is paid by the first that needs vectors. Raises UserError if nothing fits.
@@ -159,11 +159,11 @@ def within(prospects: dict[str, Prospect], budget: float) -> tuple[list[str], di
     return taken, left_out
 
 
-def needs_extraction(name: str, prospects: dict[str, Prospect]) -> bool:
+def needs_extraction(name: str, prospects: dict[str, Estimate]) -> bool:
     return CONTENDERS[name].needs_vectors and prospects[name].missing > 0
 
 
-def price(name: str, prospects: dict[str, Prospect], extract: float) -> float:
+def price(name: str, prospects: dict[str, Estimate], extract: float) -> float:
     """Seconds of one contender, with those of extraction if it needs vectors."""
     return prospects[name].seconds + (extract if needs_extraction(name, prospects) else 0.0)
 

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, listed, log
-from pipeline.compare.bootstrap import interval
-from pipeline.compare.statistics import COUNT_METRICS
-from pipeline.compare.verdict import duration
 from pipeline.contenders import Task, estimates
-from pipeline.curve.crossing import redrawn
-from pipeline.curve.learners import TUNED, Learner, epochs_at, learner_of
-from pipeline.curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
-from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 from pipeline.finetune.rates import RATES
-from pipeline.plan import Prospect, outstanding
+from pipeline.fitting import Estimate, remaining
+from pipeline.learning_curve.crossing import redrawn
+from pipeline.learning_curve.learners import TUNED, Learner, epochs_at, learner_of
+from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
+from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 from pipeline.run import digest, slug
+from pipeline.verdict.bootstrap import interval
+from pipeline.verdict.results import duration
+from pipeline.verdict.statistics import COUNT_METRICS
 
 __all__ = ["Crossing", "Curve", "Line", "Plan", "Point", "curve", "latest"]
 
@@ -198,7 +198,7 @@ def notes(plan: Plan, learners: Sequence[Learner]) -> tuple[str, ...]:
 def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
     rows = len(task.dataset.train)
-    whole: dict[str, Prospect] = outstanding(task, tuple(grids))
+    whole: dict[str, Estimate] = remaining(task, tuple(grids))
     lines = [f"{task.dataset.name}: {rows:,} rows to learn from, scores against number of labels"]
     total = 0.0
     for name, prospect in whole.items():
@@ -224,7 +224,7 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
 
 
 def part_seconds(task: Task, name: str, size: int) -> float:
-    """About how long a fine-tuning on `size` labels takes: more epochs than on all, no search of a rate, all of test."""
+    """About how long a fine-tuning on `size` labels takes: more epochs than on all, no search, all of test."""
     tuning, data = task.tuning, task.dataset
     epochs = epochs_at(size, len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
     settings = replace(tuning, epochs=epochs, learning_rate=tuning.learning_rate or RATES[-1])

@@ -66,19 +66,19 @@ def test_a_run_from_elsewhere_joins_or_is_refused(run, genres, tmp_path):
     shutil.copytree(genres, fewer)
     lines = (fewer / "train.csv").read_text().splitlines(keepends=True)
     (fewer / "train.csv").write_text("".join(lines[:121]))
-    guest = json.loads(run("compare", fewer, *few)[1])["contenders"][0]["run"]
+    external = json.loads(run("compare", fewer, *few)[1])["contenders"][0]["run"]
     rest = ["--runs", tmp_path / "runs", "--contenders", "majority,tfidf", "--json"]
-    code, out, err = run("compare", genres, *rest, "--run", guest)
+    code, out, err = run("compare", genres, *rest, "--run", external)
     assert code == 0, err
     found = json.loads(out)
     assert len(found["contenders"]) == 3
-    named = next(c for c in found["contenders"] if c["run"] == guest)
+    named = next(c for c in found["contenders"] if c["run"] == external)
     assert named["name"].startswith("tfidf (fitted on fewer ")
     card = Path(found["card"])
     winner = next(c["run"] for c in found["contenders"] if c["name"] == found["recommended"])
     assert card == Path(winner) / "README.md"
     assert "model-index:" in card.read_text("utf-8")
-    own = next(c["run"] for c in found["contenders"] if c["name"].startswith("tfidf") and c["run"] != guest)
+    own = next(c["run"] for c in found["contenders"] if c["name"].startswith("tfidf") and c["run"] != external)
     assert len(json.loads(run("compare", genres, *rest, "--run", own)[1])["contenders"]) == 2  # it is there already
 
     (fewer / "test.csv").write_text("text,label,genre\n" + "".join(lines[121:161]))
@@ -228,12 +228,12 @@ def test_runs_on_texts_cut_elsewhere_are_left_out_and_said(run, genres, tmp_path
 
 def test_nothing_is_written_into_a_guest_that_wins(run, genres, tmp_path):
     away = ["--runs", tmp_path / "away", "--contenders", "tfidf", "--json"]
-    guest = json.loads(run("compare", genres, *away)[1])["contenders"][0]["run"]
-    (Path(guest) / "README.md").write_text("mine")
-    rest = ["--runs", tmp_path / "runs", "--contenders", "majority", "--run", guest, "--json"]
+    external = json.loads(run("compare", genres, *away)[1])["contenders"][0]["run"]
+    (Path(external) / "README.md").write_text("mine")
+    rest = ["--runs", tmp_path / "runs", "--contenders", "majority", "--run", external, "--json"]
     code, out, err = run("compare", genres, *rest)
     assert code == 0, err
     found = json.loads(out)
     assert found["recommended"] == "tfidf"
     assert found["card"] is None
-    assert (Path(guest) / "README.md").read_text() == "mine"
+    assert (Path(external) / "README.md").read_text() == "mine"

@@ -9,7 +9,7 @@ from pipeline.data import SourceOptions, read
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.estimates import Job, tuning_seconds
 from pipeline.finetune import FineTuneSettings
-from pipeline.plan import Prospect, seconds_of, within
+from pipeline.fitting import Estimate, seconds_of, within
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_anything_else_is_explained(text, says):
 
 
 def prospects(**seconds):
-    return {name.replace("_", "-").replace("lr-smote", "lr+smote"): Prospect(s, 1.0) for name, s in seconds.items()}
+    return {name.replace("_", "-").replace("lr-smote", "lr+smote"): Estimate(s, 1.0) for name, s in seconds.items()}
 
 
 def test_the_quickest_come_first_and_extraction_is_paid_once():
@@ -39,9 +39,9 @@ def test_the_quickest_come_first_and_extraction_is_paid_once():
 
 
 def test_what_is_there_costs_nothing():
-    found = prospects(extract=0, tfidf=5) | {"fine-tune": Prospect(600, 0.0), "lr": Prospect(10, 0.0)}
+    found = prospects(extract=0, tfidf=5) | {"fine-tune": Estimate(600, 0.0), "lr": Estimate(10, 0.0)}
     assert set(within(found, 5)[0]) == {"fine-tune", "lr", "tfidf"}
-    half = {"fine-tune": Prospect(600, 0.5)}
+    half = {"fine-tune": Estimate(600, 0.5)}
     assert within(half, 300)[0] == ["fine-tune"]
 
 

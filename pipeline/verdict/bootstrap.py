@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.compare.statistics import Outcomes, count_metric, indicator, row_metric, row_sums
 from pipeline.run import CALIBRATION_BINS
+from pipeline.verdict.statistics import Outcomes, count_metric, indicator, row_metric, row_sums
 
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32
 EVEN = 2.0  # pseudo-rows of the smoothed table, in all

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from pipeline.extract.ahead import ahead
+from pipeline.extract.prefetch import prefetch
 
 
 def test_the_same_items_in_the_same_order():
-    assert list(ahead(iter(range(1000)), 4)) == list(range(1000))
-    assert list(ahead([], 4)) == []
+    assert list(prefetch(iter(range(1000)), 4)) == list(range(1000))
+    assert list(prefetch([], 4)) == []
 
 
 def test_it_runs_ahead_by_no_more_than_its_depth():
@@ -21,7 +21,7 @@ def test_it_runs_ahead_by_no_more_than_its_depth():
             made.append(i)
             yield i
 
-    line = ahead(items(), 3)
+    line = prefetch(items(), 3)
     assert next(line) == 0
     deadline = time.monotonic() + 5
     while len(made) < 5 and time.monotonic() < deadline:
@@ -37,7 +37,7 @@ def test_an_error_comes_after_what_was_made_before_it():
         yield 2
         raise ValueError("three")
 
-    line = ahead(items(), 8)
+    line = prefetch(items(), 8)
     assert [next(line), next(line)] == [1, 2]
     with pytest.raises(ValueError, match="three"):
         next(line)
@@ -48,7 +48,7 @@ def test_closing_stops_the_thread():
         while True:
             yield 0
 
-    line = ahead(endless(), 2)
+    line = prefetch(endless(), 2)
     next(line)
     line.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "ahead" and thread.is_alive()]
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch" and thread.is_alive()]

@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 @lru_cache(maxsize=8)
-def far(url: str) -> Far:
+def object_store(url: str) -> ObjectStore:
     """Raises UserError if there is nothing installed that opens such a URL."""
     protocol = url.partition("://")[0]
     fsspec = need("fsspec", "s3")
@@ -30,10 +30,10 @@ def far(url: str) -> Far:
         system, root = fsspec.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise UserError(f"--cache {url}: {error}; pass s3://bucket/prefix or a folder") from error
-    return Far(url, system, root.rstrip("/"), protocol in ATOMIC)
+    return ObjectStore(url, system, root.rstrip("/"), protocol in ATOMIC)
 
 
-class Far:
+class ObjectStore:
     """Objects below a URL. Every request that fails is tried again, then told as a UserError."""
 
     def __init__(self, url: str, system: Any, root: str, atomic: bool):

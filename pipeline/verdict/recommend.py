@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.compare.field import Field, family, rise
-from pipeline.compare.reasons import borrowed_rates, reasons_of
-from pipeline.compare.statistics import rows_needed
-from pipeline.compare.verdict import (
+from pipeline.run import Run
+from pipeline.verdict.field import Field, family, rise
+from pipeline.verdict.reasons import borrowed_rates, reasons_of
+from pipeline.verdict.results import (
     HORIZON,
     LABELS,
     Contender,
@@ -26,7 +26,7 @@ from pipeline.compare.verdict import (
     training_seconds,
     unit,
 )
-from pipeline.run import Run
+from pipeline.verdict.statistics import rows_needed
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline import listed
-from pipeline.compare.field import Field
-from pipeline.compare.statistics import LOWER_IS_BETTER
-from pipeline.compare.verdict import LABELS, Contender, change, score, unit
 from pipeline.run import Run
+from pipeline.verdict.field import Field
+from pipeline.verdict.results import LABELS, Contender, change, score, unit
+from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 
 def reasons_of(field: Field, choice: Contender | None) -> list[str]:

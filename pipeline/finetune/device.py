@@ -51,7 +51,7 @@ def machine(device: str = "auto", precision: str = "auto") -> Machine:
         precision = AUTO[device]()
     if precision == "fp16" and device != "cuda":
         raise UserError("--precision fp16 trains on CUDA only; pass bf16 or fp32")
-    if device == "cuda" and processes() > 1:
+    if device == "cuda" and world_size() > 1:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return Machine(device, precision)
 
@@ -86,7 +86,7 @@ AUTO: dict[str, Callable[[], str]] = {
 }
 
 
-def is_writer() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes: the only one, or the first of those that torchrun started."""
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -99,7 +99,7 @@ def together() -> None:
         torch.distributed.barrier()
 
 
-def processes() -> int:
+def world_size() -> int:
     """Over how many processes, one a device, a batch is spread: 1 unless torchrun or accelerate started several."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -120,5 +120,5 @@ def threads(count: int | None) -> Iterator[None]:
 
 def note(line: str) -> None:
     """One line for the user, from the one process that speaks."""
-    if is_writer():
+    if is_main_process():
         log.info(line)

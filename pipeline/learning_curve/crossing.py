@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.compare.bootstrap import unbiased
-from pipeline.compare.statistics import CHUNK, count_metric, indicator
+from pipeline.verdict.bootstrap import unbiased
+from pipeline.verdict.statistics import CHUNK, count_metric, indicator
 
 
 def redrawn(

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, listed
-from pipeline.compare import bootstrap
-from pipeline.compare import statistics as st
-from pipeline.compare.guests import welcome
-from pipeline.compare.measure import METRICS, Group, Measured, group_column, groups_of, measure
-from pipeline.compare.recommend import recommend
-from pipeline.compare.verdict import (
+from pipeline.run import Predictions, Run
+from pipeline.verdict import bootstrap
+from pipeline.verdict import statistics as st
+from pipeline.verdict.external import admit
+from pipeline.verdict.measure import METRICS, Group, Measured, group_column, groups_of, measure
+from pipeline.verdict.recommend import recommend
+from pipeline.verdict.results import (
     LABELS,
     Contender,
     Interval,
@@ -28,9 +29,8 @@ from pipeline.compare.verdict import (
     names_of,
     pareto_front,
 )
-from pipeline.run import Predictions, Run
 
-__all__ = ["Comparison", "Contender", "Group", "Interval", "Pair", "aligned", "compare", "group_column", "welcome"]
+__all__ = ["Comparison", "Contender", "Group", "Interval", "Pair", "admit", "aligned", "compare", "group_column"]
 
 ALWAYS = ("accuracy", "macro_f1")  # paired for the reader even when the verdict rests on another metric
 

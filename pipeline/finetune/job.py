@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError
-from pipeline.finetune.arithmetic import Machine, is_writer, together
+from pipeline.finetune.device import Machine, is_main_process, together
 from pipeline.finetune.heads import isolated, quiet
 from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
 from pipeline.run import scores
@@ -27,7 +27,7 @@ MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
 
 
 @dataclass
-class Course:
+class TrainingState:
     """How far a training has come: what a resumed one has to know."""
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -50,19 +50,19 @@ class Course:
         os.replace(draft, path)
 
 
-def last_course(work: Path) -> tuple[Course, Path | None]:
+def last_state(work: Path) -> tuple[TrainingState, Path | None]:
     """The course of the last epoch that was finished in `work`, and its checkpoint (None: start afresh)."""
     whole = sorted(work.glob(f"checkpoint-*/{MILESTONE}"), key=lambda file: int(file.parent.name.split("-")[1]))
     for file in reversed(whole):
         try:
-            return Course(**json.loads(file.read_text("utf-8"))), file.parent
+            return TrainingState(**json.loads(file.read_text("utf-8"))), file.parent
         except (ValueError, TypeError):
             continue
-    return Course(), None
+    return TrainingState(), None
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingJob:
     """What one training needs to know."""
 
     train: Rows
@@ -86,23 +86,21 @@ class Lesson:
         return {name: every[name] for name in ("accuracy", "macro_f1", "log_loss")}
 
 
-def train(model: Any, lesson: Lesson, course: Course, checkpoint: Path | None) -> Course:
+def train(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path | None) -> TrainingState:
     """Train `model` from `checkpoint` (None: from its present weights) to the end; it is left with the best epoch's
     weights, the last epoch's if there is no validation split.
 
     Raises UserError if the loss has become something that is not a number.
     """
-    with quiet(), isolated(lesson.settings.seed):
-        if not course.finished(lesson.settings):
-            watcher = _watcher(model, lesson, course)
-            trainer = trainer_for(
-                model, lesson.train, lesson.settings, lesson.rate, lesson.machine, lesson.work, watcher
-            )
+    with quiet(), isolated(job.settings.seed):
+        if not state.finished(job.settings):
+            watcher = _watcher(model, job, state)
+            trainer = trainer_for(model, job.train, job.settings, job.rate, job.machine, job.work, watcher)
             watcher.tell = trainer.log
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         together()  # the writer may still be writing them
-        _load(model, _weights(lesson.work, course.best_epoch or course.epoch))
-    return course
+        _load(model, _weights(job.work, state.best_epoch or state.epoch))
+    return state
 
 
 def _weights(work: Path, epoch: int) -> Path:
@@ -128,59 +126,59 @@ def _load(model: Any, file: Path) -> None:
     load_model(model, str(file))
 
 
-def _watcher(model: Any, lesson: Lesson, course: Course) -> Any:
+def _watcher(model: Any, job: TrainingJob, state: TrainingState) -> Any:
     """A TrainerCallback that judges every epoch, keeps the best one's weights and says how far it is."""
     from transformers import TrainerCallback
 
-    settings = lesson.settings
-    clock = _Clock(course)
+    settings = job.settings
+    clock = _Clock(state)
 
     class Watcher(TrainerCallback):
         tell: Callable[[dict[str, Any]], None]  # to the trackers
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if not any("epoch" in record for record in course.history):
-                course.history.append({"epoch": 0, **_flat(lesson.judge(model))})
+            if not any("epoch" in record for record in state.history):
+                state.history.append({"epoch": 0, **_flat(job.judge(model))})
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            lesson.progress("fine-tune", state.global_step, state.max_steps)
+            job.progress("fine-tune", state.global_step, state.max_steps)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.began = time.perf_counter()
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             seconds = time.perf_counter() - self.began
-            course.epoch += 1
-            found = lesson.judge(model)
+            state.epoch += 1
+            found = job.judge(model)
             if found is not None and found["log_loss"] is None:
-                raise diverged(course.epoch, lesson.rate)
-            course.history.append({"epoch": course.epoch, "seconds": round(seconds, 3), **_flat(found)})
+                raise diverged(state.epoch, job.rate)
+            state.history.append({"epoch": state.epoch, "seconds": round(seconds, 3), **_flat(found)})
             if settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
             score = (0.0, 0.0) if found is None else (found["macro_f1"], -found["log_loss"])
-            if found is None or score > (course.best_score, -course.best_loss):
-                course.best_epoch = course.epoch
-                if found is None or found["macro_f1"] > course.best_score:
-                    course.better_epoch = course.epoch
+            if found is None or score > (state.best_score, -state.best_loss):
+                state.best_epoch = state.epoch
+                if found is None or found["macro_f1"] > state.best_score:
+                    state.better_epoch = state.epoch
                 if found is not None:
-                    course.best_score, course.best_loss = found["macro_f1"], found["log_loss"]
-                if is_writer():
-                    _keep(model, _weights(lesson.work, course.epoch))
-            if course.finished(settings):  # the weights are kept: nothing is left to resume
+                    state.best_score, state.best_loss = found["macro_f1"], found["log_loss"]
+                if is_main_process():
+                    _keep(model, _weights(job.work, state.epoch))
+            if state.finished(settings):  # the weights are kept: nothing is left to resume
                 control.should_save, control.should_training_stop = False, True
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 if finite(logs["loss"]) is None:
-                    raise diverged(course.epoch, lesson.rate)
-                course.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": lesson.rate}
+                    raise diverged(state.epoch, job.rate)
+                state.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": job.rate}
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock.stop()
-            if is_writer():
-                home = lesson.work / f"checkpoint-{state.global_step}"
-                course.write(home / MILESTONE)
-                _tidy(lesson.work, home, _weights(lesson.work, course.best_epoch or course.epoch))
+            if is_main_process():
+                home = job.work / f"checkpoint-{state.global_step}"
+                state.write(home / MILESTONE)
+                _tidy(job.work, home, _weights(job.work, state.best_epoch or state.epoch))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock.stop()
@@ -202,13 +200,13 @@ def _flat(found: dict[str, Any] | None) -> dict[str, Any]:
 class _Clock:
     """Adds what has been spent since it was last stopped to a course."""
 
-    def __init__(self, course: Course) -> None:
-        self.course, self.wall, self.cpu = course, time.perf_counter(), time.process_time()
+    def __init__(self, state: TrainingState) -> None:
+        self.state, self.wall, self.cpu = state, time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
-        self.course.seconds += wall - self.wall
-        self.course.cpu_seconds += cpu - self.cpu
+        self.state.seconds += wall - self.wall
+        self.state.cpu_seconds += cpu - self.cpu
         self.wall, self.cpu = wall, cpu
 
 

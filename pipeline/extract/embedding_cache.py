@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, log
-from pipeline.encoder import Effort, Encoder
+from pipeline.encoder import Encoder, Runtime
 from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, RUNS, Choice, choice
+from pipeline.encoder.hardware import PRECISIONS, RUNS, Backend, choice
 from pipeline.encoder.int8 import calibration_of
 from pipeline.store import Found, Rows, Store, Writer
 from pipeline.store.remote import bring
@@ -56,9 +56,9 @@ class SharedStore(Store):
 class SharedWriter(Writer):
     """A writer that one thread adds to while another one closes its shard."""
 
-    def __init__(self, store: SharedStore, max_length: int, effort: Effort) -> None:
+    def __init__(self, store: SharedStore, max_length: int, runtime: Runtime) -> None:
         self.lock = store.lock
-        super().__init__(store, max_length, effort.shard_rows, effort.shard_seconds)
+        super().__init__(store, max_length, runtime.shard_rows, runtime.shard_seconds)
 
     def add(self, *rows: Any) -> None:
         with self.lock:
@@ -70,11 +70,11 @@ class SharedWriter(Writer):
 
 
 @dataclass(frozen=True)
-class Shelf:
+class EmbeddingCache:
     """The folders of one encoder's vectors, by single pooling."""
 
     checkpoint: Checkpoint
-    choice: Choice
+    choice: Backend
     stores: dict[str, SharedStore]
     calibration: str | None = None
     cls_only: bool = False
@@ -148,9 +148,9 @@ class Shelf:
         return None
 
 
-def shelf_of(
-    checkpoint: Checkpoint, spec: EncoderSpec, effort: Effort, cache: Path, whole: np.ndarray | None = None
-) -> Shelf:
+def open_cache(
+    checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path, whole: np.ndarray | None = None
+) -> EmbeddingCache:
     """The shelf that answers `spec`.
 
     What `auto` leaves open is settled by the folder that already holds all texts `whole` (n, 2), if there is one, and
@@ -158,19 +158,19 @@ def shelf_of(
 
     Raises UserError if engine, precision and device do not go together, or if vectors are not kept as `spec` asks.
     """
-    chosen = choice(spec.engine, spec.precision, effort.device)
+    chosen = choice(spec.engine, spec.precision, runtime.device)
     first = None
     calibration = None
     if chosen.precision == "int8":
         bring(cache, models_below(checkpoint), INT8)
         calibration = calibration_of(checkpoint, parts(spec.pooling), cache)
     for other, cls_only in _candidates(checkpoint, spec, chosen):
-        shelf = shelf_at(checkpoint, spec.pooling, other, cls_only, cache, calibration, spec.storage)
-        if whole is None or shelf.holds(whole):
+        embedding_cache = open_cache_at(checkpoint, spec.pooling, other, cls_only, cache, calibration, spec.storage)
+        if whole is None or embedding_cache.holds(whole):
             if other != chosen:
                 log.info(f"vectors from the cache: {other.engine}, {other.precision} (pass --precision for others)")
-            return shelf
-        first = first or shelf
+            return embedding_cache
+        first = first or embedding_cache
     assert first is not None, "the choice itself is a candidate"
     return first
 
@@ -180,15 +180,15 @@ def models_below(checkpoint: Checkpoint) -> str:
     return f"models/{checkpoint.digest}"
 
 
-def shelf_at(
+def open_cache_at(
     checkpoint: Checkpoint,
     pooling: tuple[str, ...],
-    chosen: Choice,
+    chosen: Backend,
     cls_only: bool,
     cache: Path,
     calibration: str | None = None,
     storage: str = "float32",
-) -> Shelf:
+) -> EmbeddingCache:
     """The folders for exactly this encoder, engine, precision, graph and storage.
 
     Raises UserError for a storage that there is not.
@@ -199,17 +199,17 @@ def shelf_at(
     for part in parts(pooling):
         name = vectors_digest(checkpoint, part, chosen.engine, chosen.precision, calibration, storage, cls_only)
         stores[part] = SharedStore(Path(cache) / name, checkpoint.dim, storage, by_length)
-    return Shelf(checkpoint, chosen, stores, calibration, cls_only, storage)
+    return EmbeddingCache(checkpoint, chosen, stores, calibration, cls_only, storage)
 
 
-def shelf_for(encoder: Encoder, cache: Path, storage: str = "float32") -> Shelf:
+def cache_for(encoder: Encoder, cache: Path, storage: str = "float32") -> EmbeddingCache:
     """The folders that an open encoder's vectors belong to."""
-    return shelf_at(
+    return open_cache_at(
         encoder.checkpoint, encoder.poolings, encoder.choice, encoder.cls_only, cache, encoder.calibration, storage
     )
 
 
-def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Choice) -> Iterator[tuple[Choice, bool]]:
+def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Backend) -> Iterator[tuple[Backend, bool]]:
     """What would be made now, then whatever else answers the same wish."""
     short = parts(spec.pooling) == ("cls",) and checkpoint.config.get("model_type") in CLS_BLOCKS
     graphs = (short, not short) if parts(spec.pooling) == ("cls",) else (False,)
@@ -217,7 +217,7 @@ def _candidates(checkpoint: Checkpoint, spec: EncoderSpec, chosen: Choice) -> It
     precisions = [p for p in PRECISIONS if p != "int8"] if spec.precision == "auto" else [spec.precision]
     device = chosen.device
     others = [
-        Choice(engine, precision, device if device.partition(":")[0] in RUNS[engine] else "cpu", IN_CACHE)
+        Backend(engine, precision, device if device.partition(":")[0] in RUNS[engine] else "cpu", IN_CACHE)
         for engine in engines
         for precision in precisions
         if (engine, precision) != (chosen.engine, chosen.precision)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.compare.statistics import LOWER_IS_BETTER
-from pipeline.compare.verdict import LABELS, Contender, Pair, change, score
 from pipeline.run import Run
+from pipeline.verdict.results import LABELS, Contender, Pair, change, score
+from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 
 def family(contender: Contender, run: Run | None = None) -> str:

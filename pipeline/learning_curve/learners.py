@@ -18,16 +18,16 @@ import numpy as np
 
 from pipeline import choose
 from pipeline.baseline import fit_at as fit_tfidf_at
-from pipeline.compare.verdict import plain
 from pipeline.contenders import Task, linear_run, tfidf_runs, told_of, tuned_runs, tuning_of
-from pipeline.curve.results import curve_folder
-from pipeline.curve.subsets import smaller
 from pipeline.encoder.checkpoint import EncoderSpec, locate, single_poolings
 from pipeline.extract import embed
 from pipeline.finetune import asked, kind_of
+from pipeline.learning_curve.results import curve_folder
+from pipeline.learning_curve.subsets import smaller
 from pipeline.linear.fixed import fit_at
 from pipeline.linear.probe import LinearModel
 from pipeline.run import Run
+from pipeline.verdict.results import plain
 
 Facts = Mapping[str, Any]
 TUNED_STEPS, MOST_EPOCHS = 200, 20  # steps that a training on few labels gets at least, and its passes at most
@@ -67,7 +67,7 @@ def linear_learners(task: Task) -> list[Learner]:
 
 def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
     """One of them; pooling 'auto' is the one that the fit on all labels chose."""
-    done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.effort, task.cache, task.progress)
+    done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.runtime, task.cache, task.progress)
     run = linear_run(task, done, spec, pooling, replace(task.linear[0], imbalance="none"))
     chosen, data = LinearModel.load(run.model_folder).pooling, task.dataset
     train = done.matrix(data.roles["train"], chosen).vectors

@@ -8,14 +8,14 @@ from tables import write_csv
 
 from pipeline import UserError
 from pipeline.contenders import Task, estimates
-from pipeline.curve import part_seconds
-from pipeline.curve.crossing import ahead_from, between, common, redrawn, resampling, span
-from pipeline.curve.learners import epochs_at
-from pipeline.curve.results import Curve, Line, Point, crossings, latest, save
-from pipeline.curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 from pipeline.data import Dataset, SourceOptions, Split, read
 from pipeline.encoder.checkpoint import EncoderSpec
 from pipeline.finetune import FineTuneSettings
+from pipeline.learning_curve import part_seconds
+from pipeline.learning_curve.crossing import ahead_from, between, common, redrawn, resampling, span
+from pipeline.learning_curve.learners import epochs_at
+from pipeline.learning_curve.results import Curve, Line, Point, crossings, latest, save
+from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])
 
