@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.linear import calibrate
 from pipeline.linear.probe import softmax
-from pipeline.run import scores
+from pipeline.metrics import scores
 
 
 def drawn(n: int = 20000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

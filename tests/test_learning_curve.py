@@ -189,7 +189,7 @@ def test_without_a_crossing_it_is_said():
 
 
 def test_macro_f1_is_that_of_the_scores():
-    from pipeline.run import scores
+    from pipeline.metrics import scores
 
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 300)

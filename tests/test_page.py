@@ -181,7 +181,7 @@ def test_charts_have_words_for_those_who_do_not_see_them(browser, path):
 
 
 def test_confusion_of_any_and_the_difference_of_two(browser, path, runs):
-    from pipeline.run import confusion
+    from pipeline.metrics import confusion
 
     browser.open(path)
     tables = {r.kind: confusion(r.predictions["test"].truth, r.predictions["test"].proba.argmax(1), 6) for r in runs}

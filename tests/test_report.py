@@ -14,12 +14,13 @@ import page_example as example
 import pytest
 
 from pipeline import UserError
+from pipeline.metrics import confusion
 from pipeline.report import charts, write_report
 from pipeline.report.facts import collect, cut, plain
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
 from pipeline.report.sections import SECTIONS, headline
-from pipeline.run import Run, confusion
+from pipeline.run import Run
 from pipeline.verdict import Group
 
 

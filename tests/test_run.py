@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics
 
 from pipeline import UserError, memory
-from pipeline.run import Cost, Predictions, Run, find, load_run, reliability, run_folder, runs_of, save, scores
+from pipeline.metrics import reliability, scores
+from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, runs_of, save
 
 NAMES = ("ham", "spam", "other")
 

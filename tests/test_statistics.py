@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from pipeline.run import scores
+from pipeline.metrics import scores
 from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
 

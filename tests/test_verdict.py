@@ -12,7 +12,8 @@ import pytest
 
 from pipeline import UserError
 from pipeline.data import Dataset, Split
-from pipeline.run import Cost, Predictions, Run, scores
+from pipeline.metrics import scores
+from pipeline.run import Cost, Predictions, Run
 from pipeline.verdict import Comparison, admit, bootstrap, compare, group_column
 from pipeline.verdict import statistics as st
 from pipeline.verdict.recommend import fraction

@@ -20,7 +20,8 @@ from pipeline.audit.neighbours import Near, across, near_repeats
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
 from pipeline.data import Dataset, Split
 from pipeline.linear.folds import equal
-from pipeline.run import Predictions, Run, decide, scores
+from pipeline.metrics import decide, scores
+from pipeline.run import Predictions, Run
 from pipeline.verdict import aligned, judged_role
 from pipeline.verdict.results import LABELS, names_of
 from pipeline.verdict.statistics import LOWER_IS_BETTER

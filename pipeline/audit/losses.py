@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.run import Predictions, confusion
+from pipeline.metrics import confusion
+from pipeline.run import Predictions
 
 
 @dataclass(frozen=True, eq=False)

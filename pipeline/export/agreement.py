@@ -12,8 +12,9 @@ import numpy as np
 
 from pipeline import UserError
 from pipeline.data import SourceOptions, read_chunks, samples
+from pipeline.metrics import decide
 from pipeline.predict.texts import texts_a_row
-from pipeline.run import Run, decide
+from pipeline.run import Run
 
 COUNT = 200
 TOLERANCE = 1e-4  # of a probability: rounding of float32 stays below a tenth of it, anything wrong goes far beyond

@@ -22,7 +22,8 @@ from pipeline.finetune.training import FineTuneSettings, balanced_weights
 from pipeline.linear import EncodingFacts
 from pipeline.linear.probe import LinearModel, read_arrays, read_record, softmax
 from pipeline.memory import forget_peak, peak_rss_mb
-from pipeline.run import Cost, Predictions, Run, find, run_folder, save, scores
+from pipeline.metrics import scores
+from pipeline.run import Cost, Predictions, Run, find, run_folder, save
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset

@@ -21,7 +21,7 @@ from pipeline import Progress, UserError
 from pipeline.finetune.device import Machine, is_main_process, together
 from pipeline.finetune.heads import isolated, quiet
 from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
-from pipeline.run import scores
+from pipeline.metrics import scores
 
 MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
 

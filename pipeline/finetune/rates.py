@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.finetune.heads import isolated, quiet
 from pipeline.finetune.job import TrainingJob
 from pipeline.finetune.training import FineTuneSettings, finite, log_losses, logits, trainer_for
-from pipeline.run import scores
+from pipeline.metrics import scores
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt

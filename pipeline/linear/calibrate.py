@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.run import reliability, scores
+from pipeline.metrics import reliability, scores
 
 DRAWS = 1000  # bootstrap draws of a paired interval
 COOLEST, HOTTEST = 0.05, 20.0  # bounds of the temperature

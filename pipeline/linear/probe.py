@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, listed
-from pipeline.run import decide
+from pipeline.metrics import decide
 
 FORMAT = 1
 LARGEST = 2**30  # bytes of a model file that are read; a linear model of 150 classes x 8,192 columns has 5 MB

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.run import Run, decide
+from pipeline.metrics import decide
+from pipeline.run import Run
 
 
 @dataclass(frozen=True)

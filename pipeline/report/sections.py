@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.metrics import confusion, reliability
 from pipeline.report import audited, charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
 from pipeline.report.numbers import class_f1, frontier, principal, sparse
-from pipeline.run import confusion, reliability
 from pipeline.verdict.results import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
 
 if TYPE_CHECKING:

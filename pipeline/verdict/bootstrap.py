@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.run import CALIBRATION_BINS
+from pipeline.metrics import CALIBRATION_BINS
 from pipeline.verdict.statistics import Outcomes, count_metric, indicator, row_metric, row_sums
 
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32

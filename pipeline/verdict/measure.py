@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline import UserError, listed
 from pipeline.data import Split
-from pipeline.run import Predictions, scores
+from pipeline.metrics import scores
+from pipeline.run import Predictions
 from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
 from pipeline.verdict.results import Interval

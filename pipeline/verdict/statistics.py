@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.run import CALIBRATION_BINS
+from pipeline.metrics import CALIBRATION_BINS
 
 COUNT_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
 ROW_METRICS = ("log_loss", "brier", "ece")
@@ -25,7 +25,7 @@ EXACT_ROWS = 12  # up to 2¹² assignments are enumerated instead of drawn
 
 
 def count_metric(name: str, hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """The metric (...,) of hits, predictions and truths per class, each (k, ...), as `run.scores` defines it."""
+    """The metric (...,) of hits, predictions and truths per class, each (k, ...), as `metrics.scores` defines it."""
     if name == "accuracy":
         return hit.sum(0) / np.maximum(true.sum(0), TINY)
     if name == "balanced_accuracy":
