@@ -161,7 +161,7 @@ class Lines:
         share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
         left = ""
         if total and first < done < total:
-            left = f", about {pipeline.spoken((total - done) * (now - start) / (done - first))} left"
+            left = f", about {pipeline.format_duration((total - done) * (now - start) / (done - first))} left"
         self.console.print(f"{stage}: {share}{left}", highlight=False, markup=False)
 
 

@@ -293,7 +293,7 @@ import sys
 from pathlib import Path
 from pipeline.encoder import *
 found = locate(EncoderSpec({str(tiny_bert)!r}))
-open_encoder(found, ("cls",), "openvino", "fp32", Effort(threads=1), Path({str(cache)!r}))
+open_encoder(found, ("cls",), "openvino", "fp32", Runtime(threads=1), Path({str(cache)!r}))
 print([name for name in ("torch", "transformers", "nncf") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

@@ -145,15 +145,16 @@ SLOW_EXTRACTION = """
 import sys
 from pathlib import Path
 from pipeline import silent
-from pipeline.encoder import Effort, EncoderSpec, choice, locate
+from pipeline.encoder import Runtime, EncoderSpec, choice, locate
 from pipeline.extract import Extractor
-from pipeline.store import keys
+from pipeline.store import text_keys
 sys.path.insert(0, "tests")
 from test_extract import texts
 wish = EncoderSpec(sys.argv[1], engine="torch", precision="fp32")
 rows = texts(20_000)
 print("ready", flush=True)
-Extractor(locate(wish), wish, Effort(shard_rows=256, threads=1), Path(sys.argv[2]), silent, keys(rows)).run([rows])
+runtime = Runtime(shard_rows=256, threads=1)
+Extractor(locate(wish), wish, runtime, Path(sys.argv[2]), silent, text_keys(rows)).run([rows])
 """
 
 

@@ -152,12 +152,12 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_finetune import FAST, dataset
 from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.encoder import Effort
+from pipeline.encoder import Runtime
 from pipeline.finetune import fine_tune
 def kill(stage, done, total):
     if done == 15:
         os.kill(os.getpid(), signal.SIGKILL)
-fine_tune(dataset(), locate(EncoderSpec({encoder!r})), FAST, Effort(), Path({runs!r}), kill)
+fine_tune(dataset(), locate(EncoderSpec({encoder!r})), FAST, Runtime(), Path({runs!r}), kill)
 """
 
 
@@ -338,7 +338,7 @@ def test_two_processes_make_one_run(tiny_distilbert, tmp_path):
     code.write_text(
         CHILD.format(tests=str(Path(__file__).parent), encoder=str(tiny_distilbert), runs=str(tmp_path / "runs"))
         .replace("os.kill", "print")
-        .replace("Effort()", "Effort(device='cpu')")
+        .replace("Runtime()", "Runtime(device='cpu')")
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(code)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
@@ -359,7 +359,7 @@ even = dataset(train=80)
 for name, rows in even.splits.items():  # all texts of one length, so that one process and two take them in one order
     rows.texts[:] = [(f"{{text[0].split()[0]}} it was",) for text in rows.texts]
 settings = replace(FAST, epochs=2, batch_size={batch}, gradient_accumulation={accumulation}, learning_rate=1e-3)
-fine_tune(even, locate(EncoderSpec({encoder!r})), settings, Effort(device="cpu"), Path({runs!r}))
+fine_tune(even, locate(EncoderSpec({encoder!r})), settings, Runtime(device="cpu"), Path({runs!r}))
 """
 
 
@@ -415,13 +415,13 @@ def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbe
 
 @pytest.mark.parametrize("where", ["judged", "trained"])
 def test_a_training_that_diverges_is_one_line(where, tiny_distilbert, tmp_path, monkeypatch):
-    from pipeline.finetune import state
+    from pipeline.finetune import job
 
     if where == "judged":
         bad = {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
-        monkeypatch.setattr(state.TrainingJob, "judge", lambda self, model: bad)
+        monkeypatch.setattr(job.TrainingJob, "judge", lambda self, model: bad)
     else:
-        monkeypatch.setattr(state, "finite", lambda number: None)
+        monkeypatch.setattr(job, "finite", lambda number: None)
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     with pytest.raises(UserError, match=r"diverged: in epoch 1 .* at learning rate .*; pass a smaller --learning-rate"):
         fine_tune(dataset(), checkpoint, FAST, Runtime(), tmp_path)

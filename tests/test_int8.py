@@ -83,7 +83,7 @@ import sys
 from pathlib import Path
 from pipeline.encoder import *
 found = locate(EncoderSpec({str(tiny_distilbert)!r}))
-here = open_encoder(found, ("cls",), "openvino", "int8", Effort(threads=1), Path({str(cache)!r}))
+here = open_encoder(found, ("cls",), "openvino", "int8", Runtime(threads=1), Path({str(cache)!r}))
 print(here.calibration, [name for name in ("torch", "transformers", "nncf") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

@@ -234,7 +234,7 @@ import test_onray
 from pathlib import Path
 done = test_onray.extract_on_ray(
     test_onray.source(Path({mails!r})), test_onray.spec(Path({encoder!r})),
-    test_onray.Effort(shard_rows=128, token_budget=512), Path({cache!r}), test_onray.Cluster(workers=2)
+    test_onray.Runtime(shard_rows=128, token_budget=512), Path({cache!r}), test_onray.Cluster(workers=2)
 )
 print(test_onray.json.dumps(done.to_json()))
 """

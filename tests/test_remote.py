@@ -398,12 +398,12 @@ WORKER = """
 import os, sys, time
 import numpy as np
 sys.path.insert(0, {root!r})
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 from pipeline.store import remote
 remote.LIST_SECONDS, remote.LIST_SHARE = 0.05, 1.0
 from pipeline.store.sharing import blocks_of, share
 texts = [(f"text {{row}}",) for row in range(2000)]
-whole, encoded = keys(texts), 0
+whole, encoded = text_keys(texts), 0
 store = Store(remote.mirror(sys.argv[1]) / "enc")
 with store.writer({limit}, rows=100, seconds=0.3) as writer:
     for some in share(writer, whole, blocks_of(np.arange(2000), 50)):

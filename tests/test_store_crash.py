@@ -108,9 +108,9 @@ FILLS_UP = """
 import resource, sys
 import numpy as np
 from pipeline import UserError
-from pipeline.store import Store, keys
+from pipeline.store import Store, text_keys
 store = Store(sys.argv[1])
-whole = keys([(f"text {row}",) for row in range(3000)])
+whole = text_keys([(f"text {row}",) for row in range(3000)])
 vectors = np.repeat(np.arange(3000, dtype="f4")[:, None], 64, axis=1)
 store.commit(whole[:100], np.full(100, 5), vectors[:100], 1.0, 128)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

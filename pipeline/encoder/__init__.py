@@ -54,8 +54,8 @@ class Runtime:
 
     Examples
     --------
-    >>> from pipeline import Effort
-    >>> Effort(threads=2).token_budget is None
+    >>> from pipeline import Runtime
+    >>> Runtime(threads=2).token_budget is None
     True
     """
 

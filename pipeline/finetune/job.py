@@ -136,17 +136,17 @@ def _watcher(model: Any, job: TrainingJob, state: TrainingState) -> Any:
     class Watcher(TrainerCallback):
         tell: Callable[[dict[str, Any]], None]  # to the trackers
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
             if not any("epoch" in record for record in state.history):
                 state.history.append({"epoch": 0, **_flat(job.judge(model))})
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            job.progress("fine-tune", state.global_step, state.max_steps)
+        def on_step_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
+            job.progress("fine-tune", trainer.global_step, trainer.max_steps)
 
-        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_epoch_begin(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
             self.began = time.perf_counter()
 
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_epoch_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
             seconds = time.perf_counter() - self.began
             state.epoch += 1
             found = job.judge(model)
@@ -167,20 +167,20 @@ def _watcher(model: Any, job: TrainingJob, state: TrainingState) -> Any:
             if state.finished(settings):  # the weights are kept: nothing is left to resume
                 control.should_save, control.should_training_stop = False, True
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        def on_log(self, args: Any, trainer: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 if finite(logs["loss"]) is None:
                     raise diverged(state.epoch, job.rate)
                 state.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": job.rate}
 
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_save(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
             clock.stop()
             if is_main_process():
-                home = job.work / f"checkpoint-{state.global_step}"
+                home = job.work / f"checkpoint-{trainer.global_step}"
                 state.write(home / MILESTONE)
                 _tidy(job.work, home, _weights(job.work, state.best_epoch or state.epoch))
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
             clock.stop()
 
     return Watcher()
