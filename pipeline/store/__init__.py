@@ -74,8 +74,8 @@ class Store:
     Examples
     --------
     >>> from pipeline import Store
-    >>> from pipeline.store import keys
-    >>> whole = keys([("win a prize",), ("see you",)])  # (n, 2) uint64, what a text is found by
+    >>> from pipeline.store import text_keys
+    >>> whole = text_keys([("win a prize",), ("see you",)])  # (n, 2) uint64, what a text is found by
     >>> Store(TMP / "empty").find(whole, max_length=128).present.tolist()
     [False, False]
     """
