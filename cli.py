@@ -38,11 +38,11 @@ from pipeline.options import (
 
 if TYPE_CHECKING:
     from pipeline.comparison import ComparisonSettings
-    from pipeline.contenders import Task
     from pipeline.data import SourceOptions
     from pipeline.encoder import EncoderSpec, Runtime
     from pipeline.extract.onray import Cluster
     from pipeline.learning_curve import Plan
+    from pipeline.task import Task
 
 # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,8 +110,8 @@ def extract(
 
 def task_of(source: SourceOptions, place: dict[str, Any], **settings: Any) -> Task:
     """Read the source and bundle what every contender is fitted with."""
-    from pipeline.contenders import Task
     from pipeline.data import read
+    from pipeline.task import Task
 
     return Task(dataset=read(source), seed=source.seed, **place, **settings)
 
@@ -131,11 +131,10 @@ def spoken_command() -> str:
 def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **settings: Any) -> None:
     """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
     from pipeline import show
-    from pipeline.comparison import announced
-    from pipeline.contenders import linear_runs
+    from pipeline.fitting import fit_linear
 
     with show.progress() as progress:
-        runs = announced(task_of(source, place, progress=progress, **settings), linear_runs)
+        runs = fit_linear(task_of(source, place, progress=progress, **settings))
     show.results(runs, as_json)
 
 
@@ -150,12 +149,11 @@ def fit_lr(source: SourceOptions, place: dict[str, Path], as_json: bool, **setti
 def fine_tune(source: SourceOptions, place: dict[str, Path], as_json: bool, **settings: Any) -> None:
     """The contender: train the whole encoder, best epoch by macro F1 on validation."""
     from pipeline import show
-    from pipeline.comparison import announced
-    from pipeline.contenders import tuned_runs
     from pipeline.finetune.seeds import several_seeds
+    from pipeline.fitting import fit_tuned
 
     with show.progress() as progress:
-        runs = announced(task_of(source, place, progress=progress, **settings), tuned_runs)
+        runs = fit_tuned(task_of(source, place, progress=progress, **settings))
     show.results(runs, as_json, several_seeds(runs))
 
 
@@ -349,9 +347,9 @@ def report(
     """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
     from pipeline import show
     from pipeline.comparison import ComparisonSettings, contest
-    from pipeline.contenders import CONTENDERS
+    from pipeline.kinds import names
 
-    rules = ComparisonSettings(contenders=tuple(CONTENDERS), only_existing=True, metric=metric, page=page)
+    rules = ComparisonSettings(contenders=tuple(names(numbered=False)), only_existing=True, metric=metric, page=page)
     show.result(contest(task_of(source, place, encoders=encoders), rules, spoken_command()), as_json)
 
 

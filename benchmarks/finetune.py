@@ -169,18 +169,14 @@ def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     """One extraction into an empty cache, then the same epochs on its vectors."""
     from pipeline.extract import embed
     from pipeline.finetune.frozen import fit_frozen_head
+    from pipeline.linear import Encoded
 
     done = embed(data, EncoderSpec(options.encoder), Runtime(device=options.device), folder / "cache", SILENT)
     matrices = done.matrices("cls")
     settings = FineTuneSettings(epochs=options.epochs, batch_size=options.batch_size, freeze=True, head="linear")
-    run = fit_frozen_head(
-        {role: matrix.vectors for role, matrix in matrices.items()},
-        data,
-        done.checkpoint.checkpoint_digest("cls"),
-        {"pooling": "cls"},
-        settings,
-        folder / "runs",
-    )
+    vectors = {role: matrix.vectors for role, matrix in matrices.items()}
+    encoded = Encoded(lambda: vectors, done.checkpoint.checkpoint_digest("cls"), {"pooling": "cls"})
+    run = fit_frozen_head(encoded, data, settings, folder / "runs")
     print(f"  of which the head took {run.cost.fit_seconds:.1f} s, judged after every epoch")
     return float(run.metrics["validation"]["accuracy"])
 

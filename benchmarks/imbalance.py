@@ -25,14 +25,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.lr import searched
 from pipeline import silent
-from pipeline.contenders import Task, linear_run
+from pipeline.contenders import TaskVectors
 from pipeline.data import SourceOptions, read
 from pipeline.data.splits import normalize_whitespace
 from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import Embedded, embed
-from pipeline.linear import LinearSettings
+from pipeline.linear import LinearSettings, fit_lr
 from pipeline.linear.folds import equal, split
 from pipeline.run import Predictions
+from pipeline.task import Task
 from pipeline.verdict.measure import measure
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.json"
@@ -51,10 +52,11 @@ class Fit:
     notes: tuple[str, ...] = ()
 
 
-def ours(task: Task, done: Embedded, kind: str) -> Fit:
+def ours(task: Task, kind: str) -> Fit:
     """`fit-lr --imbalance KIND`."""
     started = time.perf_counter()
-    run = linear_run(task, done, task.encoders[0], "cls", LinearSettings(imbalance=kind))
+    encoded = TaskVectors(task, task.encoders[0]).encoded("cls")
+    run = fit_lr(encoded, task.dataset, LinearSettings(imbalance=kind), task.runs)
     C = float(next(point["C"] for point in run.history if point["what"] == "final"))
     return Fit(kind, run.predictions["test"].proba, C, time.perf_counter() - started, run.notes)
 
@@ -82,7 +84,7 @@ def judge(source: str, encoder: str, cache: Path) -> dict[str, Any]:
     done = embed(data, spec, Runtime(), cache, silent)
     with tempfile.TemporaryDirectory() as runs:
         task = Task(dataset=data, encoders=(spec,), cache=cache, runs=Path(runs))
-        fits = [*(ours(task, done, kind) for kind in KINDS), scikit_learn(task, done)]
+        fits = [*(ours(task, kind) for kind in KINDS), scikit_learn(task, done)]
     truth = data.splits[data.roles["test"]].labels
     ids = data.splits[data.roles["test"]].row_ids
     judged = [Predictions("test", ids, truth, fit.proba) for fit in fits]

@@ -26,8 +26,7 @@ from pipeline.linear.probe import FORMAT, read_arrays, read_record, softmax
 from pipeline.linear.search import full, search, shared_block
 from pipeline.linear.solver import Solution, own_axes, solve
 from pipeline.linear.tune import all_classes
-from pipeline.memory import forget_peak, peak_rss_mb
-from pipeline.run import Cost, Predictions, Run, find, run_folder, save
+from pipeline.run import Cost, Fit, Fitted, Question, Run
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
 GRID = (3.0, 10.0, 30.0, 100.0)
@@ -87,35 +86,34 @@ class MajorityModel:
         return cls(prior, names)
 
 
+def majority_fit(dataset: Any, runs: Path, seed: int = 42) -> Fit:
+    """The fit of a run that knows only how often each class occurs in train."""
+
+    def learn(_: Path) -> Fitted:
+        labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
+        groups = equal(map(normalize_whitespace, dataset.train.texts))
+        folds = split(labels, groups, tuple(dataset.class_names), 5, seed)
+        shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
+        shares = shares / shares.sum(1, keepdims=True)
+        model = MajorityModel((np.bincount(labels, minlength=k) / len(labels)).astype(np.float32), dataset.class_names)
+        return Fitted(
+            proba=lambda role: model.proba(getattr(dataset, role).texts),
+            roles=tuple(dataset.roles),
+            save=model.save,
+            cost=lambda: Cost(trained_parameters=k, ms_per_text_batch=0.0, ms_per_text_single=0.0),
+            out_of_fold=shares[folds.place].astype(np.float32),
+            notes=folds.notes,
+        )
+
+    return Fit(Question("majority", dataset, runs, seed), learn)
+
+
 def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
     """The run that knows only how often each class occurs in train.
 
     Raises UserError if train has one class only.
     """
-    started = time.perf_counter()
-    folder = run_folder(runs, dataset.name, dataset.digest, "majority", {}, None, seed)
-    if (old := find(folder)) is not None:
-        return old
-    forget_peak()
-    labels, k = np.asarray(dataset.train.labels, np.int64), len(dataset.class_names)
-    folds = split(labels, equal(map(normalize_whitespace, dataset.train.texts)), tuple(dataset.class_names), 5, seed)
-    shares = np.stack([np.bincount(labels[folds.kept(fold)], minlength=k) for fold in range(folds.count)])
-    shares = shares / shares.sum(1, keepdims=True)
-    model = MajorityModel((np.bincount(labels, minlength=k) / len(labels)).astype(np.float32), dataset.class_names)
-    fit_seconds = time.perf_counter() - started
-    run = Run(
-        kind="majority",
-        settings={},
-        class_names=tuple(dataset.class_names),
-        predictions=_predictions(model, dataset, shares[folds.place].astype(np.float32)),
-        cost=Cost(fit_seconds, None, fit_seconds, peak_rss_mb(), k, None, 0.0, 0.0),
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        seed=seed,
-        seconds=time.perf_counter() - started,
-        notes=folds.notes,
-    )
-    return save(run, folder, model.save)
+    return majority_fit(dataset, runs, seed).run()
 
 
 # ── TF-IDF ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -232,48 +230,43 @@ def reads_pairs(vocabulary: tuple[str, ...]) -> bool:
     return any(word.startswith(("0:", "1:")) for word in vocabulary)
 
 
-def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Run:
-    """The run of logistic regression on TF-IDF: found if it has been fitted, else fitted.
+def tfidf_fit(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Fit:
+    """The fit of logistic regression on TF-IDF.
 
     Folds and the choice of C are those of the vectors' logistic regression. The vocabulary and its idf (which see no
     label) are taken from train once, so that the folds share one matrix.
+    """
+    texts, k = dataset.train.texts, len(dataset.class_names)
+    asked = asdict(settings) | {"text_parts": len(texts[0])}
+    question = Question("tfidf", dataset, runs, settings.seed, asked, asdict(TfidfSettings()) | {"text_parts": 1})
+
+    def learn(_: Path) -> Fitted:
+        labels = np.asarray(dataset.train.labels, np.int64)
+        model, proba, history, notes = fit(texts, labels, dataset.class_names, settings, progress)
+        sample = texts[:1024]
+        return Fitted(
+            proba=lambda role: model.proba(getattr(dataset, role).texts),
+            roles=tuple(dataset.roles),
+            save=model.save,
+            cost=lambda: Cost(
+                trained_parameters=(1 if k == 2 else k) * (len(model.vocabulary) + 1),
+                ms_per_text_batch=timed(lambda: model.proba(sample)) / len(sample),
+                ms_per_text_single=timed(lambda: model.proba(sample[:1])),
+            ),
+            out_of_fold=proba,
+            history=history,
+            notes=notes,
+        )
+
+    return Fit(question, learn)
+
+
+def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Run:
+    """The run of logistic regression on TF-IDF: found if it has been fitted, else fitted.
 
     Raises UserError if train has one class only.
     """
-    started, worked = time.perf_counter(), time.process_time()
-    asked = asdict(settings)
-    folder = run_folder(runs, dataset.name, dataset.digest, "tfidf", asked, None, settings.seed)
-    if (old := find(folder)) is not None:
-        return old
-    forget_peak()
-    model, proba, history, notes = fit(
-        dataset.train.texts, np.asarray(dataset.train.labels, np.int64), dataset.class_names, settings, progress
-    )
-    fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
-    sample = dataset.train.texts[:1024]
-    k = len(dataset.class_names)
-    cost = Cost(
-        fit_seconds=fit_seconds,
-        cpu_seconds=cpu_seconds,
-        peak_rss_mb=peak_rss_mb(),
-        trained_parameters=(1 if k == 2 else k) * (len(model.vocabulary) + 1),
-        ms_per_text_batch=timed(lambda: model.proba(sample)) / len(sample),
-        ms_per_text_single=timed(lambda: model.proba(sample[:1])),
-    )
-    run = Run(
-        kind="tfidf",
-        settings=asked | {"text_parts": len(dataset.train.texts[0])},
-        class_names=tuple(dataset.class_names),
-        predictions=_predictions(model, dataset, proba),
-        cost=cost,
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        seed=settings.seed,
-        seconds=time.perf_counter() - started,
-        history=history,
-        notes=notes,
-    )
-    return save(run, folder, model.save)
+    return tfidf_fit(dataset, settings, runs, progress).run()
 
 
 def fit(
@@ -353,15 +346,3 @@ def _names(record: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise ValueError("class_names is not a list of strings")
     return tuple(names)
-
-
-def _predictions(model: MajorityModel | TfidfModel, dataset: Any, out_of_fold: np.ndarray) -> dict[str, Predictions]:
-    """Predictions of every labelled role; of train those of the folds."""
-    found = {}
-    for role in dataset.roles:
-        part = getattr(dataset, role)
-        truth = np.asarray(part.labels, np.int64)
-        if len(truth) and truth.min() >= 0:
-            proba = out_of_fold if role == "train" else model.proba(part.texts)
-            found[role] = Predictions(part.name, np.asarray(part.row_ids), truth, proba)
-    return found

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline import UserError
 from pipeline.export.markdown import code, safe
-from pipeline.export.model_card import origin
+from pipeline.kinds import describe, kind_row
 from pipeline.run import Run
 from pipeline.store.shard import publish
 from pipeline.verdict import Comparison, Contender
@@ -47,7 +47,7 @@ def card(run: Run, comparison: Comparison) -> str:
     me = next(c for c in comparison.contenders if c.run == str(run.folder))
     parts = [
         f"# {safe(me.name)} on {safe(comparison.dataset)}",
-        f"{origin(run.kind)[0].capitalize()}, for the classification of texts into {len(run.class_names)} classes.",
+        f"{describe(run.kind).capitalize()}, for the classification of texts into {len(run.class_names)} classes.",
         "## Verdict",
         safe(comparison.recommendation),
         table(comparison),
@@ -87,7 +87,7 @@ def header(run: Run, me: Contender, comparison: Comparison) -> str:
     encoder = str(run.settings.get("encoder", ""))
     data = ModelCardData(
         model_name=f"{me.name} on {comparison.dataset}",
-        library_name=origin(run.kind)[1],
+        library_name=kind_row(run.kind).library,
         pipeline_tag="text-classification",
         tags=["text-classification", "probe-or-tune", run.kind],
         datasets=[comparison.dataset.partition(":")[0]],

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, format_duration, listed, log
+from pipeline import UserError, choose, format_duration, log
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.card import write_card
-from pipeline.contenders import CONTENDERS, Task, chosen, linear_runs, profile_of
+from pipeline.contenders import check_names, profile_of
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.checkpoint import single_poolings
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.estimates import multiply_rate
 from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.fitting import Estimate, needs_extraction, price, remaining, remedy, within
+from pipeline.fitting import fitted, limits_of, present, together, too_few
+from pipeline.kinds import KINDS, kind_row
 from pipeline.learning_curve import Curve, latest
-from pipeline.linear import kind_of
 from pipeline.report import write_report
-from pipeline.run import Run, load_run, runs_of
+from pipeline.run import Run, load_run
 from pipeline.store import text_keys
+from pipeline.task import Task
 from pipeline.verdict import Comparison, admit, compare, group_column
-from pipeline.verdict.results import LABELS, duration
+from pipeline.verdict.results import LABELS
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
@@ -67,14 +67,18 @@ def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome
     other rows, if nothing fits into the budget, or if a fit fails.
     """
     rules = replace(rules, contenders=as_trained(task, rules.contenders))
-    chosen(rules.contenders)
+    check_names(rules.contenders)
     choose(LABELS, rules.metric, "metric")  # all of these before anything is fitted
     data = task.dataset
     data.role("test")
     by = None if rules.by is None else group_column(data.test, rules.by)
     external_runs = [admit(load_run(folder), data) for folder in rules.external_runs]
     left_out: list[str] = []
-    runs = together(existing(task, rules) if rules.only_existing else fitted(task, rules, left_out), external_runs)
+    if rules.only_existing:
+        runs = present(task, rules.contenders)
+    else:
+        runs, left_out = fitted(task, rules.contenders, rules.budget)
+    runs = together(runs, external_runs)
     if len(runs) < 2 and rules.only_existing:
         raise too_few(task, runs)
     profile = profile_of(data, task.encoders[0], task.cache)
@@ -115,15 +119,6 @@ def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys("frozen-head" if task.tuning.freeze and n == "fine-tune" else n for n in names))
 
 
-def together(runs: Sequence[Run], external_runs: Sequence[Run]) -> list[Run]:
-    """Runs and guests, each folder once."""
-    folders: dict[Path, Run] = {}
-    for run in (*runs, *external_runs):
-        assert run.folder is not None, "they were found or saved"
-        folders.setdefault(run.folder.resolve(), run)
-    return list(folders.values())
-
-
 def home_of(task: Task, runs: Sequence[Run]) -> Path:
     """The folder of this data set's runs."""
     own = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
@@ -151,16 +146,17 @@ def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> A
 
     Raises UserError for a contender that is not cheap, and where fitting and auditing do.
     """
-    for name, row in chosen(rules.contenders).items():
-        if row.dear:
+    check_names(rules.contenders)
+    for name in rules.contenders:
+        if kind_row(name).expensive:
             raise UserError(
                 f"audit does not fit '{name}'; leave it out of --contenders (a run of it that is there is used)"
             )
-    dear = [name for name, row in CONTENDERS.items() if row.dear]
+    expensive = [name for name, row in KINDS.items() if row.expensive]
     if rules.only_existing:
-        runs = present(task, (*rules.contenders, *dear))
+        runs = present(task, (*rules.contenders, *expensive))
     else:
-        runs = together([*fitted(task, rules, []), *present(task, dear)], [])
+        runs = together(fitted(task, rules.contenders)[0], present(task, expensive))
     vectors = role_vectors(task)
     if vectors is not None:
         rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
@@ -197,115 +193,3 @@ def machine() -> dict[str, Any]:
     """The machine that the costs were measured on, for people."""
     here = hardware()
     return {"processor": cpu_name(), "processors": here.cores, "system": platform.platform(terse=True)}
-
-
-def existing(task: Task, rules: ComparisonSettings) -> list[Run]:
-    """The runs that are there for exactly these rows and encoders, of the kinds that take part."""
-    return present(task, rules.contenders)
-
-
-def present(task: Task, names: Iterable[str]) -> list[Run]:
-    """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first."""
-    kinds, limits = set(names), limits_of(task)
-    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
-    own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
-    found = [
-        run
-        for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
-        if (run.kind in kinds or run.kind.partition("+last-")[0] in kinds)
-        and (run.checkpoint_digest is None or run.checkpoint_digest in own)
-    ]
-    cut = {str(run.settings["max_length"]) for run in found if run.settings.get("max_length") not in limits}
-    if cut:
-        log.info("runs on texts cut at %s tokens are left out; --max-length names one", listed(sorted(cut)))
-    return [run for run in found if run.settings.get("max_length") in limits]
-
-
-def limits_of(task: Task) -> set[int | None]:
-    """How long texts may be in runs of this task; None: runs that know no tokens."""
-    return {None, *(locate(spec).max_length for spec in task.encoders)}
-
-
-def too_few(task: Task, runs: Sequence[Run]) -> UserError:
-    there = listed(run.kind for run in runs) or "none"
-    return UserError(
-        f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
-        "leave out --only-existing to fit the rest"
-    )
-
-
-def fitted(task: Task, rules: ComparisonSettings, left_out: list[str]) -> list[Run]:
-    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes.
-
-    With a budget the quickest come first, and what does not fit, by estimate or as it turns out, is added to
-    `left_out` with the reason.
-    """
-    started = time.monotonic()
-    prospects = remaining(task, rules.contenders)
-    names: Sequence[str] = rules.contenders
-    if rules.budget is not None:
-        names, reasons = within(prospects, rules.budget)
-        spent = sum(prospects[name].seconds for name in names)
-        left_out += [advised(task, name, why, rules.budget - spent) for name, why in reasons.items()]
-    for line in announcement(task, names, prospects, left_out):
-        log.info(line)
-    runs: list[Run] = []
-    pending = prospects["extract"].seconds if "extract" in prospects else 0.0
-    for name, row in chosen(tuple(names)).items():
-        left = None if rules.budget is None else rules.budget - (time.monotonic() - started)
-        needed = price(name, prospects, pending)
-        if runs and left is not None and needed > max(left, 0.0):
-            why = f"{name}: takes about {duration(needed)}, but the others took longer than planned"
-            left_out.append(advised(task, name, why, left))
-            continue
-        pending = 0.0 if needs_extraction(name, prospects) else pending
-        for run in row.fit(task):
-            log.info("%s: %s", run.kind, run.folder)
-            runs.append(run)
-    return runs
-
-
-def announce(task: Task, names: tuple[str, ...]) -> None:
-    """Say what will be fitted, and about how long that takes."""
-    for line in announcement(task, names, remaining(task, names)):
-        log.info(line)
-
-
-def announced(task: Task, fit: Callable[[Task], list[Run]]) -> list[Run]:
-    """`fit` the task's own linear settings, or its fine-tuning, and say so beforehand."""
-    if names := tuple(name for name in kinds_of(task, fit) if name in CONTENDERS):  # what is unknown, `fit` refuses
-        announce(task, names)
-    return fit(task)
-
-
-def kinds_of(task: Task, fit: Callable[[Task], list[Run]]) -> tuple[str, ...]:
-    """What the runs of one command are called among the contenders."""
-    if fit is linear_runs:
-        return tuple(dict.fromkeys(kind_of(settings) for settings in task.linear))
-    tuning = task.tuning
-    return ("frozen-head" if tuning.freeze else "from-scratch" if tuning.from_scratch else "fine-tune",)
-
-
-def advised(task: Task, name: str, why: str, seconds: float) -> str:
-    """The reason for which a contender is left out, with what would let it in."""
-    way = remedy(task, name, seconds)
-    return f"{why}; {way}" if way else why
-
-
-def announcement(
-    task: Task, names: Sequence[str], prospects: dict[str, Estimate], left_out: Sequence[str] = ()
-) -> list[str]:
-    """What will be fitted and about how long it takes, one line each."""
-    lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
-    total = 0.0
-    for name in ("extract", *names):
-        if name not in prospects:
-            continue
-        at, says = prospects[name], "texts → vectors, those that are not in the cache"
-        if name in CONTENDERS:
-            says = CONTENDERS[name].says
-        total += at.seconds
-        part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
-        state = f"about {format_duration(at.seconds)}{part}" if at.missing else "is there"
-        lines.append(f"  {name:<10} {state}: {says}")
-    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {format_duration(total)}"]

@@ -1,20 +1,23 @@
-"""Who can take part: each contender is a row that says how it is fitted and about how long that takes.
+"""Who can take part: each contender is a row that says which fits it consists of and about how long they take.
 
-A contender is found if it has been fitted on exactly these rows with exactly these settings, and fitted otherwise.
-To add one, write a function `Task → list[Run]` and give it a row in `CONTENDERS`.
+What it is says its row in `KINDS`. To add one, write a function from `Task` and the contender's variant (`smote` of
+`lr+smote`) to its fits, and give it a row in both tables. A fit says what is asked before anything is learnt or
+extracted, so that the same function answers what is there, what is missing, and has the missing fitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import Progress, UserError, choose, silent
-from pipeline.baseline import TfidfSettings, fit_majority, fit_tfidf
+import numpy as np
+
+from pipeline import UserError, choose, kinds
+from pipeline.baseline import TfidfSettings, majority_fit, tfidf_fit
 from pipeline.data import Dataset, SourceOptions, read
-from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
 from pipeline.encoder.tokens import tokenizer
 from pipeline.estimates import (
@@ -29,27 +32,14 @@ from pipeline.estimates import (
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
 from pipeline.extract import Embedded, embed
-from pipeline.finetune import FineTuneSettings, check, fine_tune, fine_tune_seeds
-from pipeline.finetune.frozen import fit_frozen_head
+from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
+from pipeline.finetune import FineTuneSettings, check, tuned_fit
+from pipeline.finetune.frozen import frozen_fit
 from pipeline.finetune.heads import own_dropout
-from pipeline.linear import EncodingFacts, LinearSettings, fit_lr
-from pipeline.run import Run
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything that a contender is fitted with; several encoders or linear settings mean several runs."""
-
-    dataset: Dataset
-    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
-    runtime: Runtime = field(default_factory=Runtime)
-    linear: tuple[LinearSettings, ...] = (LinearSettings(),)
-    tuning: FineTuneSettings = field(default_factory=FineTuneSettings)
-    cache: Path = Path("cache")
-    runs: Path = Path("runs")
-    seed: int = 42
-    seeds: int = 1  # how many of them fine-tuning is repeated with
-    progress: Progress = silent
+from pipeline.linear import Encoded, EncodingFacts, LinearSettings, linear_fit
+from pipeline.run import Fit, Run, answer
+from pipeline.store import text_keys
+from pipeline.task import Task
 
 
 def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
@@ -66,57 +56,70 @@ def profile_of(dataset: Dataset, encoder: EncoderSpec, cache: Path, show_tokens:
     return look_at(dataset, tokenizer(checkpoint, cache), checkpoint.limit, checkpoint.max_length, show_tokens)
 
 
-# ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── vectors ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def linear_runs(task: Task) -> list[Run]:
-    """Logistic regression for each encoder, pooling and linear setting, extracting what is missing."""
-    runs = []
-    for spec in task.encoders:
-        done = embed(
-            task.dataset, replace(spec, pooling=single_poolings(spec)), task.runtime, task.cache, task.progress
+class TaskVectors:
+    """The vectors of a task's data set by one encoder: known by name at once, extracted when somebody wants them."""
+
+    def __init__(self, task: Task, spec: EncoderSpec) -> None:
+        self.task, self.spec = task, spec
+        self.single = replace(spec, pooling=single_poolings(spec))
+        self.checkpoint = locate(spec)
+
+    @functools.cached_property
+    def embedded(self) -> Embedded:
+        """The vectors themselves; what is missing is encoded."""
+        task = self.task
+        return embed(task.dataset, self.single, task.runtime, task.cache, task.progress)
+
+    @functools.cached_property
+    def cache(self) -> EmbeddingCache:
+        """Where they lie, or will."""
+        task, data = self.task, self.task.dataset
+        keys = [text_keys(data.splits[split].texts) for split in dict.fromkeys(data.roles.values())]
+        return open_cache(self.checkpoint, self.single, task.runtime, task.cache, np.concatenate(keys))
+
+    def encoded(self, pooling: str) -> Encoded:
+        """Those of one pooling; 'auto' is several, among which the folds choose."""
+        several, digest = self._several(pooling), self.checkpoint.checkpoint_digest
+        names = (*several, "+".join(several)) if several else (pooling,)
+        digests = {name: digest(name) for name in names}
+        return Encoded(
+            vectors=lambda: self._vectors(pooling, several),
+            checkpoint_digest=digests if several else digests[pooling],
+            settings=self.described(pooling, self.cache),
+            facts=lambda: facts_of(self.embedded),
+            calibrated=lambda: self.described(pooling, self.embedded.extracted.embedding_cache),
         )
-        for pooling in spec.pooling:
-            runs += [linear_run(task, done, spec, pooling, settings) for settings in task.linear]
-    return runs
 
+    def _several(self, pooling: str) -> tuple[str, ...]:
+        return AUTO_POOLINGS if pooling == "auto" else ()
 
-def linear_run(task: Task, done: Embedded, spec: EncoderSpec, pooling: str, settings: LinearSettings) -> Run:
-    """One logistic regression on vectors that are there; pooling 'auto' is chosen inside the folds."""
-    vectors: dict[str, Any]
-    if pooling == "auto":
-        several = {name: done.matrices(name) for name in AUTO_POOLINGS}
-        vectors = {role: {name: found[role].vectors for name, found in several.items()} for role in task.dataset.roles}
-    else:
-        vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
-    return fit_lr(
-        vectors,
-        task.dataset,
-        done.checkpoint.checkpoint_digest,
-        told_of(task, done, spec, pooling),
-        replace(settings, seed=task.seed),
-        task.runs,
-        facts_of(done),
-        task.progress,
-    )
+    def _vectors(self, pooling: str, several: tuple[str, ...]) -> dict[str, Any]:
+        if not several:
+            return {role: matrix.vectors for role, matrix in self.embedded.matrices(pooling).items()}
+        matrices = {name: self.embedded.matrices(name) for name in several}
+        roles = self.task.dataset.roles
+        return {role: {name: by_role[role].vectors for name, by_role in matrices.items()} for role in roles}
 
-
-def told_of(task: Task, done: Embedded, spec: EncoderSpec, pooling: str) -> dict[str, Any]:
-    """What a run on vectors says of them, so that prediction can make the same ones."""
-    told = {
-        "encoder": str(Path(spec.name).resolve()) if Path(spec.name).exists() else spec.name,
-        "revision": spec.revision,
-        "pooling": pooling,
-        "max_length": done.checkpoint.max_length,
-        "engine": done.extracted.embedding_cache.choice.engine,
-        "precision": done.extracted.embedding_cache.choice.precision,
-        "text_parts": len(task.dataset.text_columns),
-    }
-    if spec.storage != "float32":
-        told["storage"] = spec.storage
-    if done.extracted.embedding_cache.calibration:  # of int8: another one makes other vectors
-        told["calibration"] = done.extracted.embedding_cache.calibration
-    return told
+    def described(self, pooling: str, cache: EmbeddingCache) -> dict[str, Any]:
+        """What a run on vectors says of them, so that prediction can make the same ones."""
+        spec = self.spec
+        facts = {
+            "encoder": str(Path(spec.name).resolve()) if Path(spec.name).exists() else spec.name,
+            "revision": spec.revision,
+            "pooling": pooling,
+            "max_length": self.checkpoint.max_length,
+            "engine": cache.choice.engine,
+            "precision": cache.choice.precision,
+            "text_parts": len(self.task.dataset.text_columns),
+        }
+        if spec.storage != "float32":
+            facts["storage"] = spec.storage
+        if cache.calibration:  # of int8: another one makes other vectors
+            facts["calibration"] = cache.calibration
+        return facts
 
 
 def facts_of(done: Embedded) -> EncodingFacts:
@@ -124,20 +127,77 @@ def facts_of(done: Embedded) -> EncodingFacts:
     return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *done.ms_per_text())
 
 
-def tuned_runs(task: Task) -> list[Run]:
-    """The whole encoder, some of its layers, or a head on frozen vectors, for each encoder and seed."""
+# ── fits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def majority_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """The class shares of train: what a score is worth is seen against it."""
+    yield majority_fit(task.dataset, task.runs, task.seed)
+
+
+def tfidf_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """Word 1-2-grams and logistic regression: what an encoder has to beat."""
+    settings = TfidfSettings(C=task.linear[0].C, folds=task.linear[0].folds, seed=task.seed)
+    yield tfidf_fit(task.dataset, settings, task.runs, task.progress)
+
+
+def linear_fits(task: Task, settings: tuple[LinearSettings, ...] | None = None) -> Iterator[Fit]:
+    """Logistic regression for each encoder, pooling and linear setting (None: the task's)."""
+    for spec in task.encoders:
+        vectors = TaskVectors(task, spec)
+        for pooling in spec.pooling:
+            encoded = vectors.encoded(pooling)
+            for asked in settings or task.linear:
+                yield linear_fit(encoded, task.dataset, replace(asked, seed=task.seed), task.runs, task.progress)
+
+
+def treated_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """Logistic regression under one treatment of class imbalance."""
+    return linear_fits(task, (replace(task.linear[0], imbalance=variant or "none"),))
+
+
+def frozen_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """A torch head on cached vectors, for each encoder, pooling and seed: one extraction, however many epochs.
+
+    Several seeds only where this head is what is trained (--freeze), not where it stands beside the whole encoder.
+    """
+    check(task.tuning)
+    for spec in task.encoders:
+        parts(spec.pooling)  # 'auto' is for logistic regression, whose folds choose
+        vectors = TaskVectors(task, spec)
+        for pooling in spec.pooling:
+            encoded = vectors.encoded(pooling)
+            for number in range(task.seeds if task.tuning.freeze else 1):
+                settings = replace(task.tuning, seed=task.seed + number, freeze=True)
+                if settings.head == "standard" and settings.dropout is None:
+                    settings = replace(settings, dropout=own_dropout(vectors.checkpoint.config))
+                yield frozen_fit(encoded, task.dataset, settings, task.runs, task.progress)
+
+
+def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """The whole encoder, or its last layers, for each encoder and seed; a head on frozen vectors with --freeze.
+
+    Only the first seed searches a learning rate; the others take what it chose.
+    """
+    if variant:  # last-2
+        task = replace(task, tuning=replace(task.tuning, unfreeze=int(variant.rpartition("-")[2])))
     check(task.tuning)
     if task.tuning.freeze:
-        return frozen_runs(task)
-    runs: list[Run] = []
+        yield from frozen_fits(task)
+        return
     for spec in task.encoders:
+        fit = functools.partial(_tuned, task, locate(spec))
         settings = tuning_of(task, spec)
-        rest = (task.runtime, task.runs, task.progress)
-        if task.seeds > 1:
-            runs += fine_tune_seeds(task.dataset, locate(spec), settings, *rest, task.seeds)
-        else:
-            runs.append(fine_tune(task.dataset, locate(spec), settings, *rest))
-    return runs
+        first = fit(settings)
+        yield first
+        run = answer(first.question) if task.seeds > 1 else None  # there, unless nothing is to be fitted
+        for number in range(1, task.seeds):
+            rate = run.settings["chosen"]["learning_rate"] if run else settings.learning_rate
+            yield fit(replace(settings, seed=settings.seed + number, learning_rate=rate))
+
+
+def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
+    return tuned_fit(task.dataset, checkpoint, settings, task.runtime, task.runs, task.progress)
 
 
 def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:
@@ -146,50 +206,14 @@ def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:
     return replace(task.tuning, seed=task.seed, precision=wish)
 
 
-def frozen_runs(task: Task) -> list[Run]:
-    """A torch head on cached vectors, for each encoder, pooling and seed: one extraction, however many epochs.
-
-    Several seeds only where this head is what is trained (--freeze), not where it stands beside the whole encoder.
-    """
-    check(task.tuning)
-    runs = []
-    for spec in task.encoders:
-        done = embed(task.dataset, replace(spec, pooling=parts(spec.pooling)), task.runtime, task.cache, task.progress)
-        for pooling in spec.pooling:
-            vectors = {role: matrix.vectors for role, matrix in done.matrices(pooling).items()}
-            digest, told = done.checkpoint.checkpoint_digest(pooling), told_of(task, done, spec, pooling)
-            for number in range(task.seeds if task.tuning.freeze else 1):
-                settings = replace(task.tuning, seed=task.seed + number, freeze=True)
-                if settings.head == "standard" and settings.dropout is None:
-                    settings = replace(settings, dropout=own_dropout(done.checkpoint.config))
-                rest = (settings, task.runs, facts_of(done), task.progress)
-                runs.append(fit_frozen_head(vectors, task.dataset, digest, told, *rest))
-    return runs
+def from_scratch(task: Task) -> Task:
+    """The same, from random weights."""
+    return replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False))
 
 
-def scratch_runs(task: Task) -> list[Run]:
+def scratch_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     """The same architecture with random weights: what pretraining buys is seen against it."""
-    return tuned_runs(replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False)))
-
-
-def majority_runs(task: Task) -> list[Run]:
-    """The class shares of train: what a score is worth is seen against it."""
-    return [fit_majority(task.dataset, task.runs, task.seed)]
-
-
-def tfidf_runs(task: Task) -> list[Run]:
-    """Word 1-2-grams and logistic regression: what an encoder has to beat."""
-    settings = TfidfSettings(C=task.linear[0].C, folds=task.linear[0].folds, seed=task.seed)
-    return [fit_tfidf(task.dataset, settings, task.runs, task.progress)]
-
-
-def resampled(imbalance: str) -> Callable[[Task], list[Run]]:
-    """Logistic regression under one treatment of class imbalance."""
-
-    def fit(task: Task) -> list[Run]:
-        return linear_runs(replace(task, linear=(replace(task.linear[0], imbalance=imbalance),)))
-
-    return fit
+    return tuned_fits(from_scratch(task))
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -197,48 +221,68 @@ def resampled(imbalance: str) -> Callable[[Task], list[Run]]:
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table."""
+    """How one kind of run is fitted."""
 
-    fit: Callable[[Task], list[Run]]
+    fits: Callable[[Task, str], Iterator[Fit]]  # task, variant → its fits, each learnt when it is run
     seconds: Callable[[Job], float]  # without extraction, which several contenders share
-    needs_vectors: bool = False
-    says: str = ""
-    needs_encoder: bool = True  # one run, or several, for each encoder
-    dear: bool = False  # trains an encoder: never fitted by the way
 
 
 CONTENDERS: dict[str, Contender] = {
-    "majority": Contender(majority_runs, lambda job: 0.1, False, "always the most frequent class", False),
-    "tfidf": Contender(
-        tfidf_runs, lambda job: 2 + 1e-3 * job.rows, False, "word 1-2-grams + logistic regression", False
-    ),
-    "lr": Contender(resampled("none"), linear_seconds, True, "logistic regression on frozen vectors"),
-    **{
-        f"lr+{kind}": Contender(resampled(kind), resampled_seconds, True, f"the same, imbalance: {kind}")
-        for kind in ("balanced", "smote", "smote-minority", "over", "auto")
-    },
-    "frozen-head": Contender(frozen_runs, head_seconds, True, "a torch head on frozen vectors"),
-    "fine-tune": Contender(tuned_runs, tuning_seconds, says="the whole encoder, fine-tuned", dear=True),
-    "from-scratch": Contender(
-        scratch_runs, tuning_seconds, says="the same architecture with random weights", dear=True
-    ),
+    "majority": Contender(majority_fits, lambda job: 0.1),
+    "tfidf": Contender(tfidf_fits, lambda job: 2 + 1e-3 * job.rows),
+    "lr": Contender(treated_fits, lambda job: resampled_seconds(job) if job.variant else linear_seconds(job)),
+    "frozen-head": Contender(frozen_fits, head_seconds),
+    "fine-tune": Contender(tuned_fits, tuning_seconds),
+    "from-scratch": Contender(scratch_fits, tuning_seconds),
 }
 
 
-def chosen(names: tuple[str, ...]) -> dict[str, Contender]:
-    """The contenders of that name, in that order.
+def contender(name: str) -> tuple[Contender, str]:
+    """The row of that name, and the variant that it is asked for in.
 
-    Raises UserError for an unknown or no name.
+    Raises UserError, naming every contender, for one that there is not.
     """
+    row, variant = kinds.split(name, "contender")
+    return choose(CONTENDERS, row, "contender"), variant
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises UserError for an unknown contender, or none."""
     if not names:
         raise UserError("no contenders; pass --contenders lr,fine-tune")
-    return {name: choose(CONTENDERS, name, "contender") for name in names}
+    for name in names:
+        contender(name)
+
+
+def fits_of(task: Task, name: str) -> Iterator[Fit]:
+    """The fits that a contender consists of. Raises UserError if there is no such contender."""
+    row, variant = contender(name)
+    return row.fits(task, variant)
+
+
+def fit(task: Task, name: str) -> list[Run]:
+    """A contender's runs, found or fitted. Raises UserError if there is no such contender, and where a fit does."""
+    return [one.run() for one in fits_of(task, name)]
+
+
+def linear_runs(task: Task) -> list[Run]:
+    """Logistic regression for each encoder, pooling and linear setting of the task, found or fitted."""
+    return [one.run() for one in linear_fits(task)]
+
+
+def tuned_runs(task: Task) -> list[Run]:
+    """Fine-tuning as the task's settings say it, found or fitted."""
+    return [one.run() for one in tuned_fits(task)]
 
 
 def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
     """About how many seconds each contender takes if nothing of it is there yet, `extract` first if one needs it."""
-    table, work = chosen(names), jobs(task)
-    found: dict[str, float] = {}
-    if any(row.needs_vectors for row in table.values()):
-        found["extract"] = sum(map(extraction_seconds, work))
-    return found | {name: sum(map(row.seconds, work if row.needs_encoder else work[:1])) for name, row in table.items()}
+    check_names(names)
+    work, seconds = jobs(task), {}
+    if any(kinds.kind_row(name).needs_vectors for name in names):
+        seconds["extract"] = sum(map(extraction_seconds, work))
+    for name in names:
+        row, variant = contender(name)
+        each = work if kinds.kind_row(name).needs_encoder else work[:1]
+        seconds[name] = sum(row.seconds(replace(job, variant=variant)) for job in each)
+    return seconds

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from pipeline.encoder.hardware import auto_device, hardware
 from pipeline.encoder.tokens import tokenizer
 from pipeline.extract import missing_rows
 from pipeline.finetune.rates import row_passes
-
-if TYPE_CHECKING:
-    from pipeline.contenders import Task
+from pipeline.task import Task
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
 # Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.
@@ -44,6 +41,7 @@ class Job:
     rate: float  # float32 multiply-adds a second of this machine's processors, measured
     device: str  # where the encoder runs: cpu or cuda
     device_rate: float  # multiply-adds a second there; the same as `rate` on cpu
+    variant: str = ""  # in which a contender is asked for: `smote` of `lr+smote`
 
     @property
     def token_cost(self) -> float:

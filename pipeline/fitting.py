@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pipeline import UserError, listed
-from pipeline.contenders import CONTENDERS, Task, estimates, tuning_of
-from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.finetune import FineTuneSettings, folder_of
-from pipeline.run import Run, find, runs_of
+from pipeline import UserError, format_duration, kinds, listed, log
+from pipeline.contenders import estimates, fit, fits_of, linear_runs, tuned_runs
+from pipeline.encoder import POOLERS, locate
+from pipeline.finetune import check as check_tuning
+from pipeline.finetune import kind_of as kind_of_tuning
+from pipeline.kinds import kind_row
+from pipeline.linear import kind_of as kind_of_linear
+from pipeline.linear.tune import check as check_linear
+from pipeline.run import Run, answer, runs_of
+from pipeline.task import Task
 from pipeline.verdict.results import duration
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
@@ -47,85 +53,62 @@ class Estimate:
 def remaining(task: Task, names: tuple[str, ...]) -> dict[str, Estimate]:
     """What each contender will take; `extract` first if vectors are missing and one that is not there needs them."""
     alone = estimates(task, names)
-    there = runs_of(task.runs, task.dataset.name, task.dataset.digest)
-    found = {name: Estimate(alone[name], missing(task, name, there)) for name in names}
-    needed = any(found[name].missing and CONTENDERS[name].needs_vectors for name in names)
-    return ({"extract": Estimate(alone["extract"], 1.0)} if needed else {}) | found
+    each = {name: Estimate(alone[name], missing(task, name)) for name in names}
+    extract = {"extract": Estimate(alone["extract"], 1.0)} if any(needs_extraction(n, each) for n in names) else {}
+    return extract | each
+
+
+def missing(task: Task, name: str) -> float:
+    """Share of a contender's runs that have not been fitted with these settings, 0 to 1."""
+    fits = list(fits_of(task, name))
+    return sum(answer(fit.question) is None for fit in fits) / max(1, len(fits))
 
 
 # ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def missing(task: Task, name: str, there: Sequence[Run]) -> float:
-    """Share of a contender's runs that have not been fitted with these settings, 0 to 1."""
-    wanted = WANTED.get(name, vector_questions if CONTENDERS[name].needs_vectors else plain_questions)(task, name)
-    lacking = [question for question in wanted if not any(question(run) for run in there)]
-    return len(lacking) / max(1, len(wanted))
-
-
-Question = Callable[[Run], bool]  # whether a run is the one that is wanted
-
-
-def plain_questions(task: Task, name: str) -> list[Question]:
-    """Baselines: their kind and seed, and what they were asked."""
-    asked = {"C": task.linear[0].C, "folds": task.linear[0].folds} if name == "tfidf" else {}
-    return [lambda run: run.kind == name and run.seed == task.seed and holds(run, asked)]
-
-
-def vector_questions(task: Task, name: str) -> list[Question]:
-    """Logistic regressions: one a pooling of each encoder."""
-    kind = name.partition("+")[2] or "none"
-    asked = asdict(replace(task.linear[0], imbalance=kind, seed=task.seed))
-    return [of_pooling(task, name, spec, pooling, asked) for spec in task.encoders for pooling in spec.pooling]
-
-
-def frozen_questions(task: Task, name: str) -> list[Question]:
-    """Heads on vectors: the settings that count for them."""
-    asked = {key: getattr(task.tuning, key) for key in ("epochs", "batch_size", "head")}
-    several = [replace(task, seed=task.seed + n) for n in range(task.seeds if task.tuning.freeze else 1)]
-    return [
-        of_pooling(t, name, spec, pooling, asked) for t in several for spec in t.encoders for pooling in spec.pooling
+def present(task: Task, names: Iterable[str]) -> list[Run]:
+    """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first."""
+    wanted, limits = set(names), limits_of(task)
+    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
+    own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
+    found = [
+        run
+        for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
+        if takes_part(run.kind, wanted) and (run.checkpoint_digest is None or run.checkpoint_digest in own)
     ]
+    cut = {str(run.settings["max_length"]) for run in found if run.settings.get("max_length") not in limits}
+    if cut:
+        log.info("runs on texts cut at %s tokens are left out; --max-length names one", listed(sorted(cut)))
+    return [run for run in found if run.settings.get("max_length") in limits]
 
 
-def of_pooling(task: Task, name: str, spec: EncoderSpec, pooling: str, asked: dict[str, Any]) -> Question:
-    checkpoint = locate(spec)
-    own = {checkpoint.checkpoint_digest(p) for p in (("cls", "mean", "cls+mean") if pooling == "auto" else (pooling,))}
-    asked = asked | {"pooling": pooling, "max_length": checkpoint.max_length}
-    return lambda run: run.kind == name and run.seed == task.seed and run.checkpoint_digest in own and holds(run, asked)
+def takes_part(kind: str, names: Iterable[str]) -> bool:
+    """Whether a run of that kind is one of the contenders `names`: fine-tuning is, whatever layers it trains."""
+    row, _, variant = kind.partition("+")
+    return kind in names or (bool(variant) and row in names and row in kinds.KINDS and kinds.tuned(row))
 
 
-def tuned_questions(task: Task, name: str) -> list[Question]:
-    """Trainings: one a seed of each encoder; those after the first take the learning rate that it chose."""
-    found = []
-    if name == "from-scratch":
-        task = replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False))
-    for spec in task.encoders:
-        settings: FineTuneSettings = tuning_of(task, spec)
-        first = folder_of(settings, task.dataset, locate(spec), task.runs)
-        folders, run = [first], find(first) if task.seeds > 1 else None
-        for number in range(1, task.seeds):
-            rate = run.settings["chosen"]["learning_rate"] if run else settings.learning_rate
-            again = replace(settings, seed=settings.seed + number, learning_rate=rate)
-            folders.append(folder_of(again, task.dataset, locate(spec), task.runs))
-        found += [at(folder) for folder in folders]
-    return found
+def limits_of(task: Task) -> set[int | None]:
+    """How long texts may be in runs of this task; None: runs that know no tokens."""
+    return {None, *(locate(spec).max_length for spec in task.encoders)}
 
 
-def at(folder: Any) -> Question:
-    return lambda run: run.folder is not None and run.folder.resolve() == folder.resolve()
+def too_few(task: Task, runs: Sequence[Run]) -> UserError:
+    there = listed(run.kind for run in runs) or "none"
+    return UserError(
+        f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
+        "leave out --only-existing to fit the rest"
+    )
 
 
-def holds(run: Run, asked: dict[str, Any]) -> bool:
-    """Whether a run's record says all that was asked."""
-    return all(run.settings.get(key) == (list(v) if isinstance(v, tuple) else v) for key, v in asked.items())
-
-
-WANTED: dict[str, Callable[[Task, str], list[Question]]] = {
-    "frozen-head": frozen_questions,
-    "fine-tune": tuned_questions,
-    "from-scratch": tuned_questions,
-}
+def together(runs: Sequence[Run], external_runs: Sequence[Run]) -> list[Run]:
+    """Runs and guests, each folder once."""
+    folders: dict[Path, Run] = {}
+    for run in (*runs, *external_runs):
+        assert run.folder is not None, "they were found or saved"
+        folders.setdefault(run.folder.resolve(), run)
+    return list(folders.values())
 
 
 # ── a budget ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,7 +143,7 @@ def within(prospects: dict[str, Estimate], budget: float) -> tuple[list[str], di
 
 
 def needs_extraction(name: str, prospects: dict[str, Estimate]) -> bool:
-    return CONTENDERS[name].needs_vectors and prospects[name].missing > 0
+    return kind_row(name).needs_vectors and prospects[name].missing > 0
 
 
 def price(name: str, prospects: dict[str, Estimate], extract: float) -> float:
@@ -170,9 +153,9 @@ def price(name: str, prospects: dict[str, Estimate], extract: float) -> float:
 
 def remedy(task: Task, name: str, seconds: float) -> str:
     """How fine-tuning would fit into `seconds`: shorter, at a learning rate not searched for; "" if it would not."""
-    if name not in ("fine-tune", "from-scratch") or task.tuning.freeze:
+    if not kinds.tuned(name) or task.tuning.freeze:
         return ""
-    rate = task.tuning.learning_rate or (1e-4 if name == "fine-tune" else 3e-4)
+    rate = task.tuning.learning_rate or kind_row(name).learning_rate or 1e-4
     for epochs in range(task.tuning.epochs, 0, -1):
         shorter = replace(task, tuning=replace(task.tuning, epochs=epochs, learning_rate=rate), seeds=1)
         needed = estimates(shorter, (name,))[name]
@@ -180,3 +163,90 @@ def remedy(task: Task, name: str, seconds: float) -> str:
             once = " --seeds 1" if task.seeds > 1 else ""
             return f"--epochs {epochs} --learning-rate {rate:g}{once} would take about {duration(needed)}"
     return ""
+
+
+# ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> tuple[list[Run], list[str]]:
+    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes.
+
+    With a `budget` (seconds) the quickest come first, and what does not fit, by estimate or as it turns out, is left
+    out: the second list says what, and why.
+    """
+    started = time.monotonic()
+    prospects = remaining(task, names)
+    left_out: list[str] = []
+    if budget is not None:
+        taken, reasons = within(prospects, budget)
+        names = tuple(taken)
+        spent = sum(prospects[name].seconds for name in names)
+        left_out += [advised(task, name, why, budget - spent) for name, why in reasons.items()]
+    for line in announcement(task, names, prospects, left_out):
+        log.info(line)
+    runs: list[Run] = []
+    pending = prospects["extract"].seconds if "extract" in prospects else 0.0
+    for name in dict.fromkeys(names):
+        left = None if budget is None else budget - (time.monotonic() - started)
+        needed = price(name, prospects, pending)
+        if runs and left is not None and needed > max(left, 0.0):
+            why = f"{name}: takes about {duration(needed)}, but the others took longer than planned"
+            left_out.append(advised(task, name, why, left))
+            continue
+        pending = 0.0 if needs_extraction(name, prospects) else pending
+        for run in fit(task, name):
+            log.info("%s: %s", run.kind, run.folder)
+            runs.append(run)
+    return runs, left_out
+
+
+def fit_linear(task: Task) -> list[Run]:
+    """Logistic regression as the task's linear settings say it, announced first.
+
+    Raises UserError for an unknown setting, and where a fit does.
+    """
+    for settings in task.linear:
+        check_linear(settings, len(task.dataset.class_names))
+    announce(task, tuple(dict.fromkeys(map(kind_of_linear, task.linear))))
+    return linear_runs(task)
+
+
+def fit_tuned(task: Task) -> list[Run]:
+    """Fine-tuning as the task's settings say it, announced first.
+
+    Raises UserError for settings that make no sense, and where a fit does.
+    """
+    check_tuning(task.tuning)
+    announce(task, (kinds.split(kind_of_tuning(task.tuning))[0],))
+    return tuned_runs(task)
+
+
+def announce(task: Task, names: tuple[str, ...]) -> None:
+    """Say what will be fitted, and about how long that takes."""
+    for line in announcement(task, names, remaining(task, names)):
+        log.info(line)
+
+
+def advised(task: Task, name: str, why: str, seconds: float) -> str:
+    """The reason for which a contender is left out, with what would let it in."""
+    way = remedy(task, name, seconds)
+    return f"{why}; {way}" if way else why
+
+
+def announcement(
+    task: Task, names: Sequence[str], prospects: dict[str, Estimate], left_out: Sequence[str] = ()
+) -> list[str]:
+    """What will be fitted and about how long it takes, one line each."""
+    lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
+    total = 0.0
+    for name in ("extract", *names):
+        if name not in prospects:
+            continue
+        at, says = prospects[name], "texts → vectors, those that are not in the cache"
+        if name != "extract":
+            says = kinds.describe(name)
+        total += at.seconds
+        part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
+        state = f"about {format_duration(at.seconds)}{part}" if at.missing else "is there"
+        lines.append(f"  {name:<10} {state}: {says}")
+    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {format_duration(total)}"]

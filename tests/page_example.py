@@ -14,6 +14,7 @@ from pipeline.audit import audit as look_into
 from pipeline.data import Dataset, Split
 from pipeline.explore import Profile
 from pipeline.explore import profile as look_at
+from pipeline.kinds import KINDS
 from pipeline.learning_curve import Crossing, Curve, Line, Point
 from pipeline.run import Cost, Predictions, Run
 from pipeline.verdict import Comparison, compare
@@ -110,6 +111,8 @@ def runs(n: int = 500, classes: tuple[str, ...] = CLASSES, shares: list[float] |
 def hostile_runs() -> list[Run]:
     """The same with names of contenders and classes that are meant to break out of the page."""
     names = ("majority", "<script>alert('kind')</script>", "__proto__", '" onfocus="alert(1)', "fine-tune")
+    for name in names:
+        KINDS.setdefault(name, KINDS["lr"])  # as if there were such a kind: any other is refused before a page is made
     return [
         replace(run, kind=name, notes=HOSTILE[:2], dataset="<b>set</b>", versions={HOSTILE[1]: HOSTILE[2]})
         for run, name in zip(runs(500, HOSTILE_CLASSES), names, strict=True)

@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
+from pipeline.contenders import tuned_runs
 from pipeline.data import Dataset, Split
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.finetune import FineTuneSettings, fine_tune, fine_tune_seeds, folder_of, kind_of, load_finetuned
+from pipeline.finetune import FineTuneSettings, fine_tune, kind_of, load_finetuned, question_of
 from pipeline.finetune.heads import own_dropout
 from pipeline.finetune.seeds import several_seeds
 from pipeline.linear.probe import LinearModel
 from pipeline.run import Cost, Run, load_run, save
+from pipeline.task import Task
 
 GOOD, BAD, FILLER = ("happy", "good", "love"), ("sad", "bad", "hate"), ("it", "was", "the", "of")
 FAST = FineTuneSettings(epochs=4, batch_size=16, learning_rate=1e-2, precision="fp32")
@@ -106,7 +108,7 @@ def test_fitted_twice_it_is_found_and_nothing_is_left_behind(fitted, tiny_distil
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     again = fine_tune(dataset(), checkpoint, replace(FAST, report_to=("none",)), Runtime(), runs)
     assert again.created == run.created
-    assert again.folder == folder_of(FAST, dataset(), checkpoint, runs)
+    assert again.folder == question_of(FAST, dataset(), checkpoint, runs).folder
     assert [p.name for p in run.folder.parent.iterdir()] == [run.folder.name]
 
 
@@ -197,8 +199,8 @@ def test_a_checkpoint_that_was_not_finished_is_not_resumed_from(tmp_path):
 
 def test_seeds_differ_and_the_same_seed_does_not(fitted, tiny_distilbert, tmp_path):
     whole, _ = fitted
-    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
-    (seeds,) = several_seeds(fine_tune_seeds(dataset(), checkpoint, FAST, Runtime(), tmp_path, seeds=2))
+    spec = EncoderSpec(str(tiny_distilbert))
+    (seeds,) = several_seeds(tuned_runs(Task(dataset(), (spec,), tuning=FAST, runs=tmp_path, seeds=2)))
     np.testing.assert_array_equal(seeds.runs[0].predictions["test"].proba, whole.predictions["test"].proba)
     assert [run.seed for run in seeds.runs] == [42, 43]
     assert not np.array_equal(seeds.runs[0].predictions["test"].proba, seeds.runs[1].predictions["test"].proba)
@@ -295,7 +297,7 @@ def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distil
     assert run.metrics["test"]["accuracy"] == 1.0
     assert run.kind == "fine-tune+last-2"
     assert run.cost.trained_parameters < 42082  # the embeddings stay as they are
-    assert run.folder != folder_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path)
+    assert run.folder != question_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path).folder
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])

@@ -4,12 +4,12 @@ import pytest
 from tables import rows, write_csv
 
 from pipeline import UserError
-from pipeline.contenders import Task
 from pipeline.data import SourceOptions, read
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.estimates import Job, tuning_seconds
 from pipeline.finetune import FineTuneSettings
 from pipeline.fitting import Estimate, seconds_of, within
+from pipeline.task import Task
 
 
 @pytest.mark.parametrize(

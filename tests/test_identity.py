@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from test_extract import texts
 
 from pipeline import hub, predict, silent
-from pipeline.contenders import Task, linear_runs
+from pipeline.contenders import linear_runs
 from pipeline.data import SourceOptions, read
 from pipeline.encoder import EncoderSpec, Runtime, choice, locate, vectors_digest
 from pipeline.encoder.hardware import Backend, Hardware
@@ -24,6 +24,7 @@ from pipeline.run import load_run
 from pipeline.store import Store, text_keys
 from pipeline.store.shard import DTYPES
 from pipeline.store.upkeep import holdings
+from pipeline.task import Task
 
 EFFORT = Runtime(device="cpu", threads=1, shard_rows=64)
 COMMIT, NEWER = "a" * 40, "b" * 40

@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "metrics hub memory data explore batching encoder store extract transformer run linear baseline finetune predict "
-    "export estimates contenders verdict audit fitting learning_curve card report doctor comparison show options"
+    "metrics kinds memory hub data explore batching encoder store extract transformer run linear baseline finetune "
+    "predict export task estimates contenders verdict audit fitting learning_curve card report doctor comparison show "
+    "options"
 ).split()
-LIGHT = ("metrics", "batching", "store", "run")  # neither torch nor a room above them
+LIGHT = ("metrics", "kinds", "memory", "batching", "store", "run")  # neither torch nor a room above them
 
 
 def imports(path: Path) -> set[str]:

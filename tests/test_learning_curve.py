@@ -7,7 +7,7 @@ import pytest
 from tables import write_csv
 
 from pipeline import UserError
-from pipeline.contenders import Task, estimates
+from pipeline.contenders import estimates
 from pipeline.data import Dataset, SourceOptions, Split, read
 from pipeline.encoder.checkpoint import EncoderSpec
 from pipeline.finetune import FineTuneSettings
@@ -16,6 +16,7 @@ from pipeline.learning_curve.crossing import ahead_from, between, common, redraw
 from pipeline.learning_curve.learners import epochs_at
 from pipeline.learning_curve.results import Curve, Line, Point, crossings, latest, save
 from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
+from pipeline.task import Task
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])
 

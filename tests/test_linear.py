@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from pipeline import UserError, linear
-from pipeline.linear import EncodingFacts, LinearSettings, fit_lr, tune
+from pipeline.linear import Encoded, EncodingFacts, LinearSettings, fit_lr, tune
 from pipeline.linear.folds import split
 from pipeline.linear.probe import LinearModel
 from pipeline.linear.tune import fit
@@ -49,7 +49,7 @@ def facts_of(run, what):
 
 def test_run_holds_predictions_of_every_role(tmp_path):
     vectors, dataset, settings = world()
-    run = fit_lr(vectors, dataset, "abc", {"pooling": "cls"}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc", {"pooling": "cls"}), dataset, settings, tmp_path)
     assert run.kind == "lr"
     assert run.checkpoint_digest == "abc"
     assert run.settings["pooling"] == "cls"
@@ -65,7 +65,7 @@ def test_run_holds_predictions_of_every_role(tmp_path):
 
 def test_the_model_is_scikit_learns_at_the_chosen_penalty(tmp_path):
     vectors, dataset, settings = world()
-    run = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     (final,) = facts_of(run, "final")
     assert final["converged"]
     scaler = StandardScaler().fit(vectors["train"])
@@ -77,18 +77,18 @@ def test_the_model_is_scikit_learns_at_the_chosen_penalty(tmp_path):
 
 def test_fitted_once_then_found(tmp_path, monkeypatch):
     vectors, dataset, settings = world()
-    run = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     monkeypatch.setattr(linear, "fit", lambda *a, **k: pytest.fail("fitted again"))
-    assert fit_lr(vectors, dataset, "abc", {}, settings, tmp_path).folder == run.folder
+    assert fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path).folder == run.folder
     with pytest.raises(pytest.fail.Exception):
-        fit_lr(vectors, dataset, "another checkpoint", {}, settings, tmp_path)
+        fit_lr(Encoded(lambda: vectors, "another checkpoint"), dataset, settings, tmp_path)
 
 
 def test_test_rows_change_nothing_that_is_learnt(tmp_path):
     vectors, dataset, settings = world()
-    first = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path / "1")
+    first = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path / "1")
     changed = {**vectors, "test": vectors["test"] + 1, "validation": -vectors["validation"]}
-    second = fit_lr(changed, dataset, "abc", {}, settings, tmp_path / "2")
+    second = fit_lr(Encoded(lambda: changed, "abc"), dataset, settings, tmp_path / "2")
     assert np.array_equal(first.predictions["train"].proba, second.predictions["train"].proba)
     a, b = LinearModel.load(first.model_folder), LinearModel.load(second.model_folder)
     assert np.array_equal(a.W, b.W)
@@ -168,7 +168,7 @@ def test_a_penalty_that_is_not_positive_is_refused(C):
 @pytest.mark.parametrize("imbalance", ["balanced", "smote", "smote-minority", "over"])
 def test_each_answer_to_imbalance_says_what_it_was_worth(tmp_path, imbalance):
     vectors, dataset, settings = world((120, 30, 10), imbalance=imbalance)
-    run = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     assert run.kind == f"lr+{imbalance}"
     (worth,) = facts_of(run, "resampling")
     assert worth["imbalance"] == imbalance
@@ -212,9 +212,9 @@ def test_a_broken_sampler_is_named_and_the_fit_goes_on(monkeypatch):
 
 def test_prior_correction_brings_the_class_shares_back(tmp_path):
     vectors, dataset, settings = world((120, 30, 10), imbalance="balanced")
-    bent = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    bent = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     settings = LinearSettings(imbalance="balanced", prior_correction=True)
-    mended = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    mended = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     assert bent.folder != mended.folder
     shares = np.array([120, 30, 10]) / 160
     away = [np.abs(run.predictions["test"].proba.mean(0) - shares).max() for run in (bent, mended)]
@@ -223,7 +223,7 @@ def test_prior_correction_brings_the_class_shares_back(tmp_path):
 
 def test_auto_takes_the_best_and_none_in_a_tie(tmp_path):
     vectors, dataset, settings = world((200, 15), imbalance="auto")
-    run = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     (choice,) = facts_of(run, "auto")
     assert set(choice["gain"]) == {"none", "balanced", "smote"}
     assert choice["gain"][choice["imbalance"]] == max(choice["gain"].values())
@@ -237,7 +237,7 @@ def test_temperature_is_fitted_out_of_fold_and_reported(tmp_path):
     vectors, dataset, settings = world(C=(100.0,), calibrate="temperature")
     rng = np.random.default_rng(0)  # many empty columns: over-confident without a penalty
     wide = {role: np.hstack([X, rng.normal(size=(len(X), 60)).astype(np.float32)]) for role, X in vectors.items()}
-    run = fit_lr(wide, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: wide, "abc"), dataset, settings, tmp_path)
     on = {point["role"]: point for point in facts_of(run, "temperature")}
     assert on["train"]["temperature"] > 1.2
     assert on["train"]["after"]["log_loss"] < on["train"]["before"]["log_loss"]
@@ -249,39 +249,41 @@ def test_temperature_is_fitted_out_of_fold_and_reported(tmp_path):
 
 def test_threshold_is_chosen_out_of_fold_for_two_classes(tmp_path):
     vectors, dataset, settings = world((150, 20), threshold="f1")
-    run = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+    run = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     on = {point["role"]: point for point in facts_of(run, "threshold")}
     assert set(on) == {"train", "validation", "test"}
     assert on["train"]["f1"] >= on["train"]["f1_at_half"]
     assert LinearModel.load(run.model_folder).threshold == on["test"]["threshold"]
     vectors, dataset, settings = world((20, 20, 20), threshold="f1")
     with pytest.raises(UserError, match="needs two classes, the data has 3"):
-        fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+        fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
 
 
 def test_pooling_is_chosen_in_the_folds(tmp_path):
     vectors, dataset, settings = world()
     noise = np.random.default_rng(0)
     several = {role: {"cls": noise.normal(size=X.shape).astype(np.float32), "mean": X} for role, X in vectors.items()}
-    run = fit_lr(several, dataset, lambda pooling: f"abc/{pooling}", {"pooling": "auto"}, settings, tmp_path)
+    digests = {pooling: f"abc/{pooling}" for pooling in ("cls", "mean", "cls+mean")}
+    encoded = Encoded(lambda: several, digests, {"pooling": "auto"})
+    run = fit_lr(encoded, dataset, settings, tmp_path)
     tried = facts_of(run, "pooling")
     assert [point["pooling"] for point in tried] == ["cls", "mean", "cls+mean"]
     best = min(tried, key=lambda point: point["log_loss"])["pooling"]
     assert best in ("mean", "cls+mean")
     assert run.checkpoint_digest == f"abc/{best}"
     assert LinearModel.load(run.model_folder).pooling == best
-    assert fit_lr(several, dataset, lambda p: f"abc/{p}", {"pooling": "auto"}, settings, tmp_path).folder == run.folder
+    assert fit_lr(encoded, dataset, settings, tmp_path).folder == run.folder
 
 
 def test_cost_adds_the_encoders_share_and_leaves_unknown_what_is(tmp_path):
     vectors, dataset, settings = world()
-    unknown = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path / "1").cost
+    unknown = fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path / "1").cost
     assert unknown.extract_seconds is None
     assert unknown.ms_per_text_batch is None
     assert unknown.trained_parameters == 3 * 7
     assert unknown.fit_seconds > 0
     facts = EncodingFacts(extract_seconds=12.5, encoder_mb=90.0, ms_per_text_batch=2.0, ms_per_text_single=9.0)
-    known = fit_lr(vectors, dataset, "abc", {}, settings, tmp_path / "2", facts).cost
+    known = fit_lr(Encoded(lambda: vectors, "abc", {}, lambda: facts), dataset, settings, tmp_path / "2").cost
     assert known.extract_seconds == 12.5
     assert 2 < known.ms_per_text_batch < 3
     assert 9 < known.ms_per_text_single < 12
@@ -305,7 +307,7 @@ def test_one_class_is_refused(tmp_path):
     vectors, dataset, settings = world()
     dataset.train = part("train", np.zeros(120, np.int64))
     with pytest.raises(UserError, match=r"one class only \(a\)"):
-        fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+        fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
 
 
 def test_a_class_that_train_does_not_have_is_never_predicted():
@@ -327,16 +329,19 @@ def test_unlabelled_rows_and_vectors_that_are_not_finite_are_refused(tmp_path):
     vectors, dataset, settings = world()
     vectors["test"][3, 2] = np.nan
     with pytest.raises(UserError, match="test: vectors hold numbers that are not finite"):
-        fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+        fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
     dataset.train.labels[0] = -1
     with pytest.raises(UserError, match="without a label"):
-        fit_lr(vectors, dataset, "abc", {}, settings, tmp_path)
+        fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path)
 
 
 def test_an_unlabelled_test_split_is_not_scored(tmp_path):
     vectors, dataset, settings = world()
     dataset.test = part("test", np.full(120, -1))
-    assert set(fit_lr(vectors, dataset, "abc", {}, settings, tmp_path).predictions) == {"train", "validation"}
+    assert set(fit_lr(Encoded(lambda: vectors, "abc"), dataset, settings, tmp_path).predictions) == {
+        "train",
+        "validation",
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,10 @@ sys.exit(code)
 def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
     pytest.importorskip("openvino")
     from pipeline.baseline import fit_majority
-    from pipeline.contenders import Task, linear_runs
+    from pipeline.contenders import linear_runs
     from pipeline.data import SourceOptions, read
     from pipeline.encoder import EncoderSpec
+    from pipeline.task import Task
 
     data = read(SourceOptions("sms-spam", rows="first:200"))
     spec = EncoderSpec(str(tiny_distilbert), engine="openvino", precision="fp32")

@@ -15,8 +15,9 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def known(tmp_path_factory, tiny_distilbert):
     """What the examples may name: RUN and BASELINE are folders of runs, TMP is a folder to write into."""
     from pipeline.baseline import fit_majority
-    from pipeline.contenders import Task, linear_runs
+    from pipeline.contenders import linear_runs
     from pipeline.data import SourceOptions, read
+    from pipeline.task import Task
 
     home = tmp_path_factory.mktemp("public")
     data = read(SourceOptions("sms-spam", rows="first:300"))

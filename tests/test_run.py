@@ -1,6 +1,10 @@
 """Scores equal scikit-learn's; a run's folder appears whole, is found again, and executes nothing."""
 
+import contextlib
 import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ from sklearn import metrics
 
 from pipeline import UserError, memory
 from pipeline.metrics import reliability, scores
-from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, runs_of, save
+from pipeline.run import Cost, Fitted, Predictions, Question, Run, answer, find, fit_once, load_run, runs_of, save
 
 NAMES = ("ham", "spam", "other")
 
@@ -31,6 +35,11 @@ def a_run(**changes):
         "dataset_digest": "d" * 32,
     }
     return Run(**(facts | changes))
+
+
+def question(runs, settings, seed=42, checkpoints=(), name="mails", **more):
+    data = SimpleNamespace(name=name, digest="d" * 32, class_names=NAMES, roles={})
+    return Question("lr", data, Path(runs), seed, settings, checkpoint_digests=checkpoints, **more)
 
 
 def test_scores_equal_scikit_learns():
@@ -76,7 +85,7 @@ def test_nothing_and_nonsense_are_not_scored():
 
 def test_a_run_comes_back_as_it_was(tmp_path):
     run = a_run()
-    folder = run_folder(tmp_path, run.dataset, run.dataset_digest, run.kind, run.settings, None, 42)
+    folder = question(tmp_path, run.settings).folder
     assert find(folder) is None
     saved = save(run, folder, lambda model: (model / "w.json").write_text("[1]"))
     back = load_run(folder)
@@ -93,11 +102,11 @@ def test_a_run_comes_back_as_it_was(tmp_path):
 
 
 def test_settings_name_the_folder_and_their_order_does_not():
-    def place(settings, seed=1, checkpoint=None):
-        return run_folder("runs", "a/b c", "d" * 32, "lr", settings, checkpoint, seed)
+    def place(settings, seed=1, checkpoint=()):
+        return question("runs", settings, seed, checkpoint, name="a/b c").folder
 
     assert place({"C": 1, "k": 2}) == place({"k": 2, "C": 1})
-    assert len({place({"C": 1}), place({"C": 2}), place({"C": 1}, seed=2), place({"C": 1}, checkpoint="e")}) == 4
+    assert len({place({"C": 1}), place({"C": 2}), place({"C": 1}, seed=2), place({"C": 1}, checkpoint=("e",))}) == 4
     assert place({}).parent.name == "a-b-c-" + "d" * 16
 
 
@@ -202,7 +211,7 @@ def test_half_a_run_does_not_stand_in_the_way(tmp_path):
 
 def test_a_moved_encoder_does_not_make_another_run():
     def place(encoder):
-        return run_folder("runs", "mails", "d" * 32, "lr", {"C": 1, "encoder": encoder}, "e" * 32, 1)
+        return question("runs", {"C": 1, "encoder": encoder}, 1, ("e" * 32,)).folder
 
     assert place("/here/model") == place("/there/model")
 
@@ -214,3 +223,111 @@ def test_a_peak_of_memory_can_be_forgotten():
     del much
     memory.forget_peak()
     assert memory.peak_rss_mb() < high - 100
+
+
+# ── a question and its answer ───────────────────────────────────────────────────────────────────────────────────────
+
+DEFAULTS = {"C": 1.0, "folds": 5}
+
+
+def ask(tmp_path, settings=None, **more):
+    """A question about three rows of test, with the defaults above."""
+    part = SimpleNamespace(name="test", labels=np.array([0, 1, 1]), row_ids=np.array(["a", "b", "c"]))
+    data = SimpleNamespace(name="mails", digest="d" * 32, class_names=NAMES[:2], roles={"test": "test"}, test=part)
+    more = {"defaults": DEFAULTS, "checkpoint_digests": ("e" * 32,)} | more
+    return Question("lr", data, tmp_path, 7, DEFAULTS | (settings or {}), **more)
+
+
+def learnt(calls, **more):
+    """A fit that notes when it is called."""
+
+    def learn(given):
+        calls.append(given)
+        proba = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+        return Fitted(
+            lambda role: proba,
+            ("test",),
+            lambda model: (model / "w").write_text("1"),
+            lambda: Cost(model_mb=3.0),
+            **more,
+        )
+
+    return learn
+
+
+def test_a_fit_is_timed_measured_saved_and_then_found(tmp_path):
+    calls = []
+    run = fit_once(ask(tmp_path), learnt(calls, chosen={"chosen": {"epoch": 2}}))
+    assert run.folder == ask(tmp_path).folder
+    assert run.metrics["test"]["accuracy"] == pytest.approx(2 / 3)
+    assert (run.kind, run.seed, run.checkpoint_digest) == ("lr", 7, "e" * 32)
+    assert run.settings == DEFAULTS | {"chosen": {"epoch": 2}}
+    assert 0 <= run.cost.fit_seconds <= run.seconds
+    assert run.cost.cpu_seconds >= 0
+    assert run.cost.peak_rss_mb > 1
+    assert run.cost.model_mb == 3.0  # what the fit says itself counts
+    assert fit_once(ask(tmp_path), learnt(calls)).created == run.created
+    assert len(calls) == 1
+
+
+def test_what_surrounds_a_fit_is_not_on_its_clock_and_lasts_until_it_is_saved(tmp_path):
+    seen = []
+
+    @contextlib.contextmanager
+    def around(folder):
+        time.sleep(0.2)
+        yield "vectors"
+        seen.append((folder / "run.json").exists())
+
+    calls = []
+    run = fit_once(ask(tmp_path), learnt(calls), around)
+    assert calls == ["vectors"]
+    assert seen == [True]
+    assert run.cost.fit_seconds < 0.2 <= run.seconds
+
+
+def test_a_new_setting_with_a_default_changes_no_name(tmp_path):
+    calls = []
+    run = fit_once(ask(tmp_path), learnt(calls))
+    newer = {"defaults": DEFAULTS | {"layers": "last"}}
+    assert ask(tmp_path, {"layers": "last"}, **newer).folder == run.folder
+    assert fit_once(ask(tmp_path, {"layers": "last"}, **newer), learnt(calls)).folder == run.folder
+    assert fit_once(ask(tmp_path, {"layers": "all"}, **newer), learnt(calls)).folder != run.folder
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("change", [{"C": 2.0}, {"folds": 10}, {"storage": "float16"}])
+def test_every_setting_that_differs_is_another_question(tmp_path, change):
+    calls = []
+    fit_once(ask(tmp_path), learnt(calls))
+    other = fit_once(ask(tmp_path, change), learnt(calls))
+    assert len(calls) == 2
+    assert fit_once(ask(tmp_path, change), learnt(calls)).folder == other.folder
+    assert len(calls) == 2
+
+
+def test_a_run_that_an_earlier_version_named_is_found_by_its_record(tmp_path):
+    calls = []
+    run = fit_once(ask(tmp_path), learnt(calls))
+    old = run.folder.with_name("lr-0123456789abcdef")
+    run.folder.rename(old)
+    assert fit_once(ask(tmp_path), learnt(calls)).folder == old
+    assert answer(ask(tmp_path, {"C": 2.0})) is None
+    assert answer(ask(tmp_path, checkpoint_digests=("f" * 32,))) is None
+    assert len(calls) == 1
+
+
+def test_a_run_whose_default_has_changed_since_is_fitted_again_and_said(tmp_path, caplog):
+    calls = []
+    run = fit_once(ask(tmp_path), learnt(calls))
+    changed = ask(tmp_path, {"folds": 10}, defaults=DEFAULTS | {"folds": 10})
+    assert changed.folder == run.folder  # nobody raised the kind's version
+    assert fit_once(changed, learnt(calls)).settings["folds"] == 10
+    assert len(calls) == 2
+    assert "other defaults" in caplog.text
+    assert list(tmp_path.glob("*/.damaged-*"))  # nothing is deleted
+
+
+def test_an_unknown_kind_is_no_question(tmp_path):
+    with pytest.raises(UserError, match="no kind of run 'oracle'"):
+        Question("oracle", SimpleNamespace(), tmp_path, 1)

@@ -19,8 +19,9 @@ from pipeline.data import SourceOptions
 from pipeline.encoder import Runtime
 from pipeline.export.agreement import Checked, check, reference_of, texts_for
 from pipeline.export.model_card import card
-from pipeline.export.parts import ENCODED, family, parts_of, rounded
+from pipeline.export.parts import parts_of, rounded
 from pipeline.export.upload import push, ready
+from pipeline.kinds import kind_row
 from pipeline.run import Run
 
 __all__ = ["FORMATS", "Checked", "Handed", "export_run"]
@@ -52,7 +53,7 @@ class Format:
 
 
 def _encoded(run: Run, form: str) -> None:
-    if family(run) not in ENCODED:
+    if not kind_row(run.kind).needs_encoder:
         raise UserError(f"--format {form}: a {run.kind} run has no encoder; pass --format joblib")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline import UserError
 from pipeline.data import SourceOptions, read_chunks, samples
+from pipeline.kinds import kind_row
 from pipeline.metrics import decide
 from pipeline.predict.texts import texts_a_row
 from pipeline.run import Run
@@ -53,7 +54,7 @@ def texts_for(run: Run, source: SourceOptions | None) -> tuple[list[tuple[str, .
             if "no split" not in str(error):
                 raise
             found = list(islice(_texts(source, None), COUNT))
-        if found and run.kind != "majority" and len(found[0]) != parts:
+        if found and kind_row(run.kind).family != "constant" and len(found[0]) != parts:
             raise UserError(f"{name}: {len(found[0])} texts a row where the run reads {parts}; pass --text")
     parts = len(found[0]) if found else parts
     return [*found, *((text,) * parts for text in HARD)], name

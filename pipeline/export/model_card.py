@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.export.agreement import Checked
 from pipeline.export.markdown import safe
+from pipeline.kinds import describe
 from pipeline.run import Run
 
 SHOWN = ("accuracy", "macro_f1", "log_loss", "ece")
@@ -80,29 +81,12 @@ LIBRARY = {"transformers": "transformers", "onnx": "onnx", "joblib": "sklearn"}
 
 def _made(run: Run) -> str:
     encoder = run.settings.get("encoder")
-    what = origin(run.kind)[0].capitalize()
+    what = describe(run.kind).capitalize()
     on = (
         f", encoder {safe(Path(str(encoder)).name if Path(str(encoder)).is_absolute() else encoder)}" if encoder else ""
     )
     digest = f" (digest {str(run.checkpoint_digest)[:16]})" if run.checkpoint_digest else ""
     return f"{what}; fitted on {safe(run.dataset)} (digest {run.dataset_digest[:16]}){on}{digest}, seed {run.seed}."
-
-
-ORIGIN = {  # kind -> how such a model comes about, and which library opens it
-    "fine-tune": ("the whole encoder, fine-tuned", "transformers"),
-    "from-scratch": ("the encoder's architecture, trained from random weights", "transformers"),
-    "lr": ("logistic regression on frozen vectors of the encoder", "probe-or-tune"),
-    "frozen-head": ("a head trained on frozen vectors of the encoder", "probe-or-tune"),
-    "tfidf": ("logistic regression on word 1-2-grams, without an encoder", "probe-or-tune"),
-    "majority": ("the class shares of train, whatever the text", "probe-or-tune"),
-}
-
-
-def origin(kind: str) -> tuple[str, str]:
-    """How a run of that kind comes about, and which library opens it."""
-    told, library = ORIGIN.get(kind) or ORIGIN.get(kind.partition("+")[0]) or ("a classifier", "probe-or-tune")
-    treatment = kind.partition("+")[2]
-    return told + (f" ({treatment})" if treatment else ""), library
 
 
 def _threshold(run: Run, form: str) -> list[str]:

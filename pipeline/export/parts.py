@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose
+from pipeline import UserError
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from pipeline.kinds import kind_row, tuned
 from pipeline.run import Run
-
-ENCODED = ("lr", "frozen-head", "fine-tune", "from-scratch")  # kinds of run with an encoder
-TUNED = ("fine-tune", "from-scratch")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Parts:
 
     @property
     def tuned(self) -> bool:
-        return family(self.run) in TUNED
+        return tuned(self.run.kind)
 
     @property
     def stock(self) -> bool:
@@ -55,15 +53,10 @@ class Parts:
         return int(self.run.settings["max_length"])
 
 
-def family(run: Run) -> str:
-    """The kind of run without its treatment: `lr+smote` is `lr`."""
-    return run.kind.partition("+")[0]
-
-
 def rounded(run: Run) -> list[str]:
     """What to say of a run that was fitted on vectors of a lower precision than its export computes in."""
     own = run.settings.get("precision")
-    if family(run) in TUNED or own not in ("int8", "bf16", "fp16"):
+    if tuned(run.kind) or own not in ("int8", "bf16", "fp16"):
         return []
     return [f"fitted on {own} vectors, computes in float32: probabilities differ from the run's own by that"]
 
@@ -73,8 +66,9 @@ def parts_of(run: Run, encoder: str | None = None) -> Parts:
 
     Raises UserError if its files are damaged, or if its encoder is gone or another one now.
     """
-    choose(dict.fromkeys(ENCODED), family(run), "kind of run with an encoder")
-    if family(run) in TUNED:
+    if not kind_row(run.kind).needs_encoder:
+        raise UserError(f"{run.folder}: a {run.kind} run has no encoder; pass --format joblib")
+    if tuned(run.kind):
         checkpoint = locate(EncoderSpec(name=str(run.model_folder)))
         return Parts(run, checkpoint, "cls", _tuned_head(checkpoint.folder), None)
     from pipeline.predict.models import head_of, placed

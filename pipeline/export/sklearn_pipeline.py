@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose
-from pipeline.export.parts import TUNED, Parts, family, parts_of
+from pipeline import UserError, kinds
+from pipeline.export.parts import Parts, parts_of
 from pipeline.run import Run
 
 FILE = "model.joblib"
@@ -26,9 +26,10 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """
     import joblib
 
-    if family(run) in TUNED:
+    made = kinds.kind_row(run.kind).sklearn
+    if made is None:
         raise UserError("--format joblib: a fine-tuned encoder is no scikit-learn model; pass --format transformers")
-    model, needs = choose(MODELS, family(run), "kind of run")(run, encoder)
+    model, needs = kinds.load(made)(run, encoder)
     if run.threshold is not None:
         model = _by_threshold(model, run)
     joblib.dump(model, folder / FILE, compress=3)
@@ -65,7 +66,7 @@ def _scaler(mean: np.ndarray, scale: np.ndarray) -> Any:
     return scaler
 
 
-def _majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
+def majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.dummy import DummyClassifier
 
     from pipeline.baseline import MajorityModel
@@ -76,7 +77,7 @@ def _majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
     return dummy.fit(given, list(run.class_names), sample_weight=model.prior.astype(np.float64)), False
 
 
-def _tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
+def tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import Pipeline
 
@@ -90,7 +91,7 @@ def _tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
     return Pipeline([("tfidf", vectorizer), ("classifier", _regression(model.W, model.b, run))]), pairs
 
 
-def _probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
+def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.pipeline import Pipeline
 
     from pipeline.predict.models import head_of
@@ -141,9 +142,6 @@ def _by_threshold(model: Any, run: Run) -> Any:
         FrozenEstimator(model), threshold=run.threshold, pos_label=run.class_names[1], response_method="predict_proba"
     )
     return fixed.fit([""] * 2, list(run.class_names))
-
-
-MODELS: dict[str, Any] = {"majority": _majority, "tfidf": _tfidf, "lr": _probe, "frozen-head": _probe}
 
 
 # ── the consumer ────────────────────────────────────────────────────────────────────────────────────────────────────

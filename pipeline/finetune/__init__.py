@@ -6,29 +6,24 @@ opened again.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pipeline import Progress, UserError, choose, silent
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.tokens import tokenizer
-from pipeline.finetune.device import is_main_process, machine, note, threads, together
-from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, isolated, parameters, write
+from pipeline.finetune.device import is_main_process, machine, note
+from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, parameters, write
 from pipeline.finetune.job import TrainingJob, TrainingState, last_state, train
 from pipeline.finetune.rates import RATES, SCRATCH_RATES, search_rate
 from pipeline.finetune.training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
 from pipeline.finetune.tuned import FineTuned, load_finetuned
+from pipeline.finetune.work import working
 from pipeline.linear.probe import LinearModel, softmax
-from pipeline.memory import forget_peak, peak_rss_mb
-from pipeline.run import Cost, Predictions, Run, find, load_run, run_folder, save
+from pipeline.run import Cost, Fit, Fitted, Question, Run, load_run
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
@@ -38,10 +33,10 @@ __all__ = [
     "FineTuneSettings",
     "FineTuned",
     "fine_tune",
-    "fine_tune_seeds",
-    "folder_of",
     "kind_of",
     "load_finetuned",
+    "question_of",
+    "tuned_fit",
 ]
 
 DEFAULT_RATE = 5e-5  # where there is no validation split to choose on
@@ -94,27 +89,52 @@ def check(settings: FineTuneSettings) -> None:
 
 
 def asked(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What names the run's folder: everything that changes its numbers."""
-    said = {name: value for name, value in asdict(settings).items() if name not in ("report_to", "seed")}
-    said["learning_rate"] = settings.learning_rate or "auto"
+    """Everything that changes a run's numbers."""
+    counted = _counted(settings) | {"max_length": _max_length(settings, checkpoint)}
+    return counted | {"encoder": checkpoint.name, "pooling": "cls", "text_parts": len(dataset.text_columns)}
+
+
+def _counted(settings: FineTuneSettings) -> dict[str, Any]:
+    counted = {name: value for name, value in asdict(settings).items() if name not in ("report_to", "seed")}
+    counted["learning_rate"] = settings.learning_rate or "auto"
     if settings.init_head is not None:  # a run's folder and its parent say everything that it depends on
-        said["init_head"] = "/".join(Path(settings.init_head).resolve().parts[-2:])
-    said["max_length"] = _max_length(settings, checkpoint)
-    return said | {"encoder": checkpoint.name, "pooling": "cls", "text_parts": len(dataset.text_columns)}
+        counted["init_head"] = "/".join(Path(settings.init_head).resolve().parts[-2:])
+    return counted
+
+
+def question_of(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint, runs: Path) -> Question:
+    """What a training is asked."""
+    default = _counted(FineTuneSettings()) | {"pooling": "cls", "text_parts": 1}
+    said, digest = asked(settings, dataset, checkpoint), checkpoint.checkpoint_digest("cls")
+    return Question(kind_of(settings), dataset, runs, settings.seed, said, default, (digest,))
 
 
 def _max_length(settings: FineTuneSettings, checkpoint: Checkpoint) -> int:
     return min(settings.max_length or checkpoint.max_length, checkpoint.limit)
 
 
-def folder_of(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint, runs: Path) -> Path:
-    """Where the run that answers exactly this question lies, fitted or not."""
-    said = asked(settings, dataset, checkpoint) | {"encoder": None}  # its digest says it better than its name
-    identity = checkpoint.checkpoint_digest("cls")
-    return run_folder(runs, dataset.name, dataset.digest, kind_of(settings), said, identity, settings.seed)
-
-
 # ── one run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tuned_fit(
+    dataset: Dataset,
+    checkpoint: Checkpoint,
+    settings: FineTuneSettings,
+    runtime: Runtime,
+    runs: Path,
+    progress: Progress = silent,
+) -> Fit:
+    """The fit of a fine-tuned encoder.
+
+    Raises UserError for settings that make no sense.
+    """
+    check(settings)
+    assert not settings.freeze, "a frozen encoder needs vectors: frozen_fit"
+
+    def learn(work: Path) -> Fitted:
+        return _Training(dataset, checkpoint, settings, runtime, progress).fitted(work)
+
+    return Fit(question_of(settings, dataset, checkpoint, runs), learn, partial(working, settings, runtime.threads))
 
 
 def fine_tune(
@@ -130,36 +150,11 @@ def fine_tune(
     Raises UserError for settings that make no sense, an encoder that cannot be fine-tuned, and a device that is not
     there.
     """
-    check(settings)
-    assert not settings.freeze, "a frozen encoder needs vectors: fit_frozen_head"
-    folder = folder_of(settings, dataset, checkpoint, runs)
-    if (old := find(folder)) is not None:
-        shutil.rmtree(_work_of(folder), ignore_errors=True)  # of a process killed after the run was there
-        return old
-    with threads(runtime.threads), isolated(settings.seed), _mendable(folder.parent, settings):
-        run = _Fit(dataset, checkpoint, settings, runtime, progress).run(folder)
-    return run if is_main_process() else load_run(folder)  # every process has the saved one
+    return tuned_fit(dataset, checkpoint, settings, runtime, runs, progress).run()
 
 
-@contextlib.contextmanager
-def _mendable(home: Path, settings: FineTuneSettings) -> Iterator[None]:
-    """Full memory and full disks as errors that say what to do."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
-        half = max(1, settings.batch_size // 2)
-        twice = 2 * settings.gradient_accumulation
-        raise UserError(
-            f"out of memory; pass --batch-size {half} --gradient-accumulation {twice} for the same steps in halves"
-        ) from error
-    except OSError as error:
-        raise UserError(f"{home}: {error.strerror or error}; make room, or choose another --runs") from error
-
-
-class _Fit:
-    """One fit, from tokens to the saved run."""
+class _Training:
+    """One training, from tokens to a model with what it says."""
 
     def __init__(
         self, dataset: Dataset, checkpoint: Checkpoint, settings: FineTuneSettings, runtime: Runtime, progress: Progress
@@ -170,23 +165,29 @@ class _Fit:
         self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings, dataset))
         self.tokenizer = tokenizer(checkpoint)
 
-    def run(self, folder: Path) -> Run:
-        forget_peak()
+    def fitted(self, work: Path) -> Fitted:
+        """The trained model, from the last epoch that is kept in `work` on."""
         started, worked = time.perf_counter(), time.process_time()
-        with _work_folder(folder) as work:
-            job = self.job(work)
-            state, resumed = last_state(work)
-            if resumed is not None:
-                note(f"resuming after epoch {state.epoch} of {self.settings.epochs}")
-            if not state.history:
-                rate, state.history = self.rate(job)
-            else:
-                rate = _chosen_rate(state.history)
-            state.seconds += time.perf_counter() - started
-            state.cpu_seconds += time.process_time() - worked
-            model = self.model()
-            state = train(model, replace(job, rate=rate), state, resumed)
-            return self.saved(folder, model, state, rate, time.perf_counter() - started)
+        job = self.job(work)
+        state, resumed = last_state(work)
+        if resumed is not None:
+            note(f"resuming after epoch {state.epoch} of {self.settings.epochs}")
+        if not state.history:
+            rate, state.history = self.rate(job)
+        else:
+            rate = _chosen_rate(state.history)
+        state.seconds += time.perf_counter() - started
+        state.cpu_seconds += time.process_time() - worked
+        model = self.model()
+        state = train(model, replace(job, rate=rate), state, resumed)
+        return Fitted(
+            proba=lambda role: softmax(logits(model, self.rows(role), self.machine)),
+            roles=tuple(role for role in ("validation", "test") if role in self.dataset.roles),
+            save=partial(write, model, self.checkpoint, self.class_names, self.spec) if is_main_process() else None,
+            cost=lambda: self.cost(model, state),
+            history=state.history,
+            chosen={"chosen": {"learning_rate": rate, "epoch": state.best_epoch, **asdict(self.machine)}},
+        )
 
     def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles
@@ -225,41 +226,18 @@ class _Fit:
         note(f"learning rate {rate:g}, by validation log loss after {tried[0]['steps']} steps each")
         return rate, tried
 
-    def saved(self, folder: Path, model: Any, state: TrainingState, rate: float, seconds: float) -> Run:
-        """The run of a trained model, written by the one process that writes."""
+    def cost(self, model: Any, state: TrainingState) -> Cost:
+        """What the training took, over all the processes that it was resumed in, and what prediction takes."""
         opened = FineTuned(model, self.tokenizer, self.machine, _max_length(self.settings, self.checkpoint))
         opened.pad_id = self.checkpoint.pad_id
-        predictions: dict[str, Predictions] = {}
-        for role in ("validation", "test"):
-            if role in self.dataset.roles and (getattr(self.dataset, role).labels >= 0).all():
-                split, rows = getattr(self.dataset, role), self.rows(role)
-                proba = softmax(logits(model, rows, self.machine))
-                predictions[role] = Predictions(split.name, np.asarray(split.row_ids), rows.labels, proba)
         some = (self.dataset.validation if "validation" in self.dataset.roles else self.dataset.train).texts
-        run = Run(
-            kind=kind_of(self.settings),
-            settings=asked(self.settings, self.dataset, self.checkpoint)
-            | {"chosen": {"learning_rate": rate, "epoch": state.best_epoch, **asdict(self.machine)}},
-            class_names=self.class_names,
-            predictions=predictions,
-            cost=Cost(
-                fit_seconds=state.seconds,
-                cpu_seconds=state.cpu_seconds,
-                peak_rss_mb=peak_rss_mb(),
-                trained_parameters=parameters(model, trained=True),
-                ms_per_text_batch=opened.milliseconds(some[:TIMED_BATCH], together=True),
-                ms_per_text_single=opened.milliseconds(some[:TIMED_SINGLE], together=False),
-            ),
-            dataset=self.dataset.name,
-            dataset_digest=self.dataset.digest,
-            checkpoint_digest=self.checkpoint.checkpoint_digest("cls"),
-            seed=self.settings.seed,
-            seconds=seconds,
-            history=state.history,
+        return Cost(
+            fit_seconds=state.seconds,
+            cpu_seconds=state.cpu_seconds,
+            trained_parameters=parameters(model, trained=True),
+            ms_per_text_batch=opened.milliseconds(some[:TIMED_BATCH], together=True),
+            ms_per_text_single=opened.milliseconds(some[:TIMED_SINGLE], together=False),
         )
-        if not is_main_process():
-            return run
-        return save(run, folder, lambda place: write(model, self.checkpoint, self.class_names, self.spec, place))
 
 
 def _start(settings: FineTuneSettings, dataset: Dataset) -> LinearModel | None:
@@ -276,68 +254,3 @@ def _start(settings: FineTuneSettings, dataset: Dataset) -> LinearModel | None:
 
 def _chosen_rate(history: list[dict[str, Any]]) -> float:
     return next(float(record["learning_rate"]) for record in history if record.get("chosen"))
-
-
-def _work_of(folder: Path) -> Path:
-    return folder.parent / f".work-{folder.name}"
-
-
-@contextlib.contextmanager
-def _work_folder(folder: Path) -> Iterator[Path]:
-    """Where a training keeps what it needs to be resumed, beside its run; removed when the run is there.
-
-    Two processes that fit the same run at once do not share it: the second starts afresh in a folder of its own.
-    """
-    work = _work_of(folder)
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another --runs") from error
-    with _alone(work) as alone:
-        if not alone:
-            work = work.with_name(f"{work.name}-{os.getpid()}")
-            work.mkdir(exist_ok=True)
-        yield work
-        together()
-        if is_main_process():
-            shutil.rmtree(work, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _alone(work: Path) -> Iterator[bool]:
-    """Whether no other process works in `work`; a killed one's claim ends with it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield True
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the processes of one training belong together
-        yield True
-        return
-    with open(work / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-
-
-# ── several seeds ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def fine_tune_seeds(
-    dataset: Dataset,
-    checkpoint: Checkpoint,
-    settings: FineTuneSettings,
-    runtime: Runtime,
-    runs: Path,
-    progress: Progress = silent,
-    seeds: int = 3,
-) -> list[Run]:
-    """Fine-tune with `seeds` seeds from `settings.seed` on; the learning rate is chosen once, with the first."""
-    fitted = [fine_tune(dataset, checkpoint, settings, runtime, runs, progress)]
-    rate = float(fitted[0].settings["chosen"]["learning_rate"])
-    for number in range(1, seeds):
-        again = replace(settings, seed=settings.seed + number, learning_rate=rate)
-        fitted.append(fine_tune(dataset, checkpoint, again, runtime, runs, progress))
-    return fitted

@@ -19,17 +19,17 @@ from pipeline import Progress, UserError, choose, silent
 from pipeline.finetune.device import threads
 from pipeline.finetune.heads import isolated, xavier
 from pipeline.finetune.training import FineTuneSettings, balanced_weights
-from pipeline.linear import EncodingFacts
+from pipeline.kinds import KINDS
+from pipeline.linear import VECTOR_DEFAULTS, Encoded, probe_cost
 from pipeline.linear.probe import LinearModel, read_arrays, read_record, softmax
-from pipeline.memory import forget_peak, peak_rss_mb
 from pipeline.metrics import scores
-from pipeline.run import Cost, Predictions, Run, find, run_folder, save
+from pipeline.run import Fit, Fitted, Question, Run
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
 
 FORMAT = 1
-RATE = 1e-3  # Adam's
+RATE = KINDS["frozen-head"].learning_rate or 1e-3  # Adam's
 BLOCK, BLOCKS = 1024, 64  # rows read at once, and how many such blocks are shuffled together
 CHUNK = 16384  # rows that are standardised at a time where nothing is shuffled
 SMALL = 5e7  # multiply-adds a step below which a second thread costs more than it helps
@@ -177,53 +177,59 @@ def minibatches(
 # ── the run ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def frozen_fit(
+    encoded: Encoded, dataset: Dataset, settings: FineTuneSettings, runs: Path, progress: Progress = silent
+) -> Fit:
+    """The fit of a head on vectors of `dataset`.
+
+    Raises UserError for a head that there is not.
+    """
+    choose(FROZEN_HEADS, settings.head, "head for a frozen encoder")
+    question = Question(
+        "frozen-head",
+        dataset,
+        runs,
+        settings.seed,
+        {**_asked(settings), **encoded.settings},
+        _asked(FineTuneSettings(freeze=True)) | VECTOR_DEFAULTS,
+        encoded.digests,
+    )
+
+    def learn(vectors: Mapping[str, Any]) -> Fitted:
+        labels = {role: np.asarray(getattr(dataset, role).labels, np.int64) for role in vectors}
+        model, history, trained = fit_head(vectors, labels, tuple(dataset.class_names), settings, progress)
+        digest = encoded.digest_of(encoded.pooling)
+        model = replace(model, checkpoint_digest=digest, pooling=encoded.pooling)
+        return Fitted(
+            proba=lambda role: _proba(model, vectors[role]),
+            roles=tuple(role for role in ("validation", "test") if role in vectors),
+            save=model.save,
+            cost=lambda: probe_cost(model, vectors["train"], encoded.facts(), trained),
+            history=history,
+            checkpoint_digest=digest,
+            question=replace(question, settings={**question.settings, **encoded.calibrated()}),
+        )
+
+    return Fit(question, learn, encoded.around)
+
+
 def fit_frozen_head(
-    vectors: Mapping[str, Any],
-    dataset: Dataset,
-    checkpoint_digest: str,
-    extra_settings: Mapping[str, Any],
-    settings: FineTuneSettings,
-    runs: Path,
-    facts: EncodingFacts = EncodingFacts(),  # noqa: B008 - frozen
-    progress: Progress = silent,
+    encoded: Encoded, dataset: Dataset, settings: FineTuneSettings, runs: Path, progress: Progress = silent
 ) -> Run:
-    """The run of a head on `vectors` (role → (n, d), an array or whatever gives one for a slice): found or fitted.
+    """The run of a head on vectors of `dataset` (arrays, or whatever gives one for a slice): found or fitted.
 
     The best epoch is the one with the highest macro F1 on validation, of equal ones that with the lower log loss;
     without a validation split, the last.
 
     Raises UserError for a head that there is not, and vectors that are not finite.
     """
-    started, worked = time.perf_counter(), time.process_time()
-    choose(FROZEN_HEADS, settings.head, "head for a frozen encoder")
-    asked = {name: value for name, value in asdict(settings).items() if name in DEPENDS}
-    asked |= {"learning_rate": settings.learning_rate or RATE, **extra_settings}
-    folder = run_folder(runs, dataset.name, dataset.digest, "frozen-head", asked, checkpoint_digest, settings.seed)
-    if (old := find(folder)) is not None:
-        return old
-    forget_peak()
-    labels = {role: np.asarray(getattr(dataset, role).labels, np.int64) for role in vectors}
-    model, history, trained = fit_head(vectors, labels, tuple(dataset.class_names), settings, progress)
-    model = replace(model, checkpoint_digest=checkpoint_digest, pooling=str(extra_settings.get("pooling", "cls")))
-    fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
-    run = Run(
-        kind="frozen-head",
-        settings=asked,
-        class_names=model.class_names,
-        predictions={
-            role: Predictions(part.name, np.asarray(part.row_ids), labels[role], _proba(model, vectors[role]))
-            for role in ("validation", "test")
-            if role in vectors and ((part := getattr(dataset, role)).labels >= 0).all()
-        },
-        cost=_cost(model, vectors["train"], facts, fit_seconds, cpu_seconds, trained),
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        checkpoint_digest=checkpoint_digest,
-        seed=settings.seed,
-        seconds=time.perf_counter() - started,
-        history=history,
-    )
-    return save(run, folder, model.save)
+    return frozen_fit(encoded, dataset, settings, runs, progress).run()
+
+
+def _asked(settings: FineTuneSettings) -> dict[str, Any]:
+    """What a head depends on."""
+    counted = {name: value for name, value in asdict(settings).items() if name in DEPENDS}
+    return counted | {"learning_rate": settings.learning_rate or RATE}
 
 
 DEPENDS = "epochs batch_size patience label_smoothing class_weights head dropout xavier freeze".split()
@@ -299,25 +305,3 @@ def _proba(model: Any, X: Any) -> np.ndarray:
     """Probabilities (n, k) of vectors read in slices."""
     parts = [model.proba(np.asarray(X[start : start + CHUNK], np.float32)) for start in range(0, len(X), CHUNK)]
     return np.concatenate(parts) if parts else np.zeros((0, len(model.class_names)), np.float32)
-
-
-def _cost(model: Any, train: Any, facts: EncodingFacts, fit_seconds: float, cpu_seconds: float, trained: int) -> Cost:
-    """What fitting took, and prediction with the encoder's share added; None stays None."""
-    sample = np.asarray(train[:1024], np.float32)
-    start = time.perf_counter()
-    model.proba(sample)
-    batch = 1e3 * (time.perf_counter() - start) / len(sample)
-    start = time.perf_counter()
-    model.proba(sample[:1])
-    single = 1e3 * (time.perf_counter() - start)
-    size = sum(value.nbytes for value in vars(model).values() if isinstance(value, np.ndarray)) / 1e6
-    return Cost(
-        fit_seconds=fit_seconds,
-        extract_seconds=facts.extract_seconds,
-        cpu_seconds=cpu_seconds,
-        peak_rss_mb=peak_rss_mb(),
-        trained_parameters=trained,
-        model_mb=None if facts.encoder_mb is None else facts.encoder_mb + size,
-        ms_per_text_batch=None if facts.ms_per_text_batch is None else facts.ms_per_text_batch + batch,
-        ms_per_text_single=None if facts.ms_per_text_single is None else facts.ms_per_text_single + single,
-    )

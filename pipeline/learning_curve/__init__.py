@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, listed, log
-from pipeline.contenders import Task, estimates
+from pipeline.contenders import estimates
 from pipeline.finetune.rates import RATES
 from pipeline.fitting import Estimate, remaining
+from pipeline.kinds import curve_row, tuned
 from pipeline.learning_curve.crossing import redrawn
-from pipeline.learning_curve.learners import TUNED, Learner, epochs_at, learner_of
+from pipeline.learning_curve.learners import Learner, epochs_at, learners_of
 from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
 from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 from pipeline.run import digest, slug
+from pipeline.task import Task
 from pipeline.verdict.bootstrap import interval
 from pipeline.verdict.results import duration
 from pipeline.verdict.statistics import COUNT_METRICS
@@ -74,11 +76,12 @@ def curve(task: Task, plan: Plan) -> Curve:
     if task.tuning.freeze:
         raise UserError("--freeze: a curve knows no head on frozen vectors but logistic regression; leave it out")
     names = tuple(dict.fromkeys(plan.contenders))
-    makers = [learner_of(name) for name in names]
-    grids = {name: plan.grid(task, name in TUNED) for name in names}
+    for name in names:
+        curve_row(name)  # there is one, known before anything is fitted
+    grids = {name: plan.grid(task, tuned(name)) for name in names}
     for line in announcement(task, plan, grids):
         log.info(line)
-    learners = [learner for make in makers for learner in make(task)]
+    learners = [learner for name in names for learner in learners_of(task, name)]
     kept, counts = {}, np.zeros(2, int)
     for learner in learners:
         kept[learner.name], new = points_of(task, plan, learner)
@@ -207,14 +210,16 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
             if prospect.seconds:
                 lines.append(f"  {name}: about {duration(prospect.seconds)}")
             continue
-        cells = plan.cells(task, name in TUNED)
+        cells = plan.cells(task, tuned(name))
         labels = sum(size for size, _ in cells)
-        if name in TUNED:  # the fit on all labels is one of the points
+        if tuned(name):  # the fit on all labels is one of the points
             each = {size: part_seconds(task, name, size) for size in grids[name] if size < rows}
             seconds = sum(each.get(size, 0.0) for size, _ in cells)
             seconds += prospect.seconds if grids[name][-1] == rows else 0.0
         else:
-            seconds = prospect.seconds + prospect.alone * SHARE[name] * labels / rows + 0.02 * len(cells)
+            seconds = (
+                prospect.seconds + prospect.alone * curve_row(name).refit_share * labels / rows + 0.02 * len(cells)
+            )
         total += seconds
         lines.append(
             f"  {name}: {listed(f'{size:,}' for size in grids[name])} labels, {len(cells)} fits and the one on all; "
@@ -230,6 +235,3 @@ def part_seconds(task: Task, name: str, size: int) -> float:
     settings = replace(tuning, epochs=epochs, learning_rate=tuning.learning_rate or RATES[-1])
     part = replace(task, dataset=smaller(data, np.arange(size), task.seed), tuning=settings, seeds=1)
     return estimates(part, (name,))[name]
-
-
-SHARE = {"lr": 0.1, "tfidf": 0.1}  # of a fit with its search in folds, that one at a known C takes

@@ -1,7 +1,7 @@
 """Who can be fitted on a part of the labels: what its points depend on, and how one is fitted.
 
-A learner is a row of `LEARNERS`: a function from `Task` to its lines' learners, after the fit on all labels that gives
-them their C. To add one, write such a function.
+A learner is named in its kind's row of `KINDS`: a function from `Task` to its lines' learners, after the fit on all
+labels that gives them their C.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import choose
+from pipeline import kinds
 from pipeline.baseline import fit_at as fit_tfidf_at
-from pipeline.contenders import Task, linear_run, tfidf_runs, told_of, tuned_runs, tuning_of
-from pipeline.encoder.checkpoint import EncoderSpec, locate, single_poolings
-from pipeline.extract import embed
+from pipeline.contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
+from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.finetune import asked, kind_of
 from pipeline.learning_curve.results import curve_folder
 from pipeline.learning_curve.subsets import smaller
+from pipeline.linear import linear_fit
 from pipeline.linear.fixed import fit_at
 from pipeline.linear.probe import LinearModel
 from pipeline.run import Run
+from pipeline.task import Task
 from pipeline.verdict.results import plain
 
 Facts = Mapping[str, Any]
@@ -48,7 +49,7 @@ class Learner:
 
 def tfidf_learners(task: Task) -> list[Learner]:
     """TF-IDF at the C of the fit on all labels; the vocabulary is the subset's own."""
-    run, data = tfidf_runs(task)[0], task.dataset
+    run, data = next(fits_of(task, "tfidf")).run(), task.dataset
     C, min_df = chosen_c(run), int(run.settings["min_df"])
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
@@ -67,9 +68,10 @@ def linear_learners(task: Task) -> list[Learner]:
 
 def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
     """One of them; pooling 'auto' is the one that the fit on all labels chose."""
-    done = embed(task.dataset, replace(spec, pooling=single_poolings(spec)), task.runtime, task.cache, task.progress)
-    run = linear_run(task, done, spec, pooling, replace(task.linear[0], imbalance="none"))
-    chosen, data = LinearModel.load(run.model_folder).pooling, task.dataset
+    vectors = TaskVectors(task, spec)
+    settings = replace(task.linear[0], imbalance="none", seed=task.seed)
+    run = linear_fit(vectors.encoded(pooling), task.dataset, settings, task.runs, task.progress).run()
+    chosen, data, done = LinearModel.load(run.model_folder).pooling, task.dataset, vectors.embedded
     train = done.matrix(data.roles["train"], chosen).vectors
     test = done.matrix(data.roles["test"], chosen).vectors
     C = chosen_c(run)
@@ -78,8 +80,8 @@ def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
         return fit_at(train[rows], data.train.labels[rows], data.class_names, C).proba(test).argmax(1), {}
 
     digest = done.checkpoint.checkpoint_digest(chosen)
-    told = told_of(task, done, spec, chosen)
-    counted = {key: value for key, value in told.items() if key not in ("encoder", "revision")}
+    facts = vectors.described(chosen, done.extracted.embedding_cache)
+    counted = {key: value for key, value in facts.items() if key not in ("encoder", "revision")}
     shared = {"C": C, "pooling": chosen, "max_length": done.checkpoint.max_length}
     return Learner(named(task, "lr", spec, pooling), "lr", shared, counted | {"C": C, "of": digest}, digest, fit)
 
@@ -91,8 +93,7 @@ def tuned_learners(task: Task) -> list[Learner]:
 
 def scratch_learners(task: Task) -> list[Learner]:
     """The same architecture with random weights."""
-    scratch = replace(task, tuning=replace(task.tuning, from_scratch=True, freeze=False))
-    return [tuned_learner(scratch, spec) for spec in task.encoders]
+    return [tuned_learner(from_scratch(task), spec) for spec in task.encoders]
 
 
 def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
@@ -158,18 +159,7 @@ def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
     return f"{kind} ({', '.join(more)})" if more else kind
 
 
-LEARNERS: dict[str, Callable[[Task], list[Learner]]] = {
-    "tfidf": tfidf_learners,
-    "lr": linear_learners,
-    "fine-tune": tuned_learners,
-    "from-scratch": scratch_learners,
-}
-TUNED = ("fine-tune", "from-scratch")  # as they are called before they are made
-
-
-def learner_of(name: str) -> Callable[[Task], list[Learner]]:
-    """The row of that name.
-
-    Raises UserError, naming all, if there is none.
-    """
-    return choose(LEARNERS, name, "contender of a curve")
+def learners_of(task: Task, name: str) -> list[Learner]:
+    """The lines of a contender. Raises UserError, naming all that have lines, if it has none."""
+    made: list[Learner] = kinds.load(kinds.curve_row(name).learner or "")(task)
+    return made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from pipeline.linear.calibrate import calibration
 from pipeline.linear.folds import equal
 from pipeline.linear.probe import LinearModel, softmax
 from pipeline.linear.tune import LinearSettings, Vectors, check, choose_pooling, f1_both, fit, pooled
-from pipeline.memory import forget_peak, peak_rss_mb
-from pipeline.run import Cost, Predictions, Run, digest, find, run_folder, save
+from pipeline.run import Cost, Fit, Fitted, Predictions, Question, Run
 
-__all__ = ["EncodingFacts", "LinearModel", "LinearSettings", "fit_lr", "kind_of"]
+__all__ = ["Encoded", "EncodingFacts", "LinearModel", "LinearSettings", "fit_lr", "kind_of", "linear_fit"]
 
 
 @dataclass(frozen=True)
@@ -37,65 +37,94 @@ def kind_of(settings: LinearSettings) -> str:
     return "lr" if settings.imbalance == "none" else f"lr+{settings.imbalance}"
 
 
-def fit_lr(
-    vectors: Mapping[str, Vectors],
-    dataset: Any,
-    checkpoint_digest: str | Callable[[str], str],
-    extra_settings: Mapping[str, Any],
-    settings: LinearSettings,
-    runs: Path,
-    facts: EncodingFacts = EncodingFacts(),
-    progress: Progress = silent,
-) -> Run:
-    """The run of a logistic regression on `vectors` (role -> (n, d)): found if it has been fitted, else fitted.
+VECTOR_DEFAULTS = {"storage": "float32", "calibration": None, "text_parts": 1}  # of what a run says of its vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Vectors of a data set, made when they are wanted, and what a run on them says of them."""
+
+    vectors: Callable[[], Mapping[str, Vectors]]  # role → (n, d); with pooling 'auto' role → pooling → (n, d)
+    checkpoint_digest: str | Mapping[str, str]  # with pooling 'auto' those of each pooling, and of both side by side
+    settings: Mapping[str, Any] = field(default_factory=dict)  # encoder, pooling, engine, precision, …
+    facts: Callable[[], EncodingFacts] = EncodingFacts
+    calibrated: Callable[[], Mapping[str, Any]] = dict  # settings that are known once the vectors are made, int8's
+
+    @property
+    def pooling(self) -> str:
+        return str(self.settings.get("pooling", "cls"))
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of the checkpoints that a run on these vectors may belong to."""
+        digest = self.checkpoint_digest
+        return (digest,) if isinstance(digest, str) else tuple(dict.fromkeys(digest.values()))
+
+    def digest_of(self, pooling: str) -> str:
+        digest = self.checkpoint_digest
+        return digest if isinstance(digest, str) else digest[pooling]
+
+    def around(self, folder: Path) -> AbstractContextManager[Mapping[str, Vectors]]:
+        """The vectors, made before a fit's clock starts."""
+        return nullcontext(self.vectors())
+
+
+def linear_fit(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: Path, progress: Progress) -> Fit:
+    """The fit of a logistic regression on vectors of `dataset`.
+
+    Raises UserError for an unknown setting.
+    """
+    check(settings, len(dataset.class_names))
+    question = Question(
+        kind_of(settings),
+        dataset,
+        runs,
+        settings.seed,
+        {**asdict(settings), **encoded.settings},
+        asdict(LinearSettings()) | VECTOR_DEFAULTS,
+        encoded.digests,
+    )
+
+    def learn(vectors: Mapping[str, Vectors]) -> Fitted:
+        train, given = dataset.train, vectors["train"]
+        labels = np.asarray(train.labels, np.int64)
+        if len(labels) and labels.min() < 0:
+            raise UserError(f"{train.name}: rows without a label cannot be learnt from; choose another --train")
+        groups = equal(map(normalize_whitespace, train.texts))  # as the splits have it
+        pooling, tried = encoded.pooling, list[dict[str, Any]]()
+        if isinstance(given, Mapping):
+            pooling, tried = choose_pooling(given, labels, groups, dataset.class_names, settings, progress)
+        matrices = {role: pooled(matrix, pooling) for role, matrix in vectors.items()}
+        for role, matrix in matrices.items():
+            _check_rows(matrix, getattr(dataset, role), role)
+        fitted = fit(matrices["train"], labels, groups, dataset.class_names, settings, progress)
+        model = replace(fitted.model, checkpoint_digest=encoded.digest_of(pooling), pooling=pooling)
+        return Fitted(
+            proba=lambda role: model.proba(matrices[role]),
+            roles=tuple(matrices),
+            save=model.save,
+            cost=lambda: probe_cost(model, matrices["train"], encoded.facts(), trained_parameters(model)),
+            out_of_fold=fitted.proba,
+            history=[*tried, *fitted.history],
+            notes=fitted.notes,
+            threshold=model.threshold,
+            checkpoint_digest=model.checkpoint_digest,
+            question=replace(question, settings={**question.settings, **encoded.calibrated()}),
+            held_out=lambda predictions: _held_out_facts(model, predictions),
+        )
+
+    return Fit(question, learn, encoded.around)
+
+
+def fit_lr(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: Path, progress: Progress = silent) -> Run:
+    """The run of a logistic regression on vectors of `dataset`: found if it has been fitted, else fitted.
 
     With several poolings a role (role -> pooling -> (n, d)) the one with the lowest out-of-fold log loss, or all of
-    them side by side, is chosen first; `checkpoint_digest` is then a function of the pooling's name.
+    them side by side, is chosen first.
 
     Raises UserError for an unknown setting, a train split with one class, and rows beyond what memory holds.
     """
-    started, worked = time.perf_counter(), time.process_time()
-    check(settings, len(dataset.class_names))
-    pooling = str(extra_settings.get("pooling", "cls"))
-    several = vectors["train"] if isinstance(vectors["train"], Mapping) else None
-    digest_of = checkpoint_digest if callable(checkpoint_digest) else lambda name: str(checkpoint_digest)
-    identity = digest([digest_of(name) for name in sorted(several)]) if several else digest_of(pooling)
-    asked = {**asdict(settings), **extra_settings}
-    folder = run_folder(runs, dataset.name, dataset.digest, kind_of(settings), asked, identity, settings.seed)
-    if (old := find(folder)) is not None:
-        return old
-    forget_peak()
-    train = dataset.train
-    labels = np.asarray(train.labels, np.int64)
-    if len(labels) and labels.min() < 0:
-        raise UserError(f"{train.name}: rows without a label cannot be learnt from; choose another --train")
-    groups = equal(map(normalize_whitespace, train.texts))  # as the splits have it
-    history: list[dict[str, Any]] = []
-    if several:
-        pooling, history = choose_pooling(several, labels, groups, dataset.class_names, settings, progress)
-    matrices = {role: pooled(given, pooling) for role, given in vectors.items()}
-    for role, matrix in matrices.items():
-        _check_rows(matrix, getattr(dataset, role), role)
-    fitted = fit(matrices["train"], labels, groups, dataset.class_names, settings, progress)
-    model = replace(fitted.model, checkpoint_digest=digest_of(pooling), pooling=pooling)
-    fit_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
-    predictions = _predictions(model, matrices, dataset, fitted.proba)
-    run = Run(
-        kind=kind_of(settings),
-        settings=asked,
-        class_names=tuple(dataset.class_names),
-        predictions=predictions,
-        cost=_cost(model, matrices, facts, fit_seconds, cpu_seconds),
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        checkpoint_digest=model.checkpoint_digest,
-        seed=settings.seed,
-        seconds=time.perf_counter() - started,
-        history=[*history, *fitted.history, *_held_out_facts(model, predictions)],
-        notes=fitted.notes,
-        threshold=model.threshold,
-    )
-    return save(run, folder, model.save)
+    return linear_fit(encoded, dataset, settings, runs, progress).run()
 
 
 def _check_rows(matrix: np.ndarray, part: Any, role: str) -> None:
@@ -107,39 +136,16 @@ def _check_rows(matrix: np.ndarray, part: Any, role: str) -> None:
         )
 
 
-def _predictions(
-    model: LinearModel, matrices: Mapping[str, np.ndarray], dataset: Any, out_of_fold: np.ndarray
-) -> dict[str, Predictions]:
-    """Predictions of every labelled role; of train those of the folds."""
-    found = {}
-    for role, matrix in matrices.items():
-        part = getattr(dataset, role)
-        truth = np.asarray(part.labels, np.int64)
-        if len(truth) and truth.min() >= 0:
-            proba = out_of_fold if role == "train" else model.proba(matrix)
-            found[role] = Predictions(part.name, np.asarray(part.row_ids), truth, proba, model.threshold)
-    return found
-
-
-def _cost(
-    model: LinearModel,
-    matrices: Mapping[str, np.ndarray],
-    facts: EncodingFacts,
-    fit_seconds: float,
-    cpu_seconds: float,
-) -> Cost:
-    """What fitting took, and prediction with the encoder's share added; None stays None."""
-    sample = matrices["train"][:1024]
+def probe_cost(model: Any, train: Any, facts: EncodingFacts, trained: int) -> Cost:
+    """What prediction with a model on vectors takes, with the encoder's share added; None stays None."""
+    sample = np.asarray(train[:1024], np.float32)
     batch = timed(lambda: model.proba(sample)) / len(sample)
     single = timed(lambda: model.proba(sample[:1]))
-    size = sum(getattr(model, name).nbytes for name in ("W", "b", "mean", "scale")) / 1e6
+    size = sum(value.nbytes for value in vars(model).values() if isinstance(value, np.ndarray)) / 1e6
     return Cost(
-        fit_seconds=fit_seconds,
         extract_seconds=facts.extract_seconds,
-        cpu_seconds=cpu_seconds,
-        peak_rss_mb=peak_rss_mb(),
-        trained_parameters=trained_parameters(model),
-        model_mb=None if facts.encoder_mb is None else facts.encoder_mb + size,
+        trained_parameters=trained,
+        model_mb=_plus(facts.encoder_mb, size),
         ms_per_text_batch=_plus(facts.ms_per_text_batch, batch),
         ms_per_text_single=_plus(facts.ms_per_text_single, single),
     )

@@ -164,6 +164,15 @@ def _number(value: Any) -> bool:
 # ── files from anywhere ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def kind_at(folder: Path | str) -> str:
+    """What kind of model a folder says it holds. Raises UserError if it does not say so."""
+    path = Path(folder) / "model.json"
+    try:
+        return str(json.loads(_bytes(path))["kind"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: damaged model ({str(error)[:120]}); fit it again") from error
+
+
 def read_record(path: Path, kind: str) -> dict[str, Any]:
     """The JSON object at `path`, of this format and kind.
 

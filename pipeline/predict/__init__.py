@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline import UserError
+from pipeline.kinds import kind_row
 from pipeline.predict.answer import Answer, Ask, answered
 from pipeline.predict.files import write
 from pipeline.predict.models import Model, open_run
@@ -37,7 +38,7 @@ def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -
     The label is the likeliest class; where the run has a threshold (two classes), that decides.
     Raises UserError if a text has another number of parts than those that the run learnt from.
     """
-    parts = 0 if run.kind == "majority" else texts_a_row(run)
+    parts = 0 if kind_row(run.kind).family == "constant" else texts_a_row(run)
     threshold = getattr(model, "threshold", None)
     for block in blocks:
         wrong = next((text for text in block if parts and len(text) != parts), None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline import UserError, choose, log
+from pipeline import UserError, kinds, log
 from pipeline.encoder import Runtime, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.hardware import choice
@@ -46,7 +45,7 @@ def open_run(
     >>> proba.shape, proba.sum(1).round(3).tolist()
     ((2, 2), [1.0, 1.0])
     """
-    opener = choose(OPENERS, run.kind.partition("+")[0], "kind of run")
+    opener = kinds.load(kinds.kind_row(run.kind).opener)
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
     try:
@@ -60,15 +59,16 @@ def head_of(run: Run) -> Any:
 
     Raises UserError if it is damaged, or knows other classes than the run.
     """
-    from pipeline.linear.probe import LinearModel
+    from pipeline.linear.probe import kind_at
 
-    linear = run.kind.partition("+")[0] == "lr"
-    if linear:
+    if kind_at(run.model_folder) == "linear":
+        from pipeline.linear.probe import LinearModel
+
         model: Any = LinearModel.load(run.model_folder)
     else:
-        from pipeline.finetune.frozen import load_frozen
+        from pipeline.finetune.frozen import FrozenHead
 
-        model = load_frozen(run.model_folder)
+        model = FrozenHead.load(run.model_folder)
     if model.class_names != run.class_names:
         raise UserError(f"{run.model_folder}: its classes are not those of its run; fit it again")
     return model
@@ -127,31 +127,21 @@ class Probe:
         return self.model.proba(self.vectors(texts))
 
 
-def _majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
+def majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.baseline import MajorityModel
 
     return MajorityModel.load(run.model_folder)
 
 
-def _tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
+def tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.baseline import TfidfModel
 
     return TfidfModel.load(run.model_folder)
 
 
-def _fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
+def fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from pipeline.finetune import load_finetuned
 
     if precision is not None:
         run = replace(run, settings=run.settings | {"precision": precision})
     return load_finetuned(run, runtime)
-
-
-OPENERS: dict[str, Callable[[Run, Runtime, Path, str | None], Model]] = {
-    "majority": _majority,
-    "tfidf": _tfidf,
-    "lr": Probe,
-    "frozen-head": Probe,
-    "fine-tune": _fine_tuned,
-    "from-scratch": _fine_tuned,
-}

@@ -10,18 +10,6 @@ from pipeline.verdict.results import LABELS, Contender, Pair, change, score
 from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 
-def family(contender: Contender, run: Run | None = None) -> str:
-    """Which answer a contender stands for: constant, words (no encoder), probe (frozen) or tuned."""
-    kind, settings = contender.kind, run.settings if run else {}
-    if kind.startswith("majority"):
-        return "constant"
-    if kind.startswith("tfidf"):
-        return "words"
-    return (
-        "tuned" if kind.startswith(("fine-tune", "scratch", "from-scratch")) and not settings.get("freeze") else "probe"
-    )
-
-
 @dataclass(frozen=True)
 class Rise:
     """A training that had not levelled off: its last epoch is its best, and clearly better than the one before."""

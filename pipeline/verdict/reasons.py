@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline import listed
+from pipeline.kinds import kind_row
 from pipeline.run import Run
 from pipeline.verdict.field import Field
 from pipeline.verdict.results import LABELS, Contender, change, score, unit
@@ -62,7 +63,7 @@ def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> lis
     found = [
         c.name
         for c in contenders
-        if c.kind in ("frozen-head", "from-scratch")
+        if kind_row(c.kind).learning_rate not in (None, kind_row("fine-tune").learning_rate)
         and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
     ]
     if not found:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.kinds import kind_row
 from pipeline.run import Run
-from pipeline.verdict.field import Field, family, rise
+from pipeline.verdict.field import Field, rise
 from pipeline.verdict.reasons import borrowed_rates, reasons_of
 from pipeline.verdict.results import (
     HORIZON,
@@ -46,7 +47,7 @@ def recommend(
     among those that cost about as little, the best. Seeds of one fit cost what they cost on average. Always guessing
     one class is a yardstick and never taken, nor is what is not shown to beat it. `others`: the pairs in other metrics.
     """
-    families = {c.name: family(c, runs.get(c.name)) for c in contenders}
+    families = {c.name: kind_row(c.kind).family for c in contenders}
     tuned = {c.name: runs[c.name] for c in contenders if families[c.name] == "tuned"}
     searched = {fit_key(run) for run in tuned.values() if run.settings.get("learning_rate") == "auto"}
     found = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}

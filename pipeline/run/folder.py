@@ -1,9 +1,4 @@
-"""A run: settings, predictions, cost and model of one fitted contender, as one folder without pickle.
-
-`runs/<data set>-<digest>/<kind>-<digest>/` holds `run.json`, `predictions.safetensors` and `model/`. It is written as
-a draft and renamed, so that a folder of that name is always whole; the name is a digest of what was asked for, so that
-the same question is answered by finding the folder, not by fitting again.
-"""
+"""A run's folder: written whole or not at all, read without trust, set aside where it is damaged."""
 
 from __future__ import annotations
 
@@ -17,108 +12,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import UserError, log
-from pipeline.metrics import decide, scores
+from pipeline.metrics import scores
+from pipeline.run.record import Cost, Predictions, Run
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "imbalanced-learn", "openvino", "numpy")
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a run says of one split, in the split's own order."""
-
-    split: str
-    row_ids: np.ndarray  # (n,) str
-    truth: np.ndarray  # (n,) int64
-    proba: np.ndarray  # (n, k) float32, rows sum to 1
-    threshold: float | None = None  # of the run that says it
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Class numbers (n,): what the run answers, by its threshold if it has one."""
-        return decide(self.proba, self.threshold)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run took and what its model takes. None where it was not measured."""
-
-    fit_seconds: float | None = None  # learning, search included
-    extract_seconds: float | None = None  # encoding its rows once, whether or not they came from the cache this time
-    cpu_seconds: float | None = None
-    peak_rss_mb: float | None = None
-    trained_parameters: int | None = None
-    model_mb: float | None = None  # everything prediction needs, the encoder included
-    ms_per_text_batch: float | None = None  # text to probabilities, in large batches
-    ms_per_text_single: float | None = None  # the same, one text at a time
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One fitted contender. `predictions` is keyed by role: 'validation', 'test', 'train' (out of fold).
-
-    Costs are in seconds, megabytes (10⁶ bytes) and milliseconds a text, as their names say.
-
-    Raises nothing itself: `load_run` answers for a folder that is no run.
-
-    Examples
-    --------
-    >>> from pipeline import load_run
-    >>> run = load_run(RUN)
-    >>> run.kind, run.class_names, run.predictions["test"].proba.shape
-    ('lr', ('ham', 'spam'), (30, 2))
-    >>> 0 <= run.metrics["test"]["macro_f1"] <= 1
-    True
-    """
-
-    kind: str
-    settings: dict[str, Any]
-    class_names: tuple[str, ...]
-    predictions: dict[str, Predictions]
-    cost: Cost
-    dataset: str
-    dataset_digest: str
-    checkpoint_digest: str | None = None  # None: needs no encoder
-    seed: int = 0
-    seconds: float = 0.0  # wall clock of the whole call
-    history: list[dict[str, Any]] = field(default_factory=list)  # per epoch, or per point of a search
-    notes: tuple[str, ...] = ()
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # role -> scores()
-    threshold: float | None = None  # two classes: the second from this probability on, instead of the likelier one
-    versions: dict[str, str] = field(default_factory=dict)
-    created: str = ""
-    folder: Path | None = None  # where it lies; None until saved
-
-    @property
-    def model_folder(self) -> Path:
-        assert self.folder is not None, "a run has a model once it is saved"
-        return self.folder / "model"
-
-    def to_json(self) -> dict[str, Any]:
-        """What `--json` prints of a run."""
-        return {
-            "run": str(self.folder),
-            "kind": self.kind,
-            "dataset": self.dataset,
-            "class_names": list(self.class_names),
-            "metrics": self.metrics,
-            "settings": self.settings,
-            "seconds": self.seconds,
-            "cost": asdict(self.cost),
-            "notes": list(self.notes),
-            "checkpoint_digest": self.checkpoint_digest,
-            "history": self.history,
-        }
-
-
-# ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def digest(value: Any) -> str:
@@ -130,24 +35,6 @@ def digest(value: Any) -> str:
 def slug(name: str) -> str:
     """A file name that says what `name` says."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "unnamed"
-
-
-def run_folder(
-    runs: Path,
-    dataset: str,
-    dataset_digest: str,
-    kind: str,
-    settings: dict[str, Any],
-    checkpoint_digest: str | None,
-    seed: int,
-) -> Path:
-    """Where the run that answers exactly this question lies, fitted or not.
-
-    Where an encoder lies and what it is called does not count: its digest says what it is.
-    """
-    counted = {name: value for name, value in settings.items() if name not in ("encoder", "revision")}
-    asked = digest([FORMAT, kind, counted, checkpoint_digest, seed])
-    return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / f"{slug(kind)}-{asked}"
 
 
 def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
@@ -288,9 +175,14 @@ def load_run(folder: Path | str) -> Run:
         raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); delete it and fit again") from error
 
 
+def runs_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
+    """Where the runs on exactly these rows, labels and splits lie."""
+    return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}"
+
+
 def runs_of(runs: Path, dataset: str, dataset_digest: str) -> list[Run]:
     """Every run fitted on exactly these rows, labels and splits, oldest first."""
-    home = Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}"
+    home = runs_folder(runs, dataset, dataset_digest)
     return sorted((load_run(f.parent) for f in home.glob("[!.]*/run.json")), key=lambda run: run.created)
 
 
@@ -308,6 +200,11 @@ def versions() -> dict[str, str]:
 def folder_mb(folder: Path) -> float:
     """Megabytes (10⁶ bytes) of the files below `folder`."""
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file()) / 1e6
+
+
+def as_json(value: Any) -> Any:
+    """A value as it comes back from a record: tuples are lists, paths strings."""
+    return json.loads(json.dumps(value, default=_plain))
 
 
 def _plain(value: Any) -> Any:

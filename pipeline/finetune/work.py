@@ -1,0 +1,79 @@
+"""What surrounds a training: threads and seeds of its own, a folder to be resumed from, errors that say what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import UserError
+from pipeline.finetune.device import is_main_process, threads, together
+from pipeline.finetune.heads import isolated
+from pipeline.finetune.training import FineTuneSettings
+from pipeline.run import work_folder
+
+
+@contextlib.contextmanager
+def working(settings: FineTuneSettings, processors: int | None, folder: Path) -> Iterator[Path]:
+    """The folder where the training of the run at `folder` keeps what it needs to be resumed."""
+    with threads(processors), isolated(settings.seed), _mendable(folder.parent, settings), _resumable(folder) as work:
+        yield work
+
+
+@contextlib.contextmanager
+def _mendable(home: Path, settings: FineTuneSettings) -> Iterator[None]:
+    """Full memory and full disks as errors that say what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+            raise
+        half = max(1, settings.batch_size // 2)
+        twice = 2 * settings.gradient_accumulation
+        raise UserError(
+            f"out of memory; pass --batch-size {half} --gradient-accumulation {twice} for the same steps in halves"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{home}: {error.strerror or error}; make room, or choose another --runs") from error
+
+
+@contextlib.contextmanager
+def _resumable(folder: Path) -> Iterator[Path]:
+    """Where a training keeps what it needs to be resumed, beside its run; removed when the run is there.
+
+    Two processes that fit the same run at once do not share it: the second starts afresh in a folder of its own.
+    """
+    work = work_folder(folder)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another --runs") from error
+    with _alone(work) as alone:
+        if not alone:
+            work = work.with_name(f"{work.name}-{os.getpid()}")
+            work.mkdir(exist_ok=True)
+        yield work
+        together()
+        if is_main_process():
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(work: Path) -> Iterator[bool]:
+    """Whether no other process works in `work`; a killed one's claim ends with it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield True
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the processes of one training belong together
+        yield True
+        return
+    with open(work / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False

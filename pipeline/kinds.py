@@ -1,0 +1,146 @@
+"""What each kind of run is: one row a kind, which everything reads that asks what a run is.
+
+A kind's name is its row's, or that and a variant after a plus: `lr`, `lr+smote`, `fine-tune+last-2`. What a row points
+to ("module:name") is imported when it is used. A new contender is a row here and one in `CONTENDERS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import UserError, choose, listed
+
+NUMBER = r"\d+"
+OPEN_PROBE, OPEN_TUNED = "pipeline.predict.models:Probe", "pipeline.predict.models:fine_tuned"
+PROBE_SKLEARN = "pipeline.export.sklearn_pipeline:probe"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table."""
+
+    family: str  # which answer it stands for: constant, words (no encoder), probe (frozen) or tuned
+    description: str  # how such a model comes about
+    opener: str  # (run, runtime, cache, precision) → model with `proba(texts)`
+    sklearn: str | None = None  # (run, encoder) → scikit-learn model, whether it imports this package; None: it is none
+    learner: str | None = None  # Task → its lines on a learning curve; None: it has none there
+    refit_share: float = 1.0  # of a fit, that one of a learning curve takes whose settings are known already
+    library: str = "probe-or-tune"  # what opens its model
+    needs_encoder: bool = True  # one run, or several, for each encoder
+    needs_vectors: bool = False  # those of a frozen encoder
+    expensive: bool = False  # trains an encoder: never fitted by the way
+    learning_rate: float | None = None  # what it is trained at where none is given or searched for
+    variants: tuple[str, ...] = ()  # patterns of what may follow the plus
+    version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
+
+
+KINDS: dict[str, Kind] = {
+    "majority": Kind(
+        family="constant",
+        description="the class shares of train, whatever the text",
+        opener="pipeline.predict.models:majority",
+        sklearn="pipeline.export.sklearn_pipeline:majority",
+        needs_encoder=False,
+    ),
+    "tfidf": Kind(
+        family="words",
+        description="logistic regression on word 1-2-grams, without an encoder",
+        opener="pipeline.predict.models:tfidf",
+        sklearn="pipeline.export.sklearn_pipeline:tfidf",
+        learner="pipeline.learning_curve.learners:tfidf_learners",
+        refit_share=0.1,
+        needs_encoder=False,
+    ),
+    "lr": Kind(
+        family="probe",
+        description="logistic regression on frozen vectors",
+        opener=OPEN_PROBE,
+        sklearn=PROBE_SKLEARN,
+        learner="pipeline.learning_curve.learners:linear_learners",
+        refit_share=0.1,
+        needs_vectors=True,
+        variants=("balanced", "smote", "smote-minority", "over", "auto"),
+    ),
+    "frozen-head": Kind(
+        family="probe",
+        description="a torch head on frozen vectors",
+        opener=OPEN_PROBE,
+        sklearn=PROBE_SKLEARN,
+        needs_vectors=True,
+        learning_rate=1e-3,
+    ),
+    "fine-tune": Kind(
+        family="tuned",
+        description="the whole encoder, fine-tuned",
+        opener=OPEN_TUNED,
+        learner="pipeline.learning_curve.learners:tuned_learners",
+        library="transformers",
+        expensive=True,
+        learning_rate=1e-4,
+        variants=(f"last-{NUMBER}",),
+    ),
+    "from-scratch": Kind(
+        family="tuned",
+        description="the encoder's architecture, trained from random weights",
+        opener=OPEN_TUNED,
+        learner="pipeline.learning_curve.learners:scratch_learners",
+        library="transformers",
+        expensive=True,
+        learning_rate=3e-4,
+    ),
+}
+
+
+def split(kind: str, what: str = "kind of run") -> tuple[str, str]:
+    """The name of a kind's row, and its variant: `lr+smote` → ('lr', 'smote'); '' without one.
+
+    Raises UserError, naming every kind, if there is no such kind.
+    """
+    name, _, variant = kind.partition("+")
+    row = KINDS.get(name)
+    fits = row is not None and ("+" not in kind or any(re.fullmatch(known, variant) for known in row.variants))
+    if not fits:
+        raise UserError(f"no {what} '{kind}'; choose one of {listed(names())}")
+    return name, variant
+
+
+def kind_row(kind: str) -> Kind:
+    """The row of a kind. Raises UserError, naming every kind, if there is no such kind."""
+    return KINDS[split(kind)[0]]
+
+
+def names(numbered: bool = True) -> list[str]:
+    """Every kind there is, those with a number as `fine-tune+last-N`; without them unless `numbered`."""
+    patterns = [(name, variant) for name, row in KINDS.items() for variant in ("", *row.variants)]
+    shown = [name + (f"+{variant}" if variant else "") for name, variant in patterns]
+    return [name.replace(NUMBER, "N") for name in shown if numbered or NUMBER not in name]
+
+
+def describe(kind: str) -> str:
+    """How a run of that kind comes about, its variant in parentheses."""
+    variant = split(kind)[1]
+    return kind_row(kind).description + (f" ({variant})" if variant else "")
+
+
+def tuned(kind: str) -> bool:
+    """Whether its encoder was trained."""
+    return kind_row(kind).family == "tuned"
+
+
+def load(path: str) -> Any:
+    """What "module:name" points to."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def with_learner() -> dict[str, Kind]:
+    """The kinds that have lines on a learning curve."""
+    return {name: row for name, row in KINDS.items() if row.learner is not None}
+
+
+def curve_row(name: str) -> Kind:
+    """The row of a line of a learning curve. Raises UserError, naming all, if there is none of that name."""
+    return choose(with_learner(), name, "contender of a curve")

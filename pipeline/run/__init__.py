@@ -1,0 +1,33 @@
+"""A run: settings, predictions, cost and model of one fitted contender, as one folder without pickle.
+
+`runs/<data set>-<digest>/<kind>-<digest>/` holds `run.json`, `predictions.safetensors` and `model/`. It is written as
+a draft and renamed, so that a folder of that name is always whole; the name is a digest of what was asked for where it
+differs from the defaults, so that the same question is answered by finding the folder, not by fitting again.
+
+`record` says what a run holds, `folder` writes and reads it, `fit` finds a run or has it fitted.
+"""
+
+from pipeline.run.fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
+from pipeline.run.folder import digest, find, folder_mb, load_run, runs_of, save, slug, versions
+from pipeline.run.record import Cost, Predictions, Run
+
+__all__ = [
+    "Cost",
+    "Fit",
+    "Fitted",
+    "Predictions",
+    "Question",
+    "Run",
+    "answer",
+    "digest",
+    "find",
+    "fit_once",
+    "folder_mb",
+    "labelled",
+    "load_run",
+    "runs_of",
+    "save",
+    "slug",
+    "versions",
+    "work_folder",
+]

@@ -1,0 +1,99 @@
+"""What a run holds: settings, predictions, scores, cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.metrics import decide
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a run says of one split, in the split's own order."""
+
+    split: str
+    row_ids: np.ndarray  # (n,) str
+    truth: np.ndarray  # (n,) int64
+    proba: np.ndarray  # (n, k) float32, rows sum to 1
+    threshold: float | None = None  # of the run that says it
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class numbers (n,): what the run answers, by its threshold if it has one."""
+        return decide(self.proba, self.threshold)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took and what its model takes. None where it was not measured."""
+
+    fit_seconds: float | None = None  # learning, search included
+    extract_seconds: float | None = None  # encoding its rows once, whether or not they came from the cache this time
+    cpu_seconds: float | None = None
+    peak_rss_mb: float | None = None
+    trained_parameters: int | None = None
+    model_mb: float | None = None  # everything prediction needs, the encoder included
+    ms_per_text_batch: float | None = None  # text to probabilities, in large batches
+    ms_per_text_single: float | None = None  # the same, one text at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One fitted contender. `predictions` is keyed by role: 'validation', 'test', 'train' (out of fold).
+
+    Costs are in seconds, megabytes (10⁶ bytes) and milliseconds a text, as their names say.
+
+    Raises nothing itself: `load_run` answers for a folder that is no run.
+
+    Examples
+    --------
+    >>> from pipeline import load_run
+    >>> run = load_run(RUN)
+    >>> run.kind, run.class_names, run.predictions["test"].proba.shape
+    ('lr', ('ham', 'spam'), (30, 2))
+    >>> 0 <= run.metrics["test"]["macro_f1"] <= 1
+    True
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    class_names: tuple[str, ...]
+    predictions: dict[str, Predictions]
+    cost: Cost
+    dataset: str
+    dataset_digest: str
+    checkpoint_digest: str | None = None  # None: needs no encoder
+    seed: int = 0
+    seconds: float = 0.0  # wall clock of the whole call
+    history: list[dict[str, Any]] = field(default_factory=list)  # per epoch, or per point of a search
+    notes: tuple[str, ...] = ()
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)  # role -> scores()
+    threshold: float | None = None  # two classes: the second from this probability on, instead of the likelier one
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    folder: Path | None = None  # where it lies; None until saved
+
+    @property
+    def model_folder(self) -> Path:
+        assert self.folder is not None, "a run has a model once it is saved"
+        return self.folder / "model"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints of a run."""
+        return {
+            "run": str(self.folder),
+            "kind": self.kind,
+            "dataset": self.dataset,
+            "class_names": list(self.class_names),
+            "metrics": self.metrics,
+            "settings": self.settings,
+            "seconds": self.seconds,
+            "cost": asdict(self.cost),
+            "notes": list(self.notes),
+            "checkpoint_digest": self.checkpoint_digest,
+            "history": self.history,
+        }

@@ -1,0 +1,29 @@
+"""What every fit is given: a data set in memory, encoders, settings, and where things lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import Progress, silent
+from pipeline.data import Dataset
+from pipeline.encoder import Runtime
+from pipeline.encoder.checkpoint import EncoderSpec
+from pipeline.finetune.training import FineTuneSettings
+from pipeline.linear.tune import LinearSettings
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a contender is fitted with; several encoders or linear settings mean several runs."""
+
+    dataset: Dataset
+    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
+    runtime: Runtime = field(default_factory=Runtime)
+    linear: tuple[LinearSettings, ...] = (LinearSettings(),)
+    tuning: FineTuneSettings = field(default_factory=FineTuneSettings)
+    cache: Path = Path("cache")
+    runs: Path = Path("runs")
+    seed: int = 42
+    seeds: int = 1  # how many of them fine-tuning is repeated with
+    progress: Progress = silent
