@@ -5,7 +5,6 @@ Both are cheap, both are contenders like any other, and the second is often the 
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -17,21 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, silent
+from pipeline import Progress, silent
 from pipeline.data.splits import normalize_whitespace
 from pipeline.linear import timed
 from pipeline.linear.calibrate import log_softmax
 from pipeline.linear.folds import equal, split
-from pipeline.linear.probe import FORMAT, read_arrays, read_record, softmax
+from pipeline.linear.probe import softmax
 from pipeline.linear.search import full, search, shared_block
 from pipeline.linear.solver import Solution, own_axes, solve
 from pipeline.linear.tune import all_classes
 from pipeline.run import Cost, Fit, Fitted, Question, Run
+from pipeline.run.model import Layout, damaged, read_model, write_model
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
 GRID = (3.0, 10.0, 30.0, 100.0)
 MOST = 100_000  # words and pairs that a vocabulary keeps, the most frequent
 LARGE = 10_000_000  # weights of all folds (100 bytes each) from which on they are fitted one after the other
+MAJORITY = Layout("majority")
+TFIDF = Layout("tfidf", {"idf": "q", "W": "kq", "b": "k"}, lists={"k": "class_names", "q": "vocabulary"})
 ENOUGH = 1e-7  # how far above its minimum the final mean loss may stay
 
 
@@ -60,14 +62,8 @@ class MajorityModel:
         return np.tile(self.prior, (len(texts), 1))
 
     def save(self, folder: Path) -> None:
-        """Write `model.json` into `folder`."""
-        record = {
-            "format": FORMAT,
-            "kind": "majority",
-            "class_names": list(self.class_names),
-            "prior": self.prior.astype(float).tolist(),
-        }
-        (Path(folder) / "model.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+        """Write the model into `folder`."""
+        write_model(folder, MAJORITY, self, prior=self.prior.astype(float).tolist())
 
     @classmethod
     def load(cls, folder: Path | str) -> MajorityModel:
@@ -75,15 +71,12 @@ class MajorityModel:
 
         Raises UserError if it is missing or damaged.
         """
-        path = Path(folder) / "model.json"
-        record = read_record(path, "majority")
-        try:
-            names, prior = _names(record), np.array(record["prior"], np.float32)
-            if prior.shape != (len(names),) or not np.isfinite(prior).all() or (prior < 0).any():
+        record, values = read_model(folder, MAJORITY)
+        with damaged(folder):
+            prior = np.array(record["prior"], np.float32)
+            if prior.shape != (len(values["class_names"]),) or not np.isfinite(prior).all() or (prior < 0).any():
                 raise ValueError("prior does not fit class_names")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UserError(f"{path}: damaged model ({error}); fit it again") from error
-        return cls(prior, names)
+        return cls(prior, **values)
 
 
 def majority_fit(dataset: Any, runs: Path, seed: int = 42) -> Fit:
@@ -154,18 +147,8 @@ class TfidfModel:
         return softmax(np.asarray(self.rows(texts) @ self.W.T, np.float32).reshape(len(texts), -1) + self.b)
 
     def save(self, folder: Path) -> None:
-        """Write `model.json` (with the vocabulary) and `model.safetensors` into `folder`."""
-        from safetensors.numpy import save_file
-
-        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in ("idf", "W", "b")}
-        save_file(arrays, Path(folder) / "model.safetensors")
-        record = {
-            "format": FORMAT,
-            "kind": "tfidf",
-            "class_names": list(self.class_names),
-            "vocabulary": list(self.vocabulary),
-        }
-        (Path(folder) / "model.json").write_text(json.dumps(record, ensure_ascii=False), "utf-8")
+        """Write the model into `folder`."""
+        write_model(folder, TFIDF, self)
 
     @classmethod
     def load(cls, folder: Path | str) -> TfidfModel:
@@ -173,21 +156,7 @@ class TfidfModel:
 
         Raises UserError if a file is missing or damaged. Nothing in it is executed.
         """
-        folder = Path(folder)
-        record = read_record(folder / "model.json", "tfidf")
-        arrays = read_arrays(folder / "model.safetensors", dict.fromkeys(("idf", "W", "b"), ("F32",)))
-        try:
-            names, vocabulary = _names(record), record["vocabulary"]
-            if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
-                raise ValueError("vocabulary is not a list of strings")
-            k, q = len(names), len(vocabulary)
-            if arrays["W"].shape != (k, q) or arrays["b"].shape != (k,) or arrays["idf"].shape != (q,):
-                raise ValueError("shapes do not fit together")
-            if not all(np.isfinite(array).all() for array in arrays.values()):
-                raise ValueError("numbers that are not finite")
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder}: damaged model ({error}); fit it again") from error
-        return cls(tuple(vocabulary), class_names=names, **arrays)
+        return cls(**read_model(folder, TFIDF)[1])
 
 
 def count(texts: Sequence[tuple[str, ...]], vocabulary: dict[str, int]) -> Any:
@@ -338,11 +307,3 @@ def _model(
     return TfidfModel(
         vocabulary, idf, *all_classes(weights[:, :-1], weights[:, -1], present, len(class_names)), tuple(class_names)
     )
-
-
-def _names(record: dict[str, Any]) -> tuple[str, ...]:
-    """The class names of a model's record; ValueError if they are not at least two strings."""
-    names = record["class_names"]
-    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise ValueError("class_names is not a list of strings")
-    return tuple(names)

@@ -6,7 +6,6 @@ their number. What is saved is JSON and safetensors, and needs NumPy alone to pr
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,14 +20,17 @@ from pipeline.finetune.heads import isolated, xavier
 from pipeline.finetune.training import FineTuneSettings, balanced_weights
 from pipeline.kinds import KINDS
 from pipeline.linear import VECTOR_DEFAULTS, Encoded, probe_cost
-from pipeline.linear.probe import LinearModel, read_arrays, read_record, softmax
+from pipeline.linear.probe import LinearModel, softmax
 from pipeline.metrics import scores
 from pipeline.run import Fit, Fitted, Question, Run
+from pipeline.run.model import Layout, kind_at, read_model, write_model
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
 
-FORMAT = 1
+LAYOUT = Layout(
+    "frozen-head", {"mean": "d", "scale": "d", "A": "dd", "a": "d", "B": "kd", "b": "k"}, positive=("scale",)
+)
 RATE = KINDS["frozen-head"].learning_rate or 1e-3  # Adam's
 BLOCK, BLOCKS = 1024, 64  # rows read at once, and how many such blocks are shuffled together
 CHUNK = 16384  # rows that are standardised at a time where nothing is shuffled
@@ -65,14 +67,8 @@ class FrozenHead:
         return softmax(out)
 
     def save(self, folder: Path) -> None:
-        """Write `model.json` and `model.safetensors` into `folder`."""
-        from safetensors.numpy import save_file
-
-        arrays = {name: np.ascontiguousarray(getattr(self, name), np.float32) for name in ARRAYS}
-        save_file(arrays, Path(folder) / "model.safetensors")
-        record = {"format": FORMAT, "kind": "frozen-head", "class_names": list(self.class_names)}
-        record |= {"checkpoint_digest": self.checkpoint_digest, "pooling": self.pooling}
-        (Path(folder) / "model.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")
+        """Write the model into `folder`."""
+        write_model(folder, LAYOUT, self, checkpoint_digest=self.checkpoint_digest, pooling=self.pooling)
 
     @classmethod
     def load(cls, folder: Path | str) -> FrozenHead:
@@ -80,22 +76,8 @@ class FrozenHead:
 
         Raises UserError if a file is missing, damaged or not what it says.
         """
-        folder = Path(folder)
-        record = read_record(folder / "model.json", "frozen-head")
-        arrays = read_arrays(folder / "model.safetensors", dict.fromkeys(ARRAYS, ("F32",)))
-        names, d = record.get("class_names"), arrays["mean"].shape[0]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise UserError(f"{folder}: damaged head (class_names); fit it again")
-        k = len(names)
-        shapes = {"A": (d, d), "a": (d,), "B": (k, d), "b": (k,), "mean": (d,), "scale": (d,)}
-        if any(arrays[name].shape != shape for name, shape in shapes.items()) or not (arrays["scale"] > 0).all():
-            raise UserError(f"{folder}: damaged head (its shapes do not fit together); fit it again")
-        parts: list[Any] = [*(arrays[name] for name in ARRAYS), tuple(names)]
-        parts += [record.get("checkpoint_digest"), str(record.get("pooling"))]
-        return cls(*parts)
-
-
-ARRAYS = ("A", "a", "B", "b", "mean", "scale")
+        record, values = read_model(folder, LAYOUT)
+        return cls(**values, checkpoint_digest=record.get("checkpoint_digest"), pooling=str(record.get("pooling")))
 
 
 def load_frozen(folder: Path | str) -> FrozenHead | LinearModel:
@@ -103,11 +85,7 @@ def load_frozen(folder: Path | str) -> FrozenHead | LinearModel:
 
     Raises UserError if it is damaged.
     """
-    try:
-        kind = json.loads((Path(folder) / "model.json").read_text("utf-8")).get("kind")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder}: damaged head ({error}); fit it again") from error
-    return LinearModel.load(folder) if kind == "linear" else FrozenHead.load(folder)
+    return LinearModel.load(folder) if kind_at(folder) == "linear" else FrozenHead.load(folder)
 
 
 # ── heads on standardised vectors ───────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,8 @@ import numpy as np
 from pipeline import UserError, choose
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.quiet import quiet
-from pipeline.linear.probe import LinearModel, read_record
+from pipeline.linear.probe import LinearModel
+from pipeline.run.model import read_record
 
 if TYPE_CHECKING:
     import torch

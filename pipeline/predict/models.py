@@ -16,6 +16,7 @@ from pipeline.encoder.tokens import tokenizer
 from pipeline.extract.direct import vectors_of
 from pipeline.predict.texts import Texts
 from pipeline.run import Run
+from pipeline.run.model import kind_at
 
 
 class Model(Protocol):
@@ -59,8 +60,6 @@ def head_of(run: Run) -> Any:
 
     Raises UserError if it is damaged, or knows other classes than the run.
     """
-    from pipeline.linear.probe import kind_at
-
     if kind_at(run.model_folder) == "linear":
         from pipeline.linear.probe import LinearModel
 
