@@ -147,6 +147,7 @@ def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> A
     Raises UserError for a contender that is not cheap, and where fitting and auditing do.
     """
     check_names(rules.contenders)
+    settings = replace(settings, metric=rules.metric, margin=rules.margin)
     for name in rules.contenders:
         if kind_row(name).expensive:
             raise UserError(

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import format_duration, log
+from pipeline import Progress, format_duration, log
 from pipeline.data import SourceOptions, count_rows, read_chunks
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
 from pipeline.encoder.hardware import auto_device, hardware
 from pipeline.encoder.tokens import tokenizer
-from pipeline.extract import missing_rows
+from pipeline.extract import Extracted, extract_on, missing_rows
 from pipeline.finetune.rates import row_passes
-from pipeline.task import Task
+from pipeline.task import EncodingOptions, Task
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
 # Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.
@@ -59,6 +59,20 @@ def token_cost(checkpoint: Checkpoint) -> float:
     layers = c.get("num_hidden_layers") or c.get("n_layers") or 6
     inner = c.get("intermediate_size") or c.get("hidden_dim") or 4 * checkpoint.dim
     return layers * (4 * checkpoint.dim**2 + 2 * checkpoint.dim * inner)
+
+
+def extract_announced(job: EncodingOptions, progress: Progress) -> list[Extracted]:
+    """Encode a source with each encoder, here or on a cluster; says before it starts about how long that takes.
+
+    Raises UserError where extraction does.
+    """
+    source, cluster = job.source, job.cluster
+    unseen = cluster is not None and "://" in source.source  # only Ray can look into it
+    total = None if unseen else announce_extraction(source, job.encoders[0], job.runtime, job.cache)
+    return [
+        extract_on(cluster, source, spec, job.runtime, job.cache, progress, job.recalibrate, total)
+        for spec in job.encoders
+    ]
 
 
 def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runtime, cache: Path) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from pipeline import Progress, silent
-from pipeline.data import Dataset
+from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec
+from pipeline.extract.onray import Cluster
 from pipeline.finetune.training import FineTuneSettings
 from pipeline.linear.tune import LinearSettings
 
@@ -27,3 +28,34 @@ class Task:
     seed: int = 42
     seeds: int = 1  # how many of them fine-tuning is repeated with
     progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """A task whose data set has not been read: what a command line or a file of settings says."""
+
+    source: SourceOptions
+    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
+    runtime: Runtime = field(default_factory=Runtime)
+    linear: tuple[LinearSettings, ...] = (LinearSettings(),)
+    tuning: FineTuneSettings = field(default_factory=FineTuneSettings)
+    cache: Path = Path("cache")
+    runs: Path = Path("runs")
+    seeds: int = 1
+
+    def read(self, progress: Progress = silent) -> Task:
+        """The task, its source read. Raises UserError if it cannot be read."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
+        return Task(read(self.source), seed=self.source.seed, progress=progress, **given)
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """A source, and how its texts are encoded."""
+
+    source: SourceOptions
+    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
+    runtime: Runtime = field(default_factory=Runtime)
+    cache: Path = Path("cache")
+    cluster: Cluster | None = None  # None: here
+    recalibrate: bool = False  # int8, on the source

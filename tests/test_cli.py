@@ -336,11 +336,11 @@ def test_tokens_of_a_few_rows(run, reviews, tmp_path, tiny_distilbert):
 
 
 def test_an_encoder_may_name_its_revision(tmp_path, monkeypatch, capsys):
-    from pipeline.options import _encoders
+    from pipeline.options.builders import encoders
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my@folder").mkdir()
-    found = _encoders(("bert", "org/deberta@refs/pr/4", "my@folder"), revision=None, pooling=("cls",))
+    found = encoders(("bert", "org/deberta@refs/pr/4", "my@folder"), revision=None, pooling=("cls",))
     assert [(spec.name, spec.revision) for spec in found] == [
         ("bert", None),
         ("org/deberta", "refs/pr/4"),

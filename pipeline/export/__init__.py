@@ -24,7 +24,7 @@ from pipeline.export.upload import push, ready
 from pipeline.kinds import kind_row
 from pipeline.run import Run
 
-__all__ = ["FORMATS", "Checked", "Handed", "export_run"]
+__all__ = ["FORMATS", "Checked", "ExportSettings", "Handed", "export_run"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,30 @@ class Handed:
     def to_json(self) -> dict[str, Any]:
         """What `export --json` prints."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What a run is exported as, and where to."""
+
+    form: str
+    out: Path
+    source: SourceOptions | None = None  # checked on texts of it; None: of the bundled data set
+    cache: Path = Path("cache")
+    encoder: str | None = None  # where the run's encoder lies now, if it has moved
+    repository: str | None = None  # OWNER/NAME on the Hub
+
+    def export(self, run: Run) -> Handed:
+        """Raises UserError where `export_run` does."""
+        return export_run(
+            run,
+            self.form,
+            self.out,
+            source=self.source,
+            cache=self.cache,
+            encoder=self.encoder,
+            repository=self.repository,
+        )
 
 
 @dataclass(frozen=True)

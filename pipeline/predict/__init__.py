@@ -12,15 +12,17 @@ from pipeline import UserError
 from pipeline.kinds import kind_row
 from pipeline.predict.answer import Answer, Ask, answered
 from pipeline.predict.files import write
-from pipeline.predict.models import Model, open_run
-from pipeline.predict.texts import Texts, file_blocks, line_blocks, texts_a_row, texts_in
+from pipeline.predict.models import Model, Opening, open_run
+from pipeline.predict.texts import Given, Texts, file_blocks, line_blocks, texts_a_row, texts_in
 from pipeline.predict.watch import announce, watched
 from pipeline.run import Run
 
 __all__ = [
     "Answer",
     "Ask",
+    "Given",
     "Model",
+    "Opening",
     "announce",
     "answers",
     "file_blocks",

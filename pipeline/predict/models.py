@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,19 @@ class Model(Protocol):
     """Whatever turns texts into probabilities (n, k). One with a `threshold` gives its second class from there on."""
 
     def proba(self, texts: Texts) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a run is opened: on what, where vectors and converted encoders lie, where its encoder lies now."""
+
+    runtime: Runtime
+    cache: Path
+    encoder: str | None = None  # None: where it was
+
+    def open(self, run: Run) -> Model:
+        """Raises UserError where `open_run` does."""
+        return open_run(run, self.runtime, self.cache, self.encoder)
 
 
 def open_run(

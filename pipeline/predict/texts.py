@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import UserError
@@ -14,6 +15,15 @@ from pipeline.run import Run
 CHUNK = 1024  # texts that are sorted by length and encoded together
 
 Texts = Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is to be predicted: texts, or a file and its columns of text, or neither (then lines)."""
+
+    texts: tuple[str, ...] = ()
+    file: Path | None = None
+    text: tuple[str, ...] = ()  # columns of the file
 
 
 def texts_in(

@@ -5,158 +5,23 @@ The values' own modules are imported when a command runs, so that `--help` answe
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from pipeline.comparison import ComparisonSettings
-    from pipeline.data import SourceOptions
-    from pipeline.encoder import EncoderSpec, Runtime
-    from pipeline.extract.onray import Cluster
-    from pipeline.finetune import FineTuneSettings
-    from pipeline.learning_curve import Plan
-    from pipeline.linear import LinearSettings
-
-Command = Callable[..., Any]
-Options = dict[str, Callable[[Command], Command]]
-
-
-def bundle(name: str, options: Options, build: Callable[..., Any]) -> Callable[[Command], Command]:
-    """Decorator: hand `options` over as the one argument `name`, made by `build`."""
-
-    def decorate(function: Command) -> Command:
-        @functools.wraps(function)
-        def bundled(**values: Any) -> Any:
-            mine = {key: values.pop(key) for key in options}
-            return function(**values, **{name: build(**mine)})
-
-        wrapper: Command = bundled
-        for option in reversed(options.values()):
-            wrapper = option(wrapper)
-        return wrapper
-
-    return decorate
-
-
-def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Option callback: `a,b` → ('a', 'b'), each through `kind`; None stays None."""
-
-    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
-        if value is None:
-            return None
-        try:
-            parts = tuple(kind(part.strip()) for part in value.split(",") if part.strip())
-        except ValueError as error:
-            raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
-        if not parts:
-            raise click.BadParameter("an empty list", param=parameter)
-        return parts
-
-    return parse
-
-
-def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Option callback: `auto` → None, anything else through `kind`, which must be above zero."""
-
-    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-        if value is None or value == "auto":
-            return None
-        try:
-            number = kind(value)
-        except ValueError:
-            number = 0
-        if not number > 0:
-            raise click.BadParameter(f"'{value}' is neither auto nor a number above 0", param=parameter)
-        return number
-
-    return parse
-
-
-def _source(**values: Any) -> SourceOptions:
-    from pipeline.data import SourceOptions
-
-    return SourceOptions(**values)
-
-
-def _source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
-    return None if source is None else _source(source=source, **values)
-
-
-def _encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
-    from pipeline.encoder import EncoderSpec
-
-    specs = []
-    for given in encoder:
-        name, at, own = (given, "", "") if Path(given).exists() else given.partition("@")
-        if at and not (name and own):
-            raise click.UsageError(f"--encoder {given}: write NAME@REVISION, such as bert-base-uncased@main")
-        if at and values.get("revision"):
-            raise click.UsageError(f"--encoder {given} names its revision; pass either @{own} or --revision")
-        specs.append(EncoderSpec(**values | {"name": name} | ({"revision": own} if at else {})))
-    return tuple(specs)
-
-
-def _runtime(**values: Any) -> Runtime:
-    from pipeline.encoder import Runtime
-
-    return Runtime(**values)
-
-
-def _linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
-    from pipeline.linear import LinearSettings
-
-    if smote and imbalance:
-        raise click.UsageError("--smote is --imbalance smote; pass one of the two")
-    kinds = ("smote",) if smote else imbalance or ("none",)
-    return tuple(LinearSettings(imbalance=kind, **values) for kind in kinds)
-
-
-def _tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSettings:
-    from pipeline.finetune import FineTuneSettings
-
-    return FineTuneSettings(report_to=report_to or (), **values)
-
-
-def _rules(run: tuple[Path, ...], **values: Any) -> ComparisonSettings:
-    from pipeline.comparison import ComparisonSettings
-
-    if values["budget"] is not None and values["only_existing"]:
-        raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
-    return ComparisonSettings(external_runs=run, **values)
-
-
-def _plan(**values: Any) -> Plan:
-    from pipeline.learning_curve import Plan
-
-    return Plan(**values)
-
-
-def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """Option callback: `20m` → seconds."""
-    from pipeline.fitting import seconds_of
-
-    try:
-        return None if value is None else seconds_of(value)
-    except ValueError as error:
-        raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
-
-
-def _cluster(runner: str, address: str | None, workers: int | None) -> Cluster | None:
-    """None: extract here, without Ray."""
-    if runner == "local":
-        if address or workers:
-            raise click.UsageError("--address and --workers are for --runner ray")
-        return None
-    from pipeline.extract.onray import Cluster
-
-    return Cluster(address, workers)
-
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
+from pipeline.options import builders
+from pipeline.options.parsing import (
+    FILE,
+    FOLDER,
+    Bundle,
+    Command,
+    Options,
+    auto,
+    budget,
+    cache_place,
+    made,
+    several,
+)
 
 source_parts: Options = {
     "source": click.argument("source"),
@@ -171,9 +36,11 @@ source_parts: Options = {
     "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
     "seed": click.option("--seed", default=42, type=click.IntRange(0), help="Seed of everything random."),
 }
-source_options = bundle("source", source_parts, _source)
-optional_source = bundle("source", source_parts | {"source": click.argument("source", required=False)}, _source_if_any)
-encoder_options = bundle(
+source_options = Bundle("source", source_parts, made("pipeline.data:SourceOptions"))
+optional_source = Bundle(
+    "source", source_parts | {"source": click.argument("source", required=False)}, builders.source_if_any
+)
+encoder_options = Bundle(
     "encoders",
     {
         "encoder": click.option(
@@ -209,9 +76,9 @@ encoder_options = bundle(
             help="Kept on disk; float16 rounds, in half the room.",
         ),
     },
-    _encoders,
+    builders.encoders,
 )
-runtime_options = bundle(
+runtime_options = Bundle(
     "runtime",
     {
         "device": click.option("--device", default="auto", metavar="auto|cpu|cuda|mps", help="Where it runs."),
@@ -219,9 +86,9 @@ runtime_options = bundle(
             "--threads", type=click.IntRange(1), help="Processor threads (default: all there are)."
         ),
     },
-    _runtime,
+    made("pipeline.encoder:Runtime"),
 )
-cluster_options = bundle(
+cluster_options = Bundle(
     "cluster",
     {
         "runner": click.option(
@@ -239,7 +106,7 @@ cluster_options = bundle(
             help="Actors (default: one a GPU, or one for each --threads processors).",
         ),
     },
-    _cluster,
+    builders.cluster,
 )
 search: Options = {
     "C": click.option("--C", "C", callback=several(float), metavar="A,B,…", help="Grid of C (default: found)."),
@@ -258,9 +125,9 @@ treatment: Options = {
     "prior_correction": click.option("--prior-correction", is_flag=True, help="Undo what resampling does to shares."),
     "threshold": click.option("--threshold", metavar="f1", help="Two classes: threshold of the best F1."),
 }
-search_options = bundle("linear", search, _linear)
-linear_options = bundle("linear", treatment | search, _linear)
-tuning_options = bundle(
+search_options = Bundle("linear", search, builders.linear)
+linear_options = Bundle("linear", treatment | search, builders.linear)
+tuning_options = Bundle(
     "tuning",
     {
         "epochs": click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over train."),
@@ -290,23 +157,9 @@ tuning_options = bundle(
         "from_scratch": click.option("--from-scratch", is_flag=True, help="Random weights instead of pretrained ones."),
         "report_to": click.option("--report-to", callback=several(), metavar="NAME,…", help="Trackers of the Trainer."),
     },
-    _tuning,
+    builders.tuning,
 )
 seeds_option = click.option("--seeds", default=1, type=click.IntRange(1), help="Repeat with so many seeds.")
-
-
-def place(**folders: Path) -> dict[str, Path]:
-    """Where things lie, as the task wants it."""
-    return folders
-
-
-def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Path:
-    """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
-    if "://" not in value:
-        return FOLDER.convert(value, parameter, None)
-    from pipeline.store.remote import mirror
-
-    return mirror(value)
 
 
 cache_option = click.option(
@@ -316,45 +169,70 @@ cache_option = click.option(
     metavar="FOLDER|URL",
     help="Where the vectors are: a folder, or s3://bucket/prefix (a copy of what is read stays here).",
 )
-place_options = bundle(
-    "place",
-    {
-        "cache": cache_option,
-        "runs": click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs."),
-    },
-    place,
-)
+runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder of the runs.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-METRIC = "The one metric that the verdict rests on."
-comparison_options = bundle(
+judging: Options = {
+    "metric": click.option("--metric", default="accuracy", help="The one metric that the verdict rests on."),
+    "margin": click.option(
+        "--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter."
+    ),
+}
+
+
+def contenders_option(default: str, help: str) -> Callable[[Command], Command]:
+    return click.option("--contenders", default=default, callback=several(), metavar="NAME,…", help=help)
+
+
+def only_existing(help: str) -> Callable[[Command], Command]:
+    return click.option("--only-existing", is_flag=True, help=help)
+
+
+def page_option(*names: str) -> Callable[[Command], Command]:
+    return click.option(*names, "page", type=FILE, help="HTML page (default: in --runs).")
+
+
+comparison_options = Bundle(
     "rules",
     {
-        "contenders": click.option(
-            "--contenders",
-            default="majority,tfidf,lr,lr+smote,fine-tune",
-            callback=several(),
-            metavar="NAME,…",
-            help="Who takes part; frozen-head, from-scratch and lr+balanced, -over, -auto may, too.",
+        "contenders": contenders_option(
+            "majority,tfidf,lr,lr+smote,fine-tune",
+            "Who takes part; frozen-head, from-scratch and lr+balanced, -over, -auto may, too.",
         ),
         "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),
-        "only_existing": click.option(
-            "--only-existing", is_flag=True, help="Fit nothing: compare the runs that are there."
-        ),
+        "only_existing": only_existing("Fit nothing: compare the runs that are there."),
         "budget": click.option(
             "--budget", callback=budget, metavar="20m|90s|2h", help="Time to fit in; what does not fit is left out."
         ),
-        "metric": click.option("--metric", default="accuracy", help=METRIC),
-        "margin": click.option(
-            "--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter."
-        ),
+        **judging,
         "by": click.option("--by", metavar="COLUMN", help="Also score the groups of rows that share a value of it."),
-        "page": click.option(
-            "--report", "page", type=click.Path(dir_okay=False, path_type=Path), help="HTML page (default: in --runs)."
+        "page": page_option("--report"),
+    },
+    builders.rules,
+)
+audit_rules = Bundle(
+    "rules",
+    {
+        "contenders": contenders_option("tfidf,lr", "Who speaks, fitted if missing."),
+        "only_existing": only_existing("Fit nothing: audit the runs that are there."),
+        **judging,
+    },
+    builders.rules,
+)
+audit_options = Bundle(
+    "settings",
+    {
+        "near": click.option("--near", default=0.95, help="Cosine from which on two different texts are near-repeats."),
+        "top": click.option(
+            "--top", default=20, type=click.IntRange(0), help="Rows of highest and lowest loss, a contender."
+        ),
+        "pair": click.option(
+            "--pair", callback=several(), metavar="A,B", help="Contenders to hold side by side (default: best two)."
         ),
     },
-    _rules,
+    builders.looking,
 )
-plan_options = bundle(
+report_options = Bundle("rules", {"metric": judging["metric"], "page": page_option("--out")}, builders.everything)
+plan_options = Bundle(
     "plan",
     {
         "contenders": click.option(
@@ -380,5 +258,5 @@ plan_options = bundle(
         ),
         "metric": click.option("--metric", default="accuracy", help="What is drawn: a metric of counts."),
     },
-    _plan,
+    made("pipeline.learning_curve:Plan"),
 )

@@ -1,0 +1,102 @@
+"""What a bundle's options become, where that takes more than a call: values that contradict each other are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.audit import AuditSettings
+    from pipeline.comparison import ComparisonSettings
+    from pipeline.data import SourceOptions
+    from pipeline.encoder import EncoderSpec
+    from pipeline.export import ExportSettings
+    from pipeline.extract.onray import Cluster
+    from pipeline.finetune import FineTuneSettings
+    from pipeline.linear import LinearSettings
+    from pipeline.predict import Opening
+
+
+def source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
+    from pipeline.data import SourceOptions
+
+    return None if source is None else SourceOptions(source=source, **values)
+
+
+def encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
+    from pipeline.encoder import EncoderSpec
+
+    specs = []
+    for given in encoder:
+        name, at, own = (given, "", "") if Path(given).exists() else given.partition("@")
+        if at and not (name and own):
+            raise click.UsageError(f"--encoder {given}: write NAME@REVISION, such as bert-base-uncased@main")
+        if at and values.get("revision"):
+            raise click.UsageError(f"--encoder {given} names its revision; pass either @{own} or --revision")
+        specs.append(EncoderSpec(**values | {"name": name} | ({"revision": own} if at else {})))
+    return tuple(specs)
+
+
+def linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
+    from pipeline.linear import LinearSettings
+
+    if smote and imbalance:
+        raise click.UsageError("--smote is --imbalance smote; pass one of the two")
+    kinds = ("smote",) if smote else imbalance or ("none",)
+    return tuple(LinearSettings(imbalance=kind, **values) for kind in kinds)
+
+
+def tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSettings:
+    from pipeline.finetune import FineTuneSettings
+
+    return FineTuneSettings(report_to=report_to or (), **values)
+
+
+def rules(run: tuple[Path, ...] = (), **values: Any) -> ComparisonSettings:
+    from pipeline.comparison import ComparisonSettings
+
+    if values.get("budget") is not None and values["only_existing"]:
+        raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
+    return ComparisonSettings(external_runs=run, **values)
+
+
+def everything(**values: Any) -> ComparisonSettings:
+    """Whatever is there."""
+    from pipeline.kinds import names
+
+    return rules(contenders=tuple(names(numbered=False)), only_existing=True, **values)
+
+
+def looking(pair: tuple[str, ...] | None, **values: Any) -> AuditSettings:
+    from pipeline.audit import AuditSettings
+
+    if pair is not None and len(pair) != 2:
+        raise click.BadParameter("two names, as in --pair lr,tfidf", param_hint="--pair")
+    return AuditSettings(pair=pair and (pair[0], pair[1]), **values)
+
+
+def opening(encoder: str | None, cache: Path, **runtime: Any) -> Opening:
+    from pipeline.encoder import Runtime
+    from pipeline.predict import Opening
+
+    return Opening(Runtime(**runtime), cache, encoder)
+
+
+def export(source: str | None, text: tuple[str, ...], **values: Any) -> ExportSettings:
+    from pipeline.data import SourceOptions
+    from pipeline.export import ExportSettings
+
+    return ExportSettings(source=SourceOptions(source, text=text) if source else None, **values)
+
+
+def cluster(runner: str, address: str | None, workers: int | None) -> Cluster | None:
+    """None: extract here, without Ray."""
+    if runner == "local":
+        if address or workers:
+            raise click.UsageError("--address and --workers are for --runner ray")
+        return None
+    from pipeline.extract.onray import Cluster
+
+    return Cluster(address, workers)

@@ -1,0 +1,93 @@
+"""The options of one command each, made of the shared ones."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.options import (
+    builders,
+    cache_option,
+    cluster_options,
+    encoder_options,
+    linear_options,
+    runs_option,
+    runtime_options,
+    search_options,
+    seeds_option,
+    source_options,
+    tuning_options,
+)
+from pipeline.options.parsing import FILE, FOLDER, Bundle, joined, made
+
+TASK = "pipeline.task:TaskOptions"
+ENCODING = "pipeline.task:EncodingOptions"
+places = {"cache": cache_option, "runs": runs_option}  # where vectors and runs lie
+shared = (source_options, encoder_options, runtime_options)
+encoding_options = joined("job", ENCODING, *shared, cache=cache_option)
+extract_options = joined(
+    "job",
+    ENCODING,
+    *shared,
+    cluster_options,
+    cache=cache_option,
+    recalibrate=click.option(
+        "--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder."
+    ),
+)
+fit_lr_task = joined("task", TASK, *shared, linear_options, **places)
+fine_tune_task = joined("task", TASK, *shared, tuning_options, seeds=seeds_option, **places)
+compare_task = joined("task", TASK, *shared, search_options, tuning_options, seeds=seeds_option, **places)
+curve_task = joined("task", TASK, *shared, search_options, tuning_options, **places)
+audit_task = joined("task", TASK, *shared, search_options, **places)
+report_task = joined("task", TASK, source_options, encoder_options, **places)
+moved_encoder = click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
+opening_options = Bundle(
+    "opening", {"encoder": moved_encoder, **runtime_options.options, "cache": cache_option}, builders.opening
+)
+texts_options = Bundle(
+    "given",
+    {
+        "texts": click.argument("texts", nargs=-1),
+        "file": click.option("--file", type=FILE, help="Texts: parquet, csv, tsv, jsonl, txt."),
+        "text": click.option(
+            "--text", multiple=True, metavar="COLUMN", help="Column of the text in --file; twice for pairs."
+        ),
+    },
+    made("pipeline.predict:Given"),
+)
+answer_options = Bundle(
+    "ask",
+    {
+        "top_k": click.option(
+            "--top-k", type=click.IntRange(1), metavar="N", help="Only the N likeliest classes, likeliest first."
+        ),
+        "abstain_below": click.option(
+            "--abstain-below",
+            type=click.FloatRange(0, 1),
+            metavar="P",
+            help="No label where its probability is below P.",
+        ),
+    },
+    made("pipeline.predict:Ask"),
+)
+export_options = Bundle(
+    "settings",
+    {
+        "form": click.option(
+            "--format", "form", required=True, metavar="transformers|onnx|joblib", help="What will run it."
+        ),
+        "out": click.option(
+            "--out", required=True, type=FOLDER, help="New folder: the model, its class names and a model card."
+        ),
+        "source": click.option(
+            "--source", metavar="SOURCE", help="Check on 200 texts of this (default: of the bundled data set)."
+        ),
+        "text": click.option(
+            "--text", multiple=True, metavar="COLUMN", help="Column of the text in --source; twice for pairs."
+        ),
+        "repository": click.option("--push", "repository", metavar="OWNER/NAME", help="Upload it to the Hub, too."),
+        "encoder": moved_encoder,
+        "cache": cache_option,
+    },
+    builders.export,
+)

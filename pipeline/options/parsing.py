@@ -1,0 +1,112 @@
+"""How options become values: bundles that are one value each, and callbacks that read lists, numbers, times, places."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.kinds import load
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+Command = Callable[..., Any]
+Options = dict[str, Callable[[Command], Command]]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Decorator: hands `options` over as the one argument `name`, made by `build`."""
+
+    name: str
+    options: Options
+    build: Callable[..., Any]
+
+    def __call__(self, function: Command) -> Command:
+        @functools.wraps(function)
+        def bundled(**values: Any) -> Any:
+            mine = {key: values.pop(key) for key in self.options}
+            return function(**values, **{self.name: self.build(**mine)})
+
+        wrapper: Command = bundled
+        for option in reversed(self.options.values()):
+            wrapper = option(wrapper)
+        return wrapper
+
+
+def joined(name: str, made_of: str, *parts: Bundle, **plain: Callable[[Command], Command]) -> Bundle:
+    """Several bundles and `plain` options as the one argument `name`: a `made_of` ("module:name") with their values."""
+    options = {key: option for part in parts for key, option in part.options.items()} | plain
+
+    def build(**values: Any) -> Any:
+        made = {part.name: part.build(**{key: values[key] for key in part.options}) for part in parts}
+        return load(made_of)(**made, **{key: values[key] for key in plain})
+
+    return Bundle(name, options, build)
+
+
+def made(path: str) -> Callable[..., Any]:
+    """What "module:name" points to, imported when it is called: `--help` loads nothing heavy."""
+
+    def build(**values: Any) -> Any:
+        return load(path)(**values)
+
+    return build
+
+
+def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Option callback: `a,b` → ('a', 'b'), each through `kind`; None stays None."""
+
+    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Any, ...] | None:
+        if value is None:
+            return None
+        try:
+            parts = tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError as error:
+            raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
+        if not parts:
+            raise click.BadParameter("an empty list", param=parameter)
+        return parts
+
+    return parse
+
+
+def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Option callback: `auto` → None, anything else through `kind`, which must be above zero."""
+
+    def parse(_: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        if value is None or value == "auto":
+            return None
+        try:
+            number = kind(value)
+        except ValueError:
+            number = 0
+        if not number > 0:
+            raise click.BadParameter(f"'{value}' is neither auto nor a number above 0", param=parameter)
+        return number
+
+    return parse
+
+
+def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """Option callback: `20m` → seconds."""
+    from pipeline.fitting import seconds_of
+
+    try:
+        return None if value is None else seconds_of(value)
+    except ValueError as error:
+        raise click.BadParameter(f"'{value}': {error}", param=parameter) from error
+
+
+def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Path:
+    """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
+    if "://" not in value:
+        return FOLDER.convert(value, parameter, None)
+    from pipeline.store.remote import mirror
+
+    return mirror(value)
