@@ -1,4 +1,4 @@
-"""One command, one answer: say what will be fitted, fit what is missing, judge, write the page."""
+"""Judge what was fitted, then write the page and the card: what `compare`, `report` and `audit` do."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 
 from pipeline import UserError, choose, format_duration, log
 from pipeline.audit import Audit, AuditSettings, audit
-from pipeline.card import write_card
 from pipeline.contenders import check_names, profile_of
 from pipeline.encoder import POOLERS, locate
 from pipeline.encoder.checkpoint import single_poolings
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.estimates import multiply_rate
+from pipeline.explore import Profile
+from pipeline.export.model_card import write_card
 from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
 from pipeline.fitting import fitted, limits_of, present, together, too_few
 from pipeline.kinds import KINDS, kind_row
@@ -60,11 +61,28 @@ class Outcome:
         return self.comparison.to_json() | {name: str(path) if path else None for name, path in files.items()}
 
 
-def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome:
-    """Compare the contenders on the same test rows, fitting those that are missing, each once.
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The runs that took part, and what was found between them."""
 
-    Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if a guest was judged on
-    other rows, if nothing fits into the budget, or if a fit fails.
+    runs: list[Run]
+    profile: Profile
+    comparison: Comparison
+
+
+def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome:
+    """Compare the contenders on the same test rows, fitting those that are missing, each once; write page and card.
+
+    Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if an external run was
+    judged on other rows, if nothing fits into the budget, or if a fit fails.
+    """
+    return publish(task, judge(task, rules), rules, command)
+
+
+def judge(task: Task, rules: ComparisonSettings) -> Judged:
+    """The contenders' runs, found or fitted, and what the judged rows say of them; writes no page.
+
+    Raises UserError where `contest` does.
     """
     rules = replace(rules, contenders=as_trained(task, rules.contenders))
     check_names(rules.contenders)
@@ -82,19 +100,38 @@ def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome
     if len(runs) < 2 and rules.only_existing:
         raise too_few(task, runs)
     profile = profile_of(data, task.encoders[0], task.cache)
-    judged = profile.splits[data.roles["test"]]
     comparison = compare(
         runs,
         metric=rules.metric,
         margin=rules.margin,
-        truncated_share=judged.truncated_share,
+        truncated_share=profile.splits[data.roles["test"]].truncated_share,
         by=by,
         by_name=rules.by or "",
         left_out=left_out,
     )
+    return Judged(runs, profile, comparison)
+
+
+def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str = "") -> Outcome:
+    """Write the page of a comparison, and the card of its winner.
+
+    Raises UserError if the page cannot be written.
+    """
+    runs, comparison = judged.runs, judged.comparison
     page = rules.page or home_of(task, runs) / "report.html"
-    vectors, curve, found = judged_vectors(task), curve_of(task), looked_into(task, runs, rules)
-    write_report(page, comparison, runs, profile, data, vectors, curve, found, command=command, machine=machine())
+    vectors, curve, audited = judged_vectors(task), curve_of(task), looked_into(task, judged)
+    write_report(
+        page,
+        comparison,
+        runs,
+        judged.profile,
+        task.dataset,
+        vectors,
+        curve,
+        audited,
+        command=command,
+        machine=machine(),
+    )
     return Outcome(comparison, page, card_of(task, runs, comparison))
 
 
@@ -131,11 +168,13 @@ def curve_of(task: Task) -> Curve | None:
     return latest(task.runs, task.dataset.name, task.dataset.digest, own, limits_of(task))
 
 
-def looked_into(task: Task, runs: list[Run], rules: ComparisonSettings) -> Audit | None:
+def looked_into(task: Task, judged: Judged) -> Audit | None:
     """The audit of a comparison's runs, for its page; None, with a note, where they do not allow one."""
     vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
+    comparison = judged.comparison
+    settings = AuditSettings(comparison.metric, comparison.margin)
     try:
-        return audit(task.dataset, runs, vectors, AuditSettings(rules.metric, rules.margin), task.progress)
+        return audit(task.dataset, judged.runs, vectors, settings, task.progress, comparison)
     except UserError as error:
         log.info("no audit on the page: %s", error)
         return None

@@ -17,7 +17,8 @@ from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
 from pipeline.encoder.hardware import auto_device, hardware
 from pipeline.encoder.tokens import tokenizer
-from pipeline.extract import Extracted, extract_on, missing_rows
+from pipeline.extract import Extracted, missing_rows
+from pipeline.extract.anywhere import extract_on
 from pipeline.finetune.rates import row_passes
 from pipeline.task import EncodingOptions, Task
 

@@ -2,13 +2,14 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import cli
-from pipeline import UserError, one_line
-from pipeline.audit import AuditSettings, audit
+from pipeline import UserError, one_line, silent
+from pipeline.audit import AuditSettings, audit, worth_of
 from pipeline.audit.confident import confident_joint, suspect, thresholds, together, weights
 from pipeline.audit.dropped import recommended, without, worth
 from pipeline.audit.losses import between, confusions, extremes, loss
@@ -208,6 +209,22 @@ def test_a_verdict_that_rests_on_the_dropped_rows_falls():
     assert (none.stands, none.scores) == (True, ())
     few = without("leaked", runs, np.arange(200) < 195, "accuracy", 0.01, before)
     assert few.stands is None
+
+
+def test_what_a_comparison_knows_is_not_judged_again_and_equal_rows_once(monkeypatch):
+    truth = np.tile([0, 1], 100)
+    right = np.eye(2)[truth] * 0.8 + 0.1
+    runs = [run_of(kind, test=predictions(right, truth)) for kind in ("lr", "tfidf")]
+    judged = []
+    monkeypatch.setattr("pipeline.audit.dropped.compare", lambda runs, **_: judged.append(runs) or known)
+    known = SimpleNamespace(recommended="lr")
+    odd, none = np.arange(200) < 60, np.zeros(200, bool)
+    drops = {"leaked": odd, "leaked or near-repeated": odd.copy(), "suspicious": none}
+    found = worth_of(drops, runs, AuditSettings(), silent, known)
+    assert len(judged) == 1
+    assert [dropped.what for dropped in found] == list(drops)
+    assert "60 leaked or near-repeated rows" in found[1].sentence
+    assert found[0].scores == found[1].scores
 
 
 # ── all of it ───────────────────────────────────────────────────────────────────────────────────────────────────────

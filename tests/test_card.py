@@ -6,7 +6,7 @@ import page_example as example
 import pytest
 
 from pipeline import UserError
-from pipeline.card import card, code, safe, write_card
+from pipeline.export.model_card import card, code, safe, write_card
 
 
 @pytest.fixture(scope="module")

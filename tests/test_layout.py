@@ -11,20 +11,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = (
     "metrics kinds memory hub data explore batching encoder store extract transformer run linear baseline finetune "
-    "predict export task estimates contenders verdict audit fitting learning_curve card report doctor comparison show "
+    "predict verdict export task estimates contenders audit fitting learning_curve report doctor comparison show "
     "options"
 ).split()
 LIGHT = ("metrics", "kinds", "memory", "batching", "store", "run")  # neither torch nor a room above them
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names of everything that a file imports, anywhere in it (TYPE_CHECKING blocks left out)."""
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = []
+    """Dotted names of everything that a file imports, anywhere in it, for its types alone included."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,6 +53,29 @@ def test_every_room_has_its_place():
 @pytest.mark.parametrize("room", ORDER)
 def test_imports_point_backwards(room):
     assert uses(room) <= set(ORDER[: ORDER.index(room)])
+
+
+def test_no_file_imports_what_imports_it():
+    paths = {path: path.relative_to(ROOT).with_suffix("").parts for path in (ROOT / "pipeline").rglob("*.py")}
+    names = {".".join(parts).removesuffix(".__init__"): path for path, parts in paths.items()}
+    uses = {name: files_used(path) & set(names) - {name, "pipeline"} for name, path in names.items()}
+    ready: set[str] = set()
+    while waiting := set(names) - ready:
+        free = {name for name in waiting if uses[name] <= ready}
+        assert free, f"each imports another of them: {sorted(waiting)}"
+        ready |= free
+
+
+def files_used(path: Path) -> set[str]:
+    """The modules that a file names in its imports: of `from a import b`, a.b if that is one, else a."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipeline"):
+            home = ROOT.joinpath(*node.module.split("."))
+            inner = {a.name for a in node.names if (home / a.name).is_dir() or (home / f"{a.name}.py").exists()}
+            named |= {f"{node.module}.{name}" for name in inner}
+            named |= {node.module} if inner != {a.name for a in node.names} else set()
+    return named
 
 
 @pytest.mark.parametrize("room", LIGHT)

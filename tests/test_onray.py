@@ -21,7 +21,8 @@ import cli
 from pipeline import UserError, silent
 from pipeline.data import SourceOptions
 from pipeline.encoder import EncoderSpec, Runtime
-from pipeline.extract import extract_on, extract_source
+from pipeline.extract import extract_source
+from pipeline.extract.anywhere import extract_on
 from pipeline.extract.onray import Cluster, Job, Worker, connected, extract_on_ray, resources, size, user_error
 from pipeline.store import Store, text_keys
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, choose, listed, silent
-from pipeline.audit.dropped import Dropped, recommended, without
+from pipeline.audit.dropped import Dropped, called, recommended, without
 from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
 from pipeline.audit.neighbours import Near, across, near_repeats
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
@@ -22,7 +22,7 @@ from pipeline.data import Dataset, Split
 from pipeline.linear.folds import equal
 from pipeline.metrics import decide, scores
 from pipeline.run import Predictions, Run
-from pipeline.verdict import aligned, judged_role
+from pipeline.verdict import Comparison, aligned, judged_role
 from pipeline.verdict.results import LABELS, names_of
 from pipeline.verdict.statistics import LOWER_IS_BETTER
 
@@ -118,8 +118,11 @@ def audit(
     vectors: Mapping[str, np.ndarray] | None = None,
     settings: AuditSettings = AuditSettings(),
     progress: Progress = silent,
+    known: Comparison | None = None,
 ) -> Audit:
     """Look at `runs`, fitted on `dataset`, and at the vectors (n, d) of its splits by role, if they are there.
+
+    `known`: a comparison of these runs by the same metric and margin, where there is one already.
 
     Raises UserError if the runs cannot be compared row by row, if none of them learns anything, or for an unknown
     metric or contender.
@@ -141,10 +144,7 @@ def audit(
     if near is not None:
         drops["leaked or near-repeated"] = (leaked | nearly)[order]
     drops["suspicious"] = suspicious
-    worth, before = [], recommended(runs, settings.metric, settings.margin)
-    for number, (what, drop) in enumerate(drops.items()):
-        progress("what rows are worth", number, len(drops))
-        worth.append(without(what, runs, drop, settings.metric, settings.margin, before))
+    worth = worth_of(drops, runs, settings, progress, known)
     apart = chosen_pair(judged, settings, dataset.class_names)
     told = Teller([text_of(own.texts[i]) for i in order], predictions[0], dataset.class_names)
     return Audit(
@@ -172,6 +172,25 @@ def audit(
         worth=tuple(worth),
         notes=notes,
     )
+
+
+def worth_of(
+    drops: Mapping[str, np.ndarray],
+    runs: Sequence[Run],
+    settings: AuditSettings,
+    progress: Progress,
+    known: Comparison | None,
+) -> list[Dropped]:
+    """What each of several sets of judged rows (n,) is worth; equal sets are judged once."""
+    before = known.recommended if known else recommended(runs, settings.metric, settings.margin)
+    judged: dict[bytes, Dropped] = {}
+    worth = []
+    for number, (what, drop) in enumerate(drops.items()):
+        progress("what rows are worth", number, len(drops))
+        if drop.tobytes() not in judged:
+            judged[drop.tobytes()] = without(what, runs, drop, settings.metric, settings.margin, before)
+        worth.append(called(judged[drop.tobytes()], what))
+    return worth
 
 
 def best_first(judged: Mapping[str, Predictions], metric: str, class_names: Sequence[str]) -> list[str]:

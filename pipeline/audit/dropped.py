@@ -48,8 +48,8 @@ def recommended(runs: Sequence[Run], metric: str, margin: float) -> str | None:
     """Name of the contender that a comparison of `runs` recommends, if it does; None for a single run."""
     if len(runs) < 2:
         return None
-    draws = 100 if metric in COUNT_METRICS else 2000  # the verdict rests on one metric; the others need not be exact
-    return compare(runs, metric=metric, margin=margin, row_draws=draws).recommended
+    draws = 100 if metric in COUNT_METRICS else DRAWS  # the verdict rests on one metric; the others need not be exact
+    return compare(runs, metric=metric, margin=margin, draws=2 * DRAWS, row_draws=draws).recommended
 
 
 def without(
@@ -123,6 +123,12 @@ def rest_of(run: Run, first: Run, drop: np.ndarray) -> Run:
     keep = np.array([row not in gone for row in own.row_ids.tolist()])
     cut = replace(own, row_ids=own.row_ids[keep], truth=own.truth[keep], proba=own.proba[keep])
     return replace(run, predictions={**run.predictions, role: cut})
+
+
+def called(dropped: Dropped, what: str) -> Dropped:
+    """The same rows under another name."""
+    named = replace(dropped, what=what)
+    return replace(named, sentence=sentence(named))
 
 
 def sentence(found: Dropped) -> str:

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.explore import Profile
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing worth knowing. `cost`: the share of the score, 0 to 1, that it may move, roughly; for sorting."""
-
-    kind: str
-    cost: float
-    sentence: str
+from pipeline.explore.record import Finding, Profile
 
 
 def find(profile: Profile, roles: Mapping[str, str]) -> tuple[Finding, ...]:

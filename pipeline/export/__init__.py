@@ -18,7 +18,7 @@ from pipeline import UserError, choose
 from pipeline.data import SourceOptions
 from pipeline.encoder import Runtime
 from pipeline.export.agreement import Checked, check, reference_of, texts_for
-from pipeline.export.model_card import card
+from pipeline.export.model_card import Exported, export_card
 from pipeline.export.parts import parts_of, rounded
 from pipeline.export.upload import push, ready
 from pipeline.kinds import kind_row
@@ -167,7 +167,8 @@ def export_run(
         notes = [*row.write(run, encoder, draft), *rounded(run)]
         reference = reference_of(run, runtime or Runtime(), cache, encoder)
         checked = check(run, reference, row.reload(draft, run, cache), texts, name)
-        (draft / "README.md").write_text(card(run, form, checked, notes, repository or out.name), "utf-8")
+        about = Exported(form, repository or out.name, checked, notes)
+        (draft / "README.md").write_text(export_card(run, about), "utf-8", "replace")
         for file in draft.iterdir():
             file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
         files = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}

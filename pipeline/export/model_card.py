@@ -1,16 +1,32 @@
-"""The model card that travels with an export: what it is, how to run it, what it scored, how it was checked."""
+"""The model card, in Hugging Face's format: of a comparison's winner in its own folder, and of an export beside it.
+
+What people wrote (names of classes, of data sets) stands in it escaped; paths of this machine do not.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pipeline import UserError
 from pipeline.export.agreement import Checked
-from pipeline.export.markdown import safe
-from pipeline.kinds import describe
+from pipeline.export.markdown import code, safe
+from pipeline.kinds import describe, kind_row
 from pipeline.run import Run
+from pipeline.store.shard import publish
+from pipeline.verdict import Comparison, Contender
+from pipeline.verdict.results import LABELS, LOWER_IS_BETTER, change, duration, plain, score, training_seconds, unit
 
-SHOWN = ("accuracy", "macro_f1", "log_loss", "ece")
+SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "log_loss", "ece")
+EXPORTED = ("accuracy", "macro_f1", "log_loss", "ece")
+HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1", "log_loss": "log_loss"}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?$")
+CLASSES = 100  # that are listed by name
 
 USE = {
     "transformers": """from transformers import pipeline
@@ -35,76 +51,235 @@ model.predict_proba([{text}])  # (texts, classes), in the order of model.classes
 }
 
 
-def card(run: Run, form: str, checked: Checked, notes: list[str], where: str) -> str:
-    """The card as Markdown with the Hub's front matter; `where` is what stands for PATH in the snippet."""
-    pair = int(run.settings.get("text_parts", 1)) == 2
-    text = {"text": "first", "text_pair": "second"} if pair and form == "transformers" else "some text"
-    given = '("first", "second")' if pair and form != "transformers" else json.dumps(text)
-    lines = [
-        "---",
-        *(["library_name: transformers"] if form == "transformers" else [f"library_name: {LIBRARY[form]}"]),
-        "pipeline_tag: text-classification",
-        "tags:\n- text-classification\n- probe-or-tune",
-        "---",
-        "",
-        f"# {safe(run.dataset)}: {safe(run.kind)}",
-        "",
-        _made(run),
-        "",
-        "```python",
-        USE[form].format(text=given).replace("PATH", where),
-        "```",
-        "",
-        *[f"- {safe(note)}." for note in notes],
-        *_threshold(run, form),
-        "",
-        "## Classes",
-        "",
-        "| id | class |",
-        "|---|---|",
-        *[f"| {i} | {safe(name)} |" for i, name in enumerate(run.class_names)],
-        "",
-        *_scores(run),
-        "## Check",
-        "",
-        f"Reloaded as above and compared with the run on {checked.texts:,} texts of {safe(Path(checked.source).name)}: "
-        f"largest difference of a probability {checked.difference:.1e}, the same label for "
-        f"{checked.same_labels:,} of {checked.texts:,}.",
-        "",
-        "The encoder's own licence applies to its weights.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 LIBRARY = {"transformers": "transformers", "onnx": "onnx", "joblib": "sklearn"}
 
 
-def _made(run: Run) -> str:
-    encoder = run.settings.get("encoder")
-    what = describe(run.kind).capitalize()
-    on = (
-        f", encoder {safe(Path(str(encoder)).name if Path(str(encoder)).is_absolute() else encoder)}" if encoder else ""
+@dataclass(frozen=True)
+class Exported:
+    """What an export's card says beside its run."""
+
+    form: str
+    where: str  # what stands for PATH in the snippet
+    checked: Checked
+    notes: Sequence[str]
+
+
+def write_card(run: Run, comparison: Comparison) -> Path:
+    """Write the card of `run`, the comparison's recommended contender, into its folder, in one rename.
+
+    Raises UserError if it cannot be written.
+    """
+    assert run.folder is not None, "a run has a folder once it is saved"
+    path = Path(run.folder) / "README.md"
+    try:
+        publish(path, card(run, comparison).encode("utf-8", "replace"))
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{path}: cannot write the model card ({why}); mend its permissions") from error
+    return path
+
+
+def card(run: Run, comparison: Comparison) -> str:
+    """The card of a contender."""
+    me = next(c for c in comparison.contenders if c.run == str(run.folder))
+    facts = {
+        "model_name": f"{me.name} on {comparison.dataset}",
+        "datasets": [comparison.dataset.partition(":")[0]],
+        "metrics": list(dict.fromkeys(HUB_METRICS.values())),
+        "eval_results": results(me, comparison),
+    }
+    parts = [
+        f"# {safe(me.name)} on {safe(comparison.dataset)}",
+        f"{describe(run.kind).capitalize()}, for the classification of texts into {len(run.class_names)} classes.",
+        "## Verdict",
+        safe(comparison.recommendation),
+        table(comparison),
+        f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`. The verdict rests on "
+        f"{LABELS[comparison.metric]}, named beforehand; differences within "
+        f"±{change(comparison.metric, comparison.margin)}{unit(comparison.metric)} are taken not to matter.",
+        bullets([safe(reason) for reason in comparison.reasons]),
+        "## Intended use",
+        intended(run, comparison),
+        "## How it was made",
+        bullets([*made(run), beside(run, comparison), *map(safe, run.notes)]),
+        "## Limits",
+        bullets(limits(run, me, comparison)),
+    ]
+    return assembled(run, kind_row(run.kind).library, facts, parts)
+
+
+def export_card(run: Run, exported: Exported) -> str:
+    """The card of an export: what it is, how to run it, what it scored, how it was checked."""
+    checked, form = exported.checked, exported.form
+    pair = int(run.settings.get("text_parts", 1)) == 2
+    text = {"text": "first", "text_pair": "second"} if pair and form == "transformers" else "some text"
+    given = '("first", "second")' if pair and form != "transformers" else json.dumps(text)
+    shown = [role for role in ("validation", "test") if role in run.metrics]
+    parts = [
+        f"# {safe(run.dataset)}: {safe(run.kind)}",
+        f"{describe(run.kind).capitalize()}.",
+        "```python\n" + USE[form].format(text=given).replace("PATH", exported.where) + "\n```",
+        bullets([*(f"{safe(note)}." for note in exported.notes), *threshold(run, form)]),
+        "## Classes",
+        grid(["id", "class"], [[str(i), safe(name)] for i, name in enumerate(run.class_names)]),
+        "## Scores" if shown else "",
+        grid(["split", "rows", *(name.replace("_", " ") for name in EXPORTED)], [scored(run, r) for r in shown])
+        if shown
+        else "",
+        "## How it was made",
+        bullets(made(run)),
+        "## Check",
+        f"Reloaded as above and compared with the run on {checked.texts:,} texts of {safe(Path(checked.source).name)}: "
+        f"largest difference of a probability {checked.difference:.1e}, the same label for "
+        f"{checked.same_labels:,} of {checked.texts:,}.",
+        "The encoder's own licence applies to its weights.",
+    ]
+    return assembled(run, LIBRARY[form], {}, parts)
+
+
+def assembled(run: Run, library: str, facts: dict[str, Any], parts: Sequence[str]) -> str:
+    """A YAML header, then the parts that are not empty."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    encoder = str(run.settings.get("encoder", ""))
+    data = ModelCardData(
+        library_name=library,
+        pipeline_tag="text-classification",
+        tags=["text-classification", "probe-or-tune", run.kind],
+        base_model=encoder if run.checkpoint_digest and HUB_NAME.match(encoder) else None,
+        **facts,
     )
-    digest = f" (digest {str(run.checkpoint_digest)[:16]})" if run.checkpoint_digest else ""
-    return f"{what}; fitted on {safe(run.dataset)} (digest {run.dataset_digest[:16]}){on}{digest}, seed {run.seed}."
+    # assembled by hand and parsed back: a card that its own library cannot read would be none
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"))
 
 
-def _threshold(run: Run, form: str) -> list[str]:
+def results(me: Contender, comparison: Comparison) -> list[Any]:
+    """The scores, as the Hub's `model-index` has them."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Text Classification",
+            dataset_type=comparison.dataset,
+            dataset_name=comparison.dataset,
+            dataset_split=comparison.split,
+            metric_type=HUB_METRICS.get(name, name),
+            metric_name=LABELS[name],
+            metric_value=round(me.metrics[name].value, 6),
+        )
+        for name in SHOWN
+    ]
+
+
+# ── parts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(comparison: Comparison) -> str:
+    """The contenders with intervals and costs."""
+    metrics = [m for m in SHOWN if m in (comparison.metric, "accuracy", "macro_f1")]
+    rows = []
+    for c in comparison.contenders:
+        name = f"**{safe(c.name)}**" if c.name == comparison.recommended else safe(c.name)
+        learning = training_seconds(c.cost)
+        costs = [
+            "–" if learning is None else duration(learning),
+            "–" if c.cost.ms_per_text_batch is None else f"{c.cost.ms_per_text_batch:.2g}",
+            "–" if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
+        ]
+        rows.append([name, *(interval(m, c) for m in metrics), *costs])
+    return grid(["contender", *(LABELS[m] for m in metrics), "training", "ms a text", "MB"], rows)
+
+
+def interval(metric: str, c: Contender) -> str:
+    at = c.metrics[metric]
+    return f"{score(metric, at.value)} ({_bare(metric, at.low)} to {_bare(metric, at.high)})"
+
+
+def _bare(metric: str, value: float) -> str:
+    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+
+
+def intended(run: Run, comparison: Comparison) -> str:
+    """For which texts, with which answers, and how it is called."""
+    names = ", ".join(f"`{code(name)}`" for name in run.class_names[:CLASSES])
+    more = f" and {len(run.class_names) - CLASSES} others" if len(run.class_names) > CLASSES else ""
+    pair = "pairs of texts" if run.settings.get("text_parts") == 2 else "texts"
+    return (
+        f"{pair.capitalize()} of the kind that `{code(comparison.dataset)}` holds, each with one of these classes: "
+        f"{names}{more}.\n\n```\nprobe-or-tune predict PATH/OF/THIS/FOLDER 'a text'\n```"
+    )
+
+
+def made(run: Run) -> list[str]:
+    """Data, encoder, settings, seed, versions."""
+    facts = [f"data set `{code(run.dataset)}`, digest of rows, labels and splits `{run.dataset_digest}`"]
+    if run.checkpoint_digest:
+        encoder = plain("encoder", run.settings.get("encoder", "unknown"))
+        facts.append(f"encoder `{code(encoder)}`, digest of weights, tokenizer and pooling `{run.checkpoint_digest}`")
+    shown = {k: v for k, v in run.settings.items() if k not in ("encoder", "revision", "init_head") and v is not None}
+    if shown:
+        facts.append("settings: " + ", ".join(f"{safe(key)} `{code(value)}`" for key, value in sorted(shown.items())))
+    facts.append(f"seed {run.seed}, fitted {safe(run.created) or 'at an unknown time'}")
+    facts.append("versions: " + ", ".join(f"{safe(name)} {safe(version)}" for name, version in run.versions.items()))
+    return facts
+
+
+def beside(run: Run, comparison: Comparison) -> str:
+    """What else was judged, and when."""
+    others = [safe(c.name) for c in comparison.contenders if c.run != str(run.folder)]
+    return f"compared with {', '.join(others) or 'nothing'} on {time.strftime('%Y-%m-%d', time.gmtime())}"
+
+
+def limits(run: Run, me: Contender, comparison: Comparison) -> list[str]:
+    """What the figures do not say."""
+    found = [
+        f"The figures hold for rows like the {comparison.rows:,} judged ones; other sources and times may differ.",
+        "The test holds for these trained models, not for every training of their kind.",
+    ]
+    if me.chosen:
+        found.append(
+            f"It scored best of {len(comparison.contenders)} on these very rows, which flatters its own score a little."
+        )
+    ece = me.metrics["ece"]
+    found.append(
+        f"Its probabilities are off by {100 * ece.value:.1f} points on average (expected calibration error, "
+        f"{100 * ece.low:.1f} to {100 * ece.high:.1f})."
+    )
+    if comparison.truncated_share:
+        found.append(f"{100 * comparison.truncated_share:.1f} % of the judged texts were cut at the encoder's limit.")
+    weak = sorted(_by_class(run), key=lambda pair: pair[1])[:3]
+    if weak:
+        found.append("Weakest classes, by F1: " + ", ".join(f"`{code(name)}` {100 * f1:.0f} %" for name, f1 in weak))
+    return [*found, *(f"Left out of the comparison: {safe(line)}" for line in comparison.left_out)]
+
+
+def _by_class(run: Run) -> Iterable[tuple[str, float]]:
+    """(class, F1) of those with a row in test."""
+    by_class: dict[str, dict[str, Any]] = run.metrics.get("test", {}).get("per_class", {})
+    return [(name, float(of["f1"])) for name, of in by_class.items() if of.get("rows")]
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def threshold(run: Run, form: str) -> list[str]:
+    """From which probability on the second class is answered, if the run has such a rule."""
     if run.threshold is None:
         return []
     rule = f"{safe(run.class_names[1])} is answered from a probability of {run.threshold:.4g} on"
     known = "its `predict` does so" if form == "joblib" else "the format knows no threshold: apply it to the output"
-    return [f"- {rule}; {known}."]
+    return [f"{rule}; {known}."]
 
 
-def _scores(run: Run) -> list[str]:
-    if not run.metrics:
-        return []
-    head = ["## Scores", "", f"| split | rows | {' | '.join(name.replace('_', ' ') for name in SHOWN)} |"]
-    rows = []
-    for role in ("validation", "test"):
-        if role in run.metrics:
-            found = run.metrics[role]
-            cells = " | ".join(f"{found[name]:.4f}" for name in SHOWN)
-            rows.append(f"| {safe(run.predictions[role].split)} | {found['rows']:,} | {cells} |")
-    return [*head, "|---|" + "---|" * (len(SHOWN) + 1), *rows, ""] if rows else []
+def scored(run: Run, role: str) -> list[str]:
+    """One split's scores."""
+    known = run.metrics[role]
+    return [safe(run.predictions[role].split), f"{known['rows']:,}", *(f"{known[name]:.4f}" for name in EXPORTED)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from pipeline.extract.extractor import Extraction, Extractor
 from pipeline.memory import peak_rss_mb
 from pipeline.store import text_keys
 from pipeline.store.remote import url_of
-
-if TYPE_CHECKING:
-    from pipeline.extract.onray import Cluster
 
 
 @dataclass(frozen=True)
@@ -116,26 +113,6 @@ def extract_source(
     if extractor.embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.embedding_cache, done)
-
-
-def extract_on(
-    cluster: Cluster | None,
-    source: SourceOptions,
-    spec: EncoderSpec,
-    runtime: Runtime,
-    cache: Path,
-    progress: Progress,
-    recalibrate: bool = False,
-    total: int | None = None,
-) -> Extracted:
-    """`extract_source` here, or by the actors of a Ray cluster. Raises UserError where these do."""
-    if cluster is None:
-        return extract_source(source, spec, runtime, cache, progress, recalibrate, total)
-    if recalibrate:
-        raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
-    from pipeline.extract.onray import extract_on_ray
-
-    return extract_on_ray(source, spec, runtime, cache, cluster, progress)
 
 
 # ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────

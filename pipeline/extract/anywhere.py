@@ -1,0 +1,30 @@
+"""A source, encoded here or by the actors of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import Progress, UserError
+from pipeline.data import SourceOptions
+from pipeline.encoder import Runtime
+from pipeline.encoder.checkpoint import EncoderSpec
+from pipeline.extract import Extracted, extract_source
+from pipeline.extract.onray import Cluster, extract_on_ray
+
+
+def extract_on(
+    cluster: Cluster | None,
+    source: SourceOptions,
+    spec: EncoderSpec,
+    runtime: Runtime,
+    cache: Path,
+    progress: Progress,
+    recalibrate: bool = False,
+    total: int | None = None,
+) -> Extracted:
+    """`extract_source` here, or by the actors of a Ray cluster. Raises UserError where these do."""
+    if cluster is None:
+        return extract_source(source, spec, runtime, cache, progress, recalibrate, total)
+    if recalibrate:
+        raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
+    return extract_on_ray(source, spec, runtime, cache, cluster, progress)
