@@ -261,9 +261,9 @@ def cache_verify(
     from pipeline.extract.recompute import insist, recompute
 
     with show.progress() as progress:
-        found = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
-    show.results(found, as_json)
-    insist(found)
+        checked = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
+    show.results(checked, as_json)
+    insist(checked)
 
 
 @cache.command("export", epilog="Example:  probe-or-tune cache export sms-spam --encoder minilm --out vectors.parquet")
@@ -292,8 +292,8 @@ def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
     from pipeline.store.upkeep import folders, prune
 
     with show.progress() as progress:
-        found = [prune(folder, litter, progress) for folder in folders(cache)]
-    show.listing(found, as_json)
+        pruned = [prune(folder, litter, progress) for folder in folders(cache)]
+    show.listing(pruned, as_json)
 
 
 # ── the door ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,14 +13,14 @@ import numpy as np
 from pipeline import UserError, choose, format_duration, log
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.contenders import check_names, profile_of
-from pipeline.encoder import POOLERS, locate
+from pipeline.encoder import locate
 from pipeline.encoder.checkpoint import single_poolings
 from pipeline.encoder.hardware import cpu_name, hardware
 from pipeline.estimates import multiply_rate
 from pipeline.explore import Profile
 from pipeline.export.model_card import write_card
 from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.fitting import fitted, limits_of, present, together, too_few
+from pipeline.fitting import digests_of, fitted, limits_of, present, together, too_few
 from pipeline.kinds import KINDS, kind_row
 from pipeline.learning_curve import Curve, latest
 from pipeline.report import write_report
@@ -136,11 +136,11 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
 
 
 def card_of(task: Task, runs: Sequence[Run], comparison: Comparison) -> Path | None:
-    """The model card of what is recommended, unless that is a guest: nothing is written into other people's runs."""
+    """The model card of what is recommended; none of an external run: nothing is written into other people's runs."""
     taken = next((c.run for c in comparison.contenders if c.name == comparison.recommended), None)
-    own = next((r for r in runs if taken and str(r.folder) == taken and at_home(task, r)), None)
+    winner = next((r for r in runs if taken and str(r.folder) == taken and at_home(task, r)), None)
     try:
-        return write_card(own, comparison) if own else None
+        return write_card(winner, comparison) if winner else None
     except UserError as error:  # the verdict stands without it
         log.warning("%s", error)
         return None
@@ -158,14 +158,13 @@ def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def home_of(task: Task, runs: Sequence[Run]) -> Path:
     """The folder of this data set's runs."""
-    own = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
-    return own[0] if own else task.runs
+    folders = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
+    return folders[0] if folders else task.runs
 
 
 def curve_of(task: Task) -> Curve | None:
     """The newest curve of this data set and these encoders, for the page."""
-    own = {locate(spec).checkpoint_digest(p) for spec in task.encoders for p in (*POOLERS, "cls+mean", *spec.pooling)}
-    return latest(task.runs, task.dataset.name, task.dataset.digest, own, limits_of(task))
+    return latest(task.runs, task.dataset.name, task.dataset.digest, digests_of(task), limits_of(task))
 
 
 def looked_into(task: Task, judged: Judged) -> Audit | None:
@@ -207,12 +206,12 @@ def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> A
 
 def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
     """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    own = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
-    embedding_cache = complete_cache(task, np.concatenate(list(own.values())))
+    keys = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
+    embedding_cache = complete_cache(task, np.concatenate(list(keys.values())))
     if embedding_cache is None:
         return None
     pooling = next(iter(embedding_cache.stores))
-    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in own.items()}
+    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in keys.items()}
 
 
 def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
@@ -223,7 +222,7 @@ def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
 
 
 def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
-    """The first encoder's shelf, None unless it holds every text with keys `wanted` (n, 2)."""
+    """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
     spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
     embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
     return embedding_cache if embedding_cache.holds(wanted) else None

@@ -147,8 +147,8 @@ def linear_fits(task: Task, settings: tuple[LinearSettings, ...] | None = None) 
         vectors = TaskVectors(task, spec)
         for pooling in spec.pooling:
             encoded = vectors.encoded(pooling)
-            for asked in settings or task.linear:
-                yield linear_fit(encoded, task.dataset, replace(asked, seed=task.seed), task.runs, task.progress)
+            for one in settings or task.linear:
+                yield linear_fit(encoded, task.dataset, replace(one, seed=task.seed), task.runs, task.progress)
 
 
 def treated_fits(task: Task, variant: str = "") -> Iterator[Fit]:

@@ -85,24 +85,24 @@ def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runti
     lengths = np.minimum(tokenizer(checkpoint, cache).lengths(some), checkpoint.max_length)
     device, rate = device_rate(runtime)
     seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (rate * EFFICIENCY[device])
-    said = f"{rows:,} rows through {spec.name}, those that are not in the cache"
-    log.info("%s: %s; about %s for all of them", source.source, said, format_duration(seconds + 1.5))
+    what = f"{rows:,} rows through {spec.name}, those that are not in the cache"
+    log.info("%s: %s; about %s for all of them", source.source, what, format_duration(seconds + 1.5))
     return rows
 
 
 def jobs(task: Task) -> list[Job]:
     """Measure what the estimates of each encoder need: 256 texts' lengths and the matrix-product rate. Under 1 s."""
-    rate, (device, there) = multiply_rate(), device_rate(task.runtime)
-    return [job(task, spec, rate, device, there) for spec in task.encoders]
+    rate, (device, rate_there) = multiply_rate(), device_rate(task.runtime)
+    return [job(task, spec, rate, device, rate_there) for spec in task.encoders]
 
 
-def job(task: Task, spec: EncoderSpec, rate: float, device: str, there: float) -> Job:
+def job(task: Task, spec: EncoderSpec, rate: float, device: str, device_rate: float) -> Job:
     """The same for one of them."""
     checkpoint = locate(spec)
     train = task.dataset.train
     some = [train.texts[i] for i in np.linspace(0, len(train.texts) - 1, 256).astype(int)]
     lengths = np.minimum(tokenizer(checkpoint, task.cache).lengths(some), checkpoint.max_length)
-    return Job(task, spec, checkpoint, len(train.texts), float(lengths.mean()), rate, device, there)
+    return Job(task, spec, checkpoint, len(train.texts), float(lengths.mean()), rate, device, device_rate)
 
 
 def multiply_rate(size: int = 768) -> float:

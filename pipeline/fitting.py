@@ -29,11 +29,11 @@ def seconds_of(text: str) -> float:
     Raises ValueError, with what to write, for anything else: a bare number might mean seconds or minutes.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|s|m|h)", text.strip().lower())
-    whole = re.fullmatch(r"(?:\s*\d+(?:\.\d+)?\s*(?:min|s|m|h))+\s*", text.strip().lower())
+    complete = re.fullmatch(r"(?:\s*\d+(?:\.\d+)?\s*(?:min|s|m|h))+\s*", text.strip().lower())
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", text):
         raise ValueError(f"seconds, minutes or hours? write {text.strip()}s, {text.strip()}m or {text.strip()}h")
     total = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if not whole or not total > 0:
+    if not complete or not total > 0:
         raise ValueError("no time; write 90s, 20m, 2h or 1h30m")
     return total
 
@@ -69,24 +69,22 @@ def missing(task: Task, name: str) -> float:
 
 def present(task: Task, names: Iterable[str]) -> list[Run]:
     """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first."""
-    wanted, limits = set(names), limits_of(task)
-    own = {c.checkpoint_digest(p) for c in map(locate, task.encoders) for p in (*POOLERS, "cls+mean")}
-    own |= {locate(s).checkpoint_digest(p) for s in task.encoders for p in s.pooling if p != "auto"}
-    found = [
+    wanted, limits, encoders = tuple(names), limits_of(task), {None, *digests_of(task)}
+    candidates = [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
-        if takes_part(run.kind, wanted) and (run.checkpoint_digest is None or run.checkpoint_digest in own)
+        if run.checkpoint_digest in encoders and any(kinds.covers(name, run.kind) for name in wanted)
     ]
-    cut = {str(run.settings["max_length"]) for run in found if run.settings.get("max_length") not in limits}
+    cut = {str(run.settings["max_length"]) for run in candidates if run.settings.get("max_length") not in limits}
     if cut:
         log.info("runs on texts cut at %s tokens are left out; --max-length names one", listed(sorted(cut)))
-    return [run for run in found if run.settings.get("max_length") in limits]
+    return [run for run in candidates if run.settings.get("max_length") in limits]
 
 
-def takes_part(kind: str, names: Iterable[str]) -> bool:
-    """Whether a run of that kind is one of the contenders `names`: fine-tuning is, whatever layers it trains."""
-    row, _, variant = kind.partition("+")
-    return kind in names or (bool(variant) and row in names and row in kinds.KINDS and kinds.tuned(row))
+def digests_of(task: Task) -> set[str]:
+    """Of the task's encoders, under every pooling that a run may have."""
+    names = {name for spec in task.encoders for name in (*POOLERS, "cls+mean", *spec.pooling)} - {"auto"}
+    return {locate(spec).checkpoint_digest(name) for spec in task.encoders for name in names}
 
 
 def limits_of(task: Task) -> set[int | None]:
@@ -95,9 +93,9 @@ def limits_of(task: Task) -> set[int | None]:
 
 
 def too_few(task: Task, runs: Sequence[Run]) -> UserError:
-    there = listed(run.kind for run in runs) or "none"
+    existing = listed(run.kind for run in runs) or "none"
     return UserError(
-        f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({there}); "
+        f"{task.runs}: {len(runs)} of the runs to compare exist for {task.dataset.name} ({existing}); "
         "leave out --only-existing to fit the rest"
     )
 
@@ -125,13 +123,13 @@ def within(prospects: dict[str, Estimate], budget: float) -> tuple[list[str], di
     left_out: dict[str, str] = {}
     spent, extracted = 0.0, False
     for name in sorted(names, key=lambda name: price(name, prospects, extract)):
-        own = price(name, prospects, 0.0 if extracted else extract)
-        if spent + own > budget:
+        cost = price(name, prospects, 0.0 if extracted else extract)
+        if spent + cost > budget:
             rest = f"{duration(budget - spent)} of {duration(budget)} are left"
-            left_out[name] = f"{name}: takes about {duration(own)}, {rest}"
+            left_out[name] = f"{name}: takes about {duration(cost)}, {rest}"
             continue
         taken.append(name)
-        spent += own
+        spent += cost
         extracted = extracted or needs_extraction(name, prospects)
     if not taken:
         least = min(price(name, prospects, extract) for name in names)

@@ -130,6 +130,11 @@ def tuned(kind: str) -> bool:
     return kind_row(kind).family == "tuned"
 
 
+def covers(name: str, kind: str) -> bool:
+    """Whether a run of that kind takes part as the contender `name`: fine-tuning does, whatever layers it trains."""
+    return kind == name or (kind.startswith(f"{name}+") and tuned(name))
+
+
 def load(path: str) -> Any:
     """What "module:name" points to."""
     module, _, name = path.partition(":")

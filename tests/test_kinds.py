@@ -65,3 +65,19 @@ def test_a_fine_tuning_of_the_last_layers_is_a_contender_by_name(tmp_path, tiny_
     task = Task(read(SourceOptions(str(file))), (EncoderSpec(str(tiny_distilbert)),), runs=tmp_path)
     (fit,) = fits_of(task, "fine-tune+last-2")
     assert (fit.question.kind, fit.question.settings["unfreeze"]) == ("fine-tune+last-2", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "takes_part"),
+    [
+        ("lr", "lr", True),
+        ("lr", "lr+smote", False),
+        ("lr+smote", "lr", False),
+        ("fine-tune", "fine-tune+last-2", True),
+        ("fine-tune+last-2", "fine-tune", False),
+        ("fine-tune+last-2", "fine-tune+last-1", False),
+        ("tfidf", "from-elsewhere", False),
+    ],
+)
+def test_who_takes_part_as_whom(name, kind, takes_part):
+    assert kinds.covers(name, kind) is takes_part

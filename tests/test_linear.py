@@ -382,3 +382,14 @@ def test_no_torch_on_the_way():
     code = "import sys, pipeline.baseline; print([m for m in ('torch', 'sklearn', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_calibration_that_is_made_on_the_way_names_the_run(tmp_path):
+    vectors, dataset, settings = world()
+    before = Encoded(lambda: vectors, "abc", {"precision": "int8"}, calibrated=lambda: {"calibration": "first"})
+    run = fit_lr(before, dataset, settings, tmp_path)
+    assert run.settings["calibration"] == "first"
+    after = Encoded(lambda: pytest.fail("there is no need of vectors"), "abc", run.settings)
+    assert fit_lr(after, dataset, settings, tmp_path).folder == run.folder
+    other = Encoded(lambda: vectors, "abc", run.settings | {"calibration": "second"})
+    assert fit_lr(other, dataset, settings, tmp_path).folder != run.folder

@@ -233,25 +233,25 @@ def beside(run: Run, comparison: Comparison) -> str:
 
 def limits(run: Run, me: Contender, comparison: Comparison) -> list[str]:
     """What the figures do not say."""
-    found = [
+    lines = [
         f"The figures hold for rows like the {comparison.rows:,} judged ones; other sources and times may differ.",
         "The test holds for these trained models, not for every training of their kind.",
     ]
     if me.chosen:
-        found.append(
+        lines.append(
             f"It scored best of {len(comparison.contenders)} on these very rows, which flatters its own score a little."
         )
     ece = me.metrics["ece"]
-    found.append(
+    lines.append(
         f"Its probabilities are off by {100 * ece.value:.1f} points on average (expected calibration error, "
         f"{100 * ece.low:.1f} to {100 * ece.high:.1f})."
     )
     if comparison.truncated_share:
-        found.append(f"{100 * comparison.truncated_share:.1f} % of the judged texts were cut at the encoder's limit.")
+        lines.append(f"{100 * comparison.truncated_share:.1f} % of the judged texts were cut at the encoder's limit.")
     weak = sorted(_by_class(run), key=lambda pair: pair[1])[:3]
     if weak:
-        found.append("Weakest classes, by F1: " + ", ".join(f"`{code(name)}` {100 * f1:.0f} %" for name, f1 in weak))
-    return [*found, *(f"Left out of the comparison: {safe(line)}" for line in comparison.left_out)]
+        lines.append("Weakest classes, by F1: " + ", ".join(f"`{code(name)}` {100 * f1:.0f} %" for name, f1 in weak))
+    return [*lines, *(f"Left out of the comparison: {safe(line)}" for line in comparison.left_out)]
 
 
 def _by_class(run: Run) -> Iterable[tuple[str, float]]:

@@ -72,9 +72,9 @@ def check(settings: FineTuneSettings) -> None:
     for name, good in CHECKED.items():
         if not good(settings):
             raise UserError(f"--{name} {getattr(settings, name.replace('-', '_'))}: out of range; see fine-tune --help")
-    whole = {"--freeze": settings.freeze, "--unfreeze": settings.unfreeze is not None}
-    whole["--from-scratch"] = settings.from_scratch
-    given = [name for name, on in whole.items() if on]
+    exclusive = {"--freeze": settings.freeze, "--unfreeze": settings.unfreeze is not None}
+    exclusive["--from-scratch"] = settings.from_scratch
+    given = [name for name, on in exclusive.items() if on]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} contradict each other; pass one")
     if settings.freeze:
@@ -105,8 +105,8 @@ def _counted(settings: FineTuneSettings) -> dict[str, Any]:
 def question_of(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint, runs: Path) -> Question:
     """What a training is asked."""
     default = _counted(FineTuneSettings()) | {"pooling": "cls", "text_parts": 1}
-    said, digest = asked(settings, dataset, checkpoint), checkpoint.checkpoint_digest("cls")
-    return Question(kind_of(settings), dataset, runs, settings.seed, said, default, (digest,))
+    settings_asked, digest = asked(settings, dataset, checkpoint), checkpoint.checkpoint_digest("cls")
+    return Question(kind_of(settings), dataset, runs, settings.seed, settings_asked, default, (digest,))
 
 
 def _max_length(settings: FineTuneSettings, checkpoint: Checkpoint) -> int:

@@ -124,9 +124,9 @@ def moments(X: Any) -> tuple[np.ndarray, np.ndarray]:
     count, mean, square = 0, np.zeros(1), np.zeros(1)
     for start in range(0, len(X), CHUNK):
         rows = np.asarray(X[start : start + CHUNK], np.float64)
-        own, total = rows.mean(0), count + len(rows)
-        shift = own - mean
-        square = square + ((rows - own) ** 2).sum(0) + shift**2 * (count * len(rows) / total)
+        chunk_mean, total = rows.mean(0), count + len(rows)
+        shift = chunk_mean - mean
+        square = square + ((rows - chunk_mean) ** 2).sum(0) + shift**2 * (count * len(rows) / total)
         mean, count = mean + shift * (len(rows) / total), total
     scale = np.sqrt(square / max(1, count))
     return mean.astype(np.float32), np.where(scale > 1e-12, scale, 1).astype(np.float32)
@@ -242,8 +242,8 @@ def fit_head(
                 record |= {"loss": float(np.mean(losses)), "seconds": round(time.perf_counter() - began, 3)}
             model = _model(head, mean, scale, class_names)
             if "validation" in vectors:
-                found = scores(labels["validation"], _proba(model, vectors["validation"]), class_names)
-                record["validation"] = {name: found[name] for name in ("accuracy", "macro_f1", "log_loss")}
+                scored = scores(labels["validation"], _proba(model, vectors["validation"]), class_names)
+                record["validation"] = {name: scored[name] for name in ("accuracy", "macro_f1", "log_loss")}
             history.append(record)
             judged = record.get("validation")  # equal scores are told apart by their log loss
             now = (judged["macro_f1"], -judged["log_loss"]) if judged else (float(epoch), 0.0)
@@ -267,9 +267,9 @@ def _stepper(
     weights = torch.tensor(balanced_weights(truth, classes), dtype=torch.float32) if settings.class_weights else None
 
     def step(X: np.ndarray, y: np.ndarray) -> float:
-        found = head(torch.from_numpy((X - mean) / scale))
+        logits = head(torch.from_numpy((X - mean) / scale))
         loss = torch.nn.functional.cross_entropy(
-            found, torch.from_numpy(y), weights, label_smoothing=settings.label_smoothing
+            logits, torch.from_numpy(y), weights, label_smoothing=settings.label_smoothing
         )
         optimiser.zero_grad()
         loss.backward()

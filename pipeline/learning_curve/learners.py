@@ -105,19 +105,19 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
         if len(rows) == len(data.train):
-            return said(tuned_runs(replace(task, seed=task.seed + draw))[0])
+            return outcome_of(tuned_runs(replace(task, seed=task.seed + draw))[0])
         rate = tuning.learning_rate or first.get("learning_rate")
         epochs = epochs_at(len(rows), len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
         some = replace(tuning, learning_rate=rate, epochs=epochs)
         part = smaller(data, rows, task.seed + draw)
         run = tuned_runs(replace(task, dataset=part, tuning=some, runs=place, seed=task.seed + draw))[0]
-        found = said(run)
+        predicted = outcome_of(run)
         assert run.folder is not None
         shutil.rmtree(run.folder)  # a point is its predictions; the model of a part is nobody's
         for empty in (run.folder.parent, place):
             with contextlib.suppress(OSError):
                 empty.rmdir()
-        return found
+        return predicted
 
     settings = tuning_of(task, spec)
     kind, digest = kind_of(settings), checkpoint.checkpoint_digest("cls")
@@ -126,17 +126,17 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
     return Learner(name(kind, spec), kind, shared, counted | {"of": digest}, digest, fit, tuned=True)
 
 
-def epochs_at(rows: int, whole: int, epochs: int, step: int) -> int:
+def epochs_at(rows: int, all_rows: int, epochs: int, step: int) -> int:
     """Passes over `rows` rows: as asked for, but with few rows more, up to 200 steps or as many as the whole takes.
 
     Three passes over 500 rows are 47 steps, in which no encoder learns much (Mosbach et al. 2021): a matter of
     settings, not of labels.
     """
-    least = min(TUNED_STEPS, epochs * math.ceil(whole / step))
-    return min(MOST_EPOCHS, max(epochs, math.ceil(least / math.ceil(rows / step)))) if rows < whole else epochs
+    least = min(TUNED_STEPS, epochs * math.ceil(all_rows / step))
+    return min(MOST_EPOCHS, max(epochs, math.ceil(least / math.ceil(rows / step)))) if rows < all_rows else epochs
 
 
-def said(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
+def outcome_of(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
     """What a run predicts of test (n,), and how it was trained."""
     chosen = run.settings["chosen"]
     facts = {"learning_rate": chosen["learning_rate"], "epoch": chosen["epoch"], "epochs": run.settings["epochs"]}
@@ -151,10 +151,10 @@ def chosen_c(run: Run) -> float:
 def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
     """The line's name: its kind, and what tells it from the others of that kind."""
     short = {plain("encoder", one.name) for one in task.encoders}
-    own = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
+    encoder = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
     if [one.name for one in task.encoders].count(spec.name) > 1:
-        own += f"@{spec.revision or 'default'}"
-    more = [own] if len(task.encoders) > 1 else []
+        encoder += f"@{spec.revision or 'default'}"
+    more = [encoder] if len(task.encoders) > 1 else []
     more += [pooling] if pooling and len(spec.pooling) > 1 else []
     return f"{kind} ({', '.join(more)})" if more else kind
 

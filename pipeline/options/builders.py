@@ -30,12 +30,12 @@ def encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]
 
     specs = []
     for given in encoder:
-        name, at, own = (given, "", "") if Path(given).exists() else given.partition("@")
-        if at and not (name and own):
+        name, at, revision = (given, "", "") if Path(given).exists() else given.partition("@")
+        if at and not (name and revision):
             raise click.UsageError(f"--encoder {given}: write NAME@REVISION, such as bert-base-uncased@main")
         if at and values.get("revision"):
-            raise click.UsageError(f"--encoder {given} names its revision; pass either @{own} or --revision")
-        specs.append(EncoderSpec(**values | {"name": name} | ({"revision": own} if at else {})))
+            raise click.UsageError(f"--encoder {given} names its revision; pass either @{revision} or --revision")
+        specs.append(EncoderSpec(**values | {"name": name} | ({"revision": revision} if at else {})))
     return tuple(specs)
 
 

@@ -88,10 +88,10 @@ def head_of(run: Run) -> Any:
 
 def spec_of(run: Run, pooling: str) -> EncoderSpec:
     """The encoder of a run on frozen vectors; int8 is asked for by name, everything else suits the machine."""
-    asked = run.settings
-    int8 = asked["precision"] == "int8"
-    rest = (asked["max_length"], "int8" if int8 else "auto", asked["engine"] if int8 else "auto")
-    return EncoderSpec(asked["encoder"], asked.get("revision"), (pooling,), *rest)
+    settings = run.settings
+    int8 = settings["precision"] == "int8"
+    rest = (settings["max_length"], "int8" if int8 else "auto", settings["engine"] if int8 else "auto")
+    return EncoderSpec(settings["encoder"], settings.get("revision"), (pooling,), *rest)
 
 
 def placed(run: Run, model: Any) -> Checkpoint:
@@ -116,17 +116,17 @@ class Probe:
         self.model = head_of(run)
         self.threshold: float | None = getattr(self.model, "threshold", None)
         self.checkpoint = placed(run, self.model)
-        asked, spec = run.settings, spec_of(run, self.model.pooling)
+        settings, spec = run.settings, spec_of(run, self.model.pooling)
         if precision is not None:
             spec = replace(spec, precision=precision, engine="auto")
         here = choice(spec.engine, spec.precision, runtime.device)
-        if here.precision != asked["precision"]:
-            log.info(f"fitted on {asked['precision']} vectors, predicting from {here.precision} ones")
-        if asked.get("storage", "float32") != "float32":
-            log.info(f"fitted on vectors kept as {asked['storage']}, predicting from ones that are not rounded")
+        if here.precision != settings["precision"]:
+            log.info(f"fitted on {settings['precision']} vectors, predicting from {here.precision} ones")
+        if settings.get("storage", "float32") != "float32":
+            log.info(f"fitted on vectors kept as {settings['storage']}, predicting from ones that are not rounded")
         runtime = replace(runtime, device=here.device)
         self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, runtime, cache)
-        if asked.get("calibration") not in (None, self.encoder.calibration):
+        if settings.get("calibration") not in (None, self.encoder.calibration):
             log.info("fitted on int8 vectors of another calibration: probabilities may differ; fit again")
         self.tokenizer = tokenizer(self.checkpoint, cache)
 

@@ -79,11 +79,11 @@ class Question:
             return False
         if record["checkpoint_digest"] not in (self.checkpoint_digests or (None,)):
             return False
-        said, asked = record["settings"], as_json(dict(self.settings))
+        recorded, wanted = record["settings"], as_json(dict(self.settings))
         default = as_json(dict(self.defaults))
         return all(
-            said.get(key, default.get(key)) == asked.get(key, default.get(key))
-            for key in {*said, *asked}
+            recorded.get(key, default.get(key)) == wanted.get(key, default.get(key))
+            for key in {*recorded, *wanted}
             if key not in UNNAMED
         )
 
@@ -133,9 +133,9 @@ def fit_once(
     Raises UserError where `learn` does, and if the run cannot be written.
     """
     started = time.perf_counter()
-    if (found := answer(question)) is not None:
+    if (existing := answer(question)) is not None:
         shutil.rmtree(work_folder(question.folder), ignore_errors=True)  # of a process killed after the run was there
-        return found
+        return existing
     with around(question.folder) as given:
         forget_peak()
         began, worked = time.perf_counter(), time.process_time()

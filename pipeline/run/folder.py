@@ -51,22 +51,14 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
     try:
         (draft / "model").mkdir(parents=True)
         write_model(draft / "model")
-        whole = replace(
-            run,
-            metrics={
-                role: scores(p.truth, p.proba, run.class_names, p.threshold)
-                for role, p in run.predictions.items()
-                if len(p.truth) and (p.truth >= 0).all()
-            },
-            versions=run.versions or versions(),
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            cost=run.cost if run.cost.model_mb is not None else replace(run.cost, model_mb=folder_mb(draft / "model")),
-        )
+        finished = _finished(run, draft / "model")
         _write_predictions(draft / "predictions.safetensors", run.predictions)
-        record = {f.name: getattr(whole, f.name) for f in fields(whole) if f.name not in ("predictions", "folder")}
+        record = {
+            f.name: getattr(finished, f.name) for f in fields(finished) if f.name not in ("predictions", "folder")
+        }
         record |= {
             "format": FORMAT,
-            "cost": asdict(whole.cost),
+            "cost": asdict(finished.cost),
             "splits": {r: p.split for r, p in run.predictions.items()},
         }
         (draft / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain), "utf-8")
@@ -83,12 +75,27 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
                 raise
             set_aside(folder, "not whole")
             os.rename(draft, folder)
-        return replace(whole, folder=folder)
+        return replace(finished, folder=folder)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{folder}: cannot write the run ({why}); choose another --runs") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _finished(run: Run, model: Path) -> Run:
+    """A run with its scores, versions, time and the size of its model."""
+    return replace(
+        run,
+        metrics={
+            role: scores(p.truth, p.proba, run.class_names, p.threshold)
+            for role, p in run.predictions.items()
+            if len(p.truth) and (p.truth >= 0).all()
+        },
+        versions=run.versions or versions(),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        cost=run.cost if run.cost.model_mb is not None else replace(run.cost, model_mb=folder_mb(model)),
+    )
 
 
 def find(folder: Path) -> Run | None:
@@ -188,13 +195,13 @@ def runs_of(runs: Path, dataset: str, dataset_digest: str) -> list[Run]:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, without importing any of it."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def folder_mb(folder: Path) -> float:
@@ -232,12 +239,12 @@ def _read_predictions(
 ) -> dict[str, Predictions]:
     from safetensors.numpy import load_file
 
-    arrays, found = load_file(path), {}
+    arrays, predictions = load_file(path), {}
     for role, split in splits.items():
         raw = arrays[f"{role}.row_ids"].tobytes().decode("utf-8")
         ids = np.array(raw.split("\n") if raw else [], dtype=str)
         truth, proba = arrays[f"{role}.truth"], arrays[f"{role}.proba"]
         if not (len(ids) == len(truth) == len(proba)) or proba.shape[1:] != (classes,) or truth.dtype != np.int64:
             raise UserError(f"{path}: predictions of '{role}' do not fit together; delete the run and fit it again")
-        found[role] = Predictions(split, ids, truth, proba, threshold)
-    return found
+        predictions[role] = Predictions(split, ids, truth, proba, threshold)
+    return predictions
