@@ -90,7 +90,7 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     data = task.dataset
     data.role("test")
     by = None if rules.by is None else group_column(data.test, rules.by)
-    external_runs = [admit(load_run(folder), data) for folder in rules.external_runs]
+    external_runs = [admit(known_kind(load_run(folder)), data) for folder in rules.external_runs]
     left_out: list[str] = []
     if rules.only_existing:
         runs = present(task, rules.contenders)
@@ -133,6 +133,15 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
         machine=machine(),
     )
     return Outcome(comparison, page, card_of(task, runs, comparison))
+
+
+def known_kind(run: Run) -> Run:
+    """The run itself. Raises UserError, naming its folder, if its kind is none that is known here."""
+    try:
+        kind_row(run.kind)
+    except UserError as error:
+        raise UserError(f"--run {run.folder}: {error}") from error
+    return run
 
 
 def card_of(task: Task, runs: Sequence[Run], comparison: Comparison) -> Path | None:

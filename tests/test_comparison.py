@@ -89,6 +89,11 @@ def test_a_run_from_elsewhere_joins_or_is_refused(run, genres, tmp_path):
     code, _, err = run("compare", genres, *rest, "--run", tmp_path)
     assert code == 1
     assert "no run here" in err
+    record = Path(external) / "run.json"
+    record.write_text(record.read_text().replace('"kind": "tfidf"', '"kind": "oracle"'))
+    code, _, err = run("compare", genres, *rest, "--run", external)
+    assert code == 1
+    assert f"--run {external}: no kind of run 'oracle'; choose one of majority" in err
     assert runs_of(tmp_path / "runs", "films", found["dataset_digest"])[0].metrics  # nothing of ours was changed
 
 

@@ -1,10 +1,17 @@
 """Every kind of run is a row, what a row points to is there, and what has no row is refused by name."""
 
+import json
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
+from tables import names
 
 from pipeline import UserError, kinds
-from pipeline.contenders import CONTENDERS
-from pipeline.kinds import KINDS, describe, kind_row, split
+from pipeline.contenders import CONTENDERS, Contender
+from pipeline.kinds import KINDS, Kind, describe, kind_row, split
+from pipeline.run import Cost, Fit, Fitted, Question
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -81,3 +88,56 @@ def test_a_fine_tuning_of_the_last_layers_is_a_contender_by_name(tmp_path, tiny_
 )
 def test_who_takes_part_as_whom(name, kind, takes_part):
     assert kinds.covers(name, kind) is takes_part
+
+
+# ── a contender is two rows ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Coin:
+    """Always the first class, with three quarters."""
+
+    def proba(self, texts):
+        return np.tile(np.float32([0.75, 0.25]), (len(texts), 1))
+
+
+def open_coin(run, runtime, cache, precision):
+    assert json.loads((run.model_folder / "coin.json").read_text()) == run.settings["sides"]
+    return Coin()
+
+
+def coin_fits(task, variant):
+    def learn(_):
+        return Fitted(
+            proba=lambda role: Coin().proba(task.dataset.role(role).texts),
+            roles=tuple(task.dataset.roles),
+            save=lambda folder: (folder / "coin.json").write_text("2"),
+            cost=Cost,
+            out_of_fold=Coin().proba(task.dataset.train.texts),
+        )
+
+    yield Fit(Question("coin", task.dataset, task.runs, task.seed, {"sides": 2}), learn)
+
+
+def test_a_new_contender_is_two_rows(run, reviews, tmp_path, monkeypatch):
+    row = Kind("probe", "a coin", f"{__name__}:open_coin", needs_encoder=False)
+    monkeypatch.setitem(KINDS, "coin", row)
+    monkeypatch.setitem(CONTENDERS, "coin", Contender(coin_fits, lambda job: 1.0))
+    words = [*names(reviews), "--runs", tmp_path / "runs", "--contenders", "coin,tfidf"]
+    code, out, err = run("compare", *words, "--json")
+    assert code == 0, err
+    assert re.search(r"^  coin +about 1 s: a coin$", err, re.M)
+    found = json.loads(out)
+    coin = next(c for c in found["contenders"] if c["name"] == "coin")
+    assert coin["metrics"]["balanced_accuracy"]["value"] == pytest.approx(0.5)
+    assert "coin" in Path(found["report"]).read_text("utf-8")
+    code, out, err = run("compare", *words)
+    assert re.search(r"^  coin +is there: a coin$", err, re.M)
+    code, out, err = run("predict", coin["run"], "heads", encoder=False)
+    assert code == 0, err
+    assert sorted(json.loads(out)["proba"].values()) == [0.25, 0.75]
+    code, out, err = run("audit", *words, "--only-existing", "--json")
+    assert code == 0, err
+    assert set(json.loads(out)["contenders"]) == {"coin", "tfidf"}
+    code, _, err = run("export", coin["run"], "--format", "joblib", "--out", tmp_path / "served", encoder=False)
+    assert code == 1
+    assert "a coin run is no scikit-learn model" in err

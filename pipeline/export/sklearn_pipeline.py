@@ -28,7 +28,8 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
 
     made = kinds.kind_row(run.kind).sklearn
     if made is None:
-        raise UserError("--format joblib: a fine-tuned encoder is no scikit-learn model; pass --format transformers")
+        what = "fine-tuned encoder" if kinds.tuned(run.kind) else f"{run.kind} run"
+        raise UserError(f"--format joblib: a {what} is no scikit-learn model; pass --format transformers")
     model, needs = kinds.load(made)(run, encoder)
     if run.threshold is not None:
         model = _by_threshold(model, run)
