@@ -261,9 +261,9 @@ def cache_verify(
     from pipeline.extract.recompute import insist, recompute
 
     with show.progress() as progress:
-        checked = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
-    show.results(checked, as_json)
-    insist(checked)
+        recomputed = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
+    show.results(recomputed, as_json)
+    insist(recomputed)
 
 
 @cache.command("export", epilog="Example:  probe-or-tune cache export sms-spam --encoder minilm --out vectors.parquet")
