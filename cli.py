@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pipeline.data import SourceOptions
     from pipeline.encoder import EncoderSpec, Runtime
     from pipeline.export import ExportSettings
+    from pipeline.extract.anywhere import EncodingOptions
     from pipeline.learning_curve import Plan
     from pipeline.predict import Ask, Given, Opening
-    from pipeline.task import EncodingOptions, TaskOptions
+    from pipeline.task import TaskOptions
 
     Encoders = tuple[EncoderSpec, ...]
 

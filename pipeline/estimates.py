@@ -18,9 +18,9 @@ from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_
 from pipeline.encoder.hardware import auto_device, hardware
 from pipeline.encoder.tokens import tokenizer
 from pipeline.extract import Extracted, missing_rows
-from pipeline.extract.anywhere import extract_on
+from pipeline.extract.anywhere import EncodingOptions, extract_on
 from pipeline.finetune.rates import row_passes
-from pipeline.task import EncodingOptions, Task
+from pipeline.task import Task
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
 # Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.

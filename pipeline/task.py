@@ -9,7 +9,6 @@ from pipeline import Progress, silent
 from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec
-from pipeline.extract.onray import Cluster
 from pipeline.finetune.training import FineTuneSettings
 from pipeline.linear.tune import LinearSettings
 
@@ -47,15 +46,3 @@ class TaskOptions:
         """The task, its source read. Raises UserError if it cannot be read."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
         return Task(read(self.source), seed=self.source.seed, progress=progress, **given)
-
-
-@dataclass(frozen=True)
-class EncodingOptions:
-    """A source, and how its texts are encoded."""
-
-    source: SourceOptions
-    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
-    runtime: Runtime = field(default_factory=Runtime)
-    cache: Path = Path("cache")
-    cluster: Cluster | None = None  # None: here
-    recalibrate: bool = False  # int8, on the source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import Progress, UserError
@@ -10,6 +11,18 @@ from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec
 from pipeline.extract import Extracted, extract_source
 from pipeline.extract.onray import Cluster, extract_on_ray
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """A source, and how its texts are encoded."""
+
+    source: SourceOptions
+    encoders: tuple[EncoderSpec, ...] = (EncoderSpec(),)
+    runtime: Runtime = field(default_factory=Runtime)
+    cache: Path = Path("cache")
+    cluster: Cluster | None = None  # None: here
+    recalibrate: bool = False  # int8, on the source
 
 
 def extract_on(

@@ -20,7 +20,7 @@ from pipeline.options import (
 from pipeline.options.parsing import FILE, FOLDER, Bundle, joined, made
 
 TASK = "pipeline.task:TaskOptions"
-ENCODING = "pipeline.task:EncodingOptions"
+ENCODING = "pipeline.extract.anywhere:EncodingOptions"
 places = {"cache": cache_option, "runs": runs_option}  # where vectors and runs lie
 shared = (source_options, encoder_options, runtime_options)
 encoding_options = joined("job", ENCODING, *shared, cache=cache_option)
