@@ -222,7 +222,7 @@ def test_many_contenders_and_a_loss_as_the_metric(tmp_path):
     from pipeline.verdict import compare
 
     some = example.runs(200, ("ham", "spam"))
-    runs = [replace(run, seed=seed, settings={"seed": seed}, folder=None) for run in some for seed in range(3)]
+    runs = [replace(run, seed=seed, settings={"C": seed}, folder=None) for run in some for seed in range(3)]
     told = compare(runs, metric="log_loss", draws=50, row_draws=50)
     page = Page(write_report(tmp_path / "report.html", told, runs))
     assert len(told.contenders) == 15

@@ -249,19 +249,16 @@ def test_the_rule_in_its_order(gain, wide, narrow, p, verdict):
     assert st.judge(gain, wide, narrow, p, margin=0.01) == verdict
 
 
-def test_rows_to_decide_a_difference_by_hand():
-    """Standard error 0.01 on 100 rows: 0.1 a row; (0.1·(1.96 + 0.84)/0.02)² = 196 rows, 96 more."""
-    shown, same = st.rows_needed(0.02, 0.01, 100, margin=0.01)
-    assert shown == pytest.approx(196.2, abs=0.1)
-    assert same == np.inf
-    assert st.rows_to_decide(0.02, 0.01, 100, margin=0.01) == 97
-    assert st.rows_to_decide(-0.02, 0.01, 100, margin=0.01) == 97
+def test_rows_until_the_interval_is_narrow_by_hand():
+    """14 % discordant rows of 60, evenly: (1.96/0.02)²·0.14 = 1,345 rows in all, 1,285 more, whatever is seen."""
+    from pipeline.verdict.crossvalidation import normal_draws
+    from pipeline.verdict.pairing import PairFacts, rows_to_precision
 
-
-def test_rows_to_decide_equivalence():
-    shown, same = st.rows_needed(0.0, 0.01, 100, margin=0.01)
-    assert shown == np.inf
-    assert same == pytest.approx((0.1 * (1.6449 + 0.8416) / 0.01) ** 2, rel=1e-3)
-    assert st.rows_to_decide(0.0, 0.01, 100, margin=0.01) == 520  # 518 more, in two digits
-    assert st.rows_to_decide(0.0, 0.0, 100, margin=0.01) is None
-    assert st.rows_to_decide(0.01, 0.01, 100, margin=0.01) is not None
+    error = np.sqrt(0.14 / 60)
+    for difference in (0.0, 0.01, -0.02, 0.1):
+        facts = PairFacts(difference, normal_draws(difference, error, 10_001), 1.0, 60, 8)
+        assert rows_to_precision(facts) == 1300
+    narrow = PairFacts(0.0, normal_draws(0.0, 0.01, 10_001), 1.0, 60, 8)
+    assert rows_to_precision(narrow) is None
+    seeds = PairFacts(0.0, normal_draws(0.0, 0.03, 10_001), 1.0, 60, 8, 0.0, 0.02)
+    assert rows_to_precision(seeds) is None  # the seeds alone are wider than that

@@ -17,6 +17,7 @@ from pipeline.run import Cost, Predictions, Run
 from pipeline.verdict import Comparison, admit, bootstrap, compare, group_column
 from pipeline.verdict import statistics as st
 from pipeline.verdict.recommend import fraction
+from pipeline.verdict.regret import worth
 from pipeline.verdict.results import break_even, total_seconds, training_seconds
 
 ROOT = Path(__file__).parent.parent
@@ -98,13 +99,92 @@ def test_a_pair_by_hand():
     assert (other.metric, other.verdict) == ("macro_f1", "better")
 
 
-def test_holm_goes_over_all_pairs():
-    found = quick(field(lr=(0, 110), tfidf=(0, 100)))
+def test_holm_goes_over_serious_pairs_and_guessing_is_a_family_of_its_own():
+    found = quick(field(lr=(0, 110), tfidf=(0, 100), fine_tune=(0, 70)))
     raw = {(p.a, p.b): p.p_value for p in found.pairs}
-    assert raw["tfidf", "lr"] == pytest.approx(2 * 0.5**10)
     adjusted = {(p.a, p.b): p.p_adjusted for p in found.pairs}
+    assert raw["tfidf", "lr"] == pytest.approx(2 * 0.5**10)
+    assert adjusted["fine-tune", "lr"] == pytest.approx(3 * 2 * 0.5**40)
+    assert adjusted["fine-tune", "tfidf"] == pytest.approx(2 * 2 * 0.5**30)
     assert adjusted["tfidf", "lr"] == pytest.approx(2 * 0.5**10)  # the largest of three is not multiplied
-    assert adjusted["tfidf", "majority"] == pytest.approx(3 * raw["tfidf", "majority"], rel=1e-6)
+    assert adjusted["fine-tune", "majority"] == pytest.approx(3 * raw["fine-tune", "majority"], rel=1e-6)
+
+
+def test_the_verdict_is_that_of_the_interval_shown():
+    rng = np.random.default_rng(5)
+    seen = set()
+    for rows in (40, 100, 300):
+        truth = np.arange(rows) % 2
+        for _ in range(12):
+            runs = [
+                run(kind, truth, np.where(rng.random(rows) < skill, truth, 1 - truth))
+                for kind, skill in (("lr", 0.75), ("tfidf", 0.65), ("fine-tune", 0.85))
+            ]
+            for pair in (found := quick(runs)).pairs:
+                excluded = pair.low > 0 or pair.high < 0
+                assert excluded is (pair.verdict in ("better", "worse"))
+                assert not excluded or pair.p_adjusted < 0.05
+                seen.add(pair.verdict)
+            assert set(found.regret) == {"lr", "tfidf", "fine-tune"}
+            assert min(found.regret.values()) >= 0
+    assert {"better", "undecided"} <= seen
+
+
+def test_near_copies_count_once():
+    copy = wrong_on(TRUTH, (0, 100))
+    copy[500:503] = 1 - TRUTH[500:503]
+    runs = [*field(lr=(0, 100), tfidf=(0, 60))[1:], run("lr+smote", TRUTH, copy)]
+    found = quick(runs)
+    pairs = {(p.a, p.b): p for p in found.pairs}
+    assert pairs["tfidf", "lr"].comparisons == 1  # one hypothesis: against lr or its copy
+    assert pairs["tfidf", "lr"].p_adjusted == pytest.approx(pairs["tfidf", "lr"].p_value)
+    assert pairs["lr", "lr+smote"].verdict != "better"
+
+
+def test_the_largest_plausible_loss_by_hand():
+    found = quick(field(lr=(0, 160), tfidf=(0, 120), fine_tune=(0, 100)), draws=4000)
+    z = 1.9600  # 1 − 0.05 / 2, one-sided
+    loss = {name: {(p.a, p.b): p for p in found.pairs}["fine-tune", name] for name in ("lr", "tfidf")}
+    for name, pair in loss.items():
+        assert found.regret[name] == pytest.approx(pair.difference + z * pair.error, abs=1e-4)
+    assert found.regret["lr"] == pytest.approx(0.06 + 1.96 * np.sqrt(0.06 * 0.94 / 1000), abs=0.002)
+    assert found.regret["fine-tune"] == 0.0
+
+
+def test_what_cost_is_worth_is_the_users_to_say():
+    runs = field(lr=(0, 130), fine_tune=(0, 100))
+    assert quick(runs).recommended == "fine-tune"
+    assert quick(runs, worth=worth("1 point = 1 min")).recommended == "lr"  # 15 minutes saved: 15 points
+    assert quick(runs, worth=worth("1 point = 10 min")).recommended == "fine-tune"  # 1.5 points, lr may lose 4.1
+    undecided = field(lr=(0, 110), fine_tune=(5, 110))
+    assert quick(undecided, prefer="cheap").recommended == "lr"
+    assert quick(runs, prefer="cheap").recommended == "fine-tune"  # what is shown counts
+    assert "1 point = 1 min accepts" in quick(runs, worth=worth("1 point = 1 min")).recommendation
+
+
+@pytest.mark.parametrize("text", ["10 min", "1 point", "0 points = 3 min", "1 point = 0 s", "1 point = 5 parsecs", ""])
+def test_what_is_no_worth_is_refused(text):
+    with pytest.raises(UserError, match="1 point = 10 min"):
+        worth(text)
+
+
+def test_few_discordant_rows_are_no_ground_for_equivalence():
+    truth = np.arange(500) % 2
+    apart = wrong_on(truth, (0, 50), (60, 62))
+    assert quick([run("lr", truth, wrong_on(truth, (0, 50))), run("tfidf", truth, apart)]).pairs[0].verdict == (
+        "undecided"
+    )  # two rows of 500: the share of discordant rows may be 1.3 %
+    many = np.arange(2000) % 2
+    apart = wrong_on(many, (0, 50), (60, 62))
+    assert quick([run("lr", many, wrong_on(many, (0, 50))), run("tfidf", many, apart)]).pairs[0].verdict == "equivalent"
+
+
+def test_a_class_without_a_judged_row_widens_macro_f1():
+    truth = np.arange(100) % 4
+    plain = quick([run("lr", truth, wrong_on(truth, (0, 20)))]).contenders[0].metrics["macro_f1"]
+    wide = quick([run("lr", truth, wrong_on(truth, (0, 20)), classes=5)]).contenders[0].metrics["macro_f1"]
+    assert wide.low <= 0.8 * plain.low  # the fifth class may have an F1 of 0, or of 1
+    assert wide.high >= 0.8 * plain.high + 0.1
 
 
 def test_equal_predictions_are_equivalent():
@@ -230,13 +310,30 @@ def test_names_tell_apart_what_shares_a_kind():
     assert names == {"lr (roberta-base, cls)", "lr (minilm, cls)", "lr (minilm, mean)", "tfidf"}
 
 
-def test_seeds_have_names_and_a_spread():
-    runs = [run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 50 + 10 * s)), seed=s) for s in (1, 2)]
+def test_seeds_are_one_contender_with_a_spread():
+    runs = [run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 50 + 10 * s)), seed=s) for s in (1, 2, 3)]
     found = quick([*runs, run("lr", TRUTH, TRUTH)])
-    assert {c.name for c in found.contenders} == {"fine-tune (seed 1)", "fine-tune (seed 2)", "lr"}
-    spread = {c.name: c.seed_spread for c in found.contenders}
-    assert spread["lr"] is None
-    assert spread["fine-tune (seed 1)"] == pytest.approx(0.01)
+    assert {c.name for c in found.contenders} == {"fine-tune", "lr"}
+    tuned = found.contenders[1]
+    assert found.contenders[0].seed_spread is None
+    assert tuned.seed_spread == pytest.approx(0.02)
+    assert tuned.metrics["accuracy"].value == pytest.approx(0.93)
+    alone = quick([runs[1], run("lr", TRUTH, TRUTH)]).contenders[1].metrics["accuracy"]
+    assert alone.value == pytest.approx(0.93)
+    assert tuned.metrics["accuracy"].low < alone.low  # what the seeds add: 4.3 · 1 point / √3
+
+
+def test_the_model_handed_over_is_the_best_seed_on_validation():
+    runs = [
+        replace(
+            run("fine-tune", TRUTH, wrong_on(TRUTH, (0, 50 + 10 * s)), seed=s, metrics={"validation": {"macro_f1": f}}),
+            folder=Path(f"seed-{s}"),
+        )
+        for s, f in ((0, 0.5), (1, 0.9), (2, 0.7))
+    ]
+    (contender,) = quick(runs).contenders
+    assert contender.run == "seed-1"
+    assert contender.runs == ("seed-0", "seed-1", "seed-2")
 
 
 def test_seeds_that_take_over_a_found_learning_rate_are_told_apart_by_the_seed_alone():
@@ -251,7 +348,7 @@ def test_seeds_that_take_over_a_found_learning_rate_are_told_apart_by_the_seed_a
         for s in range(3)
     ]
     contenders = quick([*runs, run("lr", TRUTH, TRUTH)]).contenders
-    assert {c.name for c in contenders} == {"fine-tune (seed 0)", "fine-tune (seed 1)", "fine-tune (seed 2)", "lr"}
+    assert [(c.name, c.seeds) for c in contenders] == [("lr", 1), ("fine-tune", 3)]
     assert {round(c.seed_spread, 3) for c in contenders if c.kind == "fine-tune"} == {0.02}
 
 
@@ -354,7 +451,10 @@ def test_pareto_front_of_score_and_cost():
 def test_fine_tuning_that_is_clearly_better_is_taken_and_tfidf_named():
     found = quick(field(lr=(0, 360), tfidf=(0, 120), fine_tune=(0, 70)))
     assert found.recommended == "fine-tune"
-    assert found.recommendation.startswith("Fine-tune: fine-tune (accuracy 93.0 %) beats tfidf by 5.0 points")
+    start = "Fine-tune: fine-tune (accuracy 93.0 %, this training) is best seen: it beats tfidf by 5.0 points (95 %"
+    assert found.recommendation.startswith(start)
+    assert "; tfidf costs 1/290 of it (3.2 s against 16 min" in found.recommendation
+    assert "and may lose up to 6." in found.recommendation  # 5.0 + 1.96 · 0.7
     assert "tfidf beats the probe lr too (88.0 % against 64.0 %) and is cheaper" in found.recommendation
     assert "It would change if 5.0 points over tfidf were not worth 15 min more" in found.recommendation
 
@@ -362,7 +462,8 @@ def test_fine_tuning_that_is_clearly_better_is_taken_and_tfidf_named():
 def test_a_probe_as_good_as_fine_tuning_is_taken():
     found = quick(field(lr=(0, 30), tfidf=(0, 120), fine_tune=(2, 30)))
     assert found.recommended == "lr"
-    assert "is as good as fine-tune (97.2 %) within ±1.0 points" in found.recommendation
+    assert found.recommendation.startswith("Probe: fine-tune is best seen (accuracy 97.2 %")
+    assert "may lose up to 0.5 points, within ±1.0 points" in found.recommendation
     assert "costs 1/19 of it (50 s against 16 min" in found.recommendation
 
 
@@ -371,13 +472,14 @@ def test_a_real_but_small_difference_does_not_pay_for_fine_tuning():
     found = quick([run("lr", truth, wrong_on(truth, (0, 1000))), run("fine-tune", truth, wrong_on(truth, (0, 900)))])
     assert found.pairs[0].verdict == "better"
     assert found.recommended == "lr"
-    assert "lr (accuracy 95.0 %) trails fine-tune (95.5 %) by less than 1.0 points" in found.recommendation
+    assert "fine-tune is best seen (accuracy 95.5 %" in found.recommendation
+    assert "may lose up to 0.6 points, within ±1.0 points" in found.recommendation
 
 
 def test_tfidf_is_taken_where_it_is_the_finding():
     found = quick(field(lr=(0, 200), tfidf=(0, 60), fine_tune=(1, 60)))
     assert found.recommended == "tfidf"
-    assert found.recommendation.startswith("Neither probe nor fine-tuning: tfidf")
+    assert found.recommendation.startswith("Neither probe nor fine-tuning: fine-tune is best seen")
     assert "counting words is better than the frozen vectors and is cheaper" in found.recommendation
 
 
@@ -387,9 +489,14 @@ def test_undecided_says_how_many_rows_would_decide():
     found = quick([run("lr", TRUTH, a), run("fine-tune", TRUTH, b)])
     pair = found.pairs[0]
     assert pair.verdict == "undecided"
-    assert found.recommended == "lr"
-    assert found.recommendation.startswith("Undecided; lr for now: fine-tune is ahead")
-    assert f"About {pair.rows_to_decide:,} more test rows" in found.recommendation
+    assert found.recommended == "fine-tune"  # the best seen, never the cheapest because nothing was shown
+    assert "which may be chance (95 % interval −" in found.recommendation
+    assert "lr costs 1/19 of it (50 s against 16 min for training and 10,000 predictions) and may lose up to" in (
+        found.recommendation
+    )
+    assert f"About {pair.more_rows:,} more rows would narrow" in found.recommendation
+    wanted = (1.96 * pair.error / 0.02) ** 2 * 1000 - 1000
+    assert wanted <= pair.more_rows <= 1.1 * wanted + 1
 
 
 def test_nothing_is_recommended_that_does_not_beat_guessing():
@@ -407,7 +514,7 @@ def test_what_is_not_shown_to_beat_guessing_is_not_taken_because_it_is_cheap():
     found = quick([run("majority", truth, guess), run("tfidf", truth, weak), run("fine-tune", truth, good)])
     verdicts = {(p.a, p.b): p.verdict for p in found.pairs}
     assert verdicts["fine-tune", "majority"] == "better"
-    assert verdicts["fine-tune", "tfidf"] == "undecided"
+    assert verdicts["tfidf", "majority"] == "undecided"
     assert found.recommended == "fine-tune"
 
 
@@ -428,6 +535,7 @@ def test_equal_scores_are_not_said_to_be_ahead():
     found = quick([run("tfidf", truth, wrong_on(truth, (0, 5))), run("fine-tune", truth, wrong_on(truth, (5, 10)))])
     assert "ahead by 0.0" not in found.recommendation
     assert "scores the same" in found.recommendation
+    assert found.recommended == "tfidf"  # both are best seen
 
 
 @pytest.mark.parametrize(
@@ -533,7 +641,10 @@ def test_of_seeds_the_best_is_taken_whatever_each_happened_to_cost():
         for s, n in wrong.items()
     ]
     found = quick([*runs, run("lr", TRUTH, wrong_on(TRUTH, (0, 300)))])
-    assert found.recommended == "fine-tune (seed 0)"
+    assert found.recommended == "fine-tune"
+    best = found.contenders[0]
+    assert (best.seeds, best.metrics["accuracy"].value) == (3, pytest.approx(0.945))
+    assert best.cost.fit_seconds == pytest.approx(4300 / 3)
 
 
 # ── speed and honesty ───────────────────────────────────────────────────────────────────────────────────────────────

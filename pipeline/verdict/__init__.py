@@ -5,32 +5,51 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from dataclasses import field as field_of  # `field` is a module of this room
 from itertools import combinations
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, listed
+from pipeline import choose, listed
+from pipeline.kinds import kind_row
 from pipeline.run import Predictions, Run
-from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
+from pipeline.verdict.alignment import aligned, judged_role
+from pipeline.verdict.crossvalidation import RowFolds
+from pipeline.verdict.evidence import Entrant, Evidence, Sampling, entrants, on_one_split, out_of_fold
 from pipeline.verdict.external import admit
-from pipeline.verdict.measure import METRICS, Group, Measured, group_column, groups_of, measure
+from pipeline.verdict.families import false_share, near_copies
+from pipeline.verdict.field import Advice
+from pipeline.verdict.measure import METRICS, Group, group_column, groups_of
+from pipeline.verdict.pairing import judged_pairs
 from pipeline.verdict.recommend import recommend
+from pipeline.verdict.regret import PREFERENCES, Preference, Worth, regrets
 from pipeline.verdict.results import (
     LABELS,
     Contender,
     Interval,
     Pair,
     break_evens,
-    describe,
-    fit_key,
+    mean_cost,
     names_of,
     pareto_front,
 )
 
-__all__ = ["Comparison", "Contender", "Group", "Interval", "Pair", "admit", "aligned", "compare", "group_column"]
+__all__ = [
+    "Comparison",
+    "Contender",
+    "Group",
+    "Interval",
+    "Judging",
+    "Pair",
+    "admit",
+    "aligned",
+    "compare",
+    "group_column",
+    "judged_role",
+]
 
 ALWAYS = ("accuracy", "macro_f1")  # paired for the reader even when the verdict rests on another metric
 
@@ -57,31 +76,45 @@ class Comparison:
     left_out: tuple[str, ...] = ()
     other_pairs: tuple[Pair, ...] = ()  # the same in accuracy and macro F1, where they are not the metric
     recommended: str | None = None  # name of the contender to take; None: none of them
+    regret: dict[str, float] = field_of(default_factory=dict)  # name -> the largest plausible loss of taking it
+    cv: dict[str, Any] | None = None  # folds, repeats, rows, method, where each row was judged out of fold
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def compare(
-    runs: Sequence[Run],
-    *,
-    metric: str = "accuracy",
-    margin: float = 0.01,
-    draws: int = 10_000,
-    row_draws: int = 2_000,
-    seed: int = 0,
-    truncated_share: float | None = None,
-    by: np.ndarray | None = None,
-    by_name: str = "",
-    left_out: Sequence[str] = (),
-) -> Comparison:
-    """Judge `runs` on the rows they share; `by` (n,) groups the judged rows, in the order of the first run's split.
+@dataclass(frozen=True)
+class Judging:
+    """By which measure contenders are judged, what a loss is worth, and how often is drawn.
 
     `margin` is the difference, in the metric's own unit (accuracy: a share from 0 to 1), below which two are
-    equivalent; `draws` and `row_draws` are bootstrap draws of counts and of rows.
+    equivalent; `draws` and `row_draws` are bootstrap draws of counts and of rows; `by` (n,) groups the judged rows, in
+    the order of the first run's split.
+    """
+
+    metric: str = "accuracy"
+    margin: float = 0.01
+    worth: Worth | None = None  # what the user gives for a point
+    prefer: str = "best"  # or cheap
+    draws: int = 10_000
+    row_draws: int = 2_000
+    seed: int = 0
+    truncated_share: float | None = None
+    by: np.ndarray | None = None
+    by_name: str = ""
+    left_out: Sequence[str] = ()
+    folds: RowFolds | None = None  # predictions are out of fold
+    tried: int = 0  # other settings that were judged on the same rows before
+
+
+def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -> Comparison:
+    """Judge `runs` on the rows they share, as `judging` says with `changes` (its fields) made to it.
+
+    Runs that differ in their seed alone are one contender. With `folds` the predictions of every run are out of fold,
+    and each two are judged on the rows that both predicted.
 
     Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
-    metric is unknown.
+    metric or the preference is unknown.
 
     Examples
     --------
@@ -93,213 +126,128 @@ def compare(
     >>> interval.low <= interval.value <= interval.high
     True
     """
-    choose(LABELS, metric, "metric")
-    judged = aligned(runs)
-    truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
-    names = names_of(runs)
-    found = measure(judged, runs[0].class_names, draws, row_draws, seed)
-    sign = 1 if metric in st.LOWER_IS_BETTER else -1
-    order = sorted(range(len(runs)), key=lambda i: (sign * found.value[metric][i], names[i]))  # ties: not by the clock
-    spread = seed_spreads(runs, found.value[metric])
-    contenders = [
-        Contender(
-            name=names[i],
-            kind=runs[i].kind,
-            run=str(runs[i].folder or ""),
-            metrics={m: Interval(float(found.value[m][i]), *found.interval[m][i]) for m in METRICS},
-            cost=runs[i].cost,
-            notes=runs[i].notes,
-            chosen=rank == 0 and len(runs) > 1,
-            seed_spread=spread[i],
-        )
-        for rank, i in enumerate(order)
-    ]
-    front = pareto_front(contenders, metric)
-    contenders = [replace(c, pareto=c.name in front) for c in contenders]
-    paired = {
-        m: pairs_of(m, order, names, judged, probas, found, margin, draws, seed)
-        for m in dict.fromkeys((metric, *ALWAYS))
-    }
-    recommended, sentence, reasons = recommend(
-        contenders,
-        paired[metric],
-        {names[i]: runs[i] for i in order},
-        metric,
-        margin,
-        len(truth),
-        [pair for m in ALWAYS if m != metric for pair in paired[m]],
-    )
+    ask = replace(judging, **changes)
+    choose(LABELS, ask.metric, "metric")
+    choose(dict.fromkeys(PREFERENCES), ask.prefer, "preference")
+    judged = aligned(runs) if ask.folds is None else [run.predictions[judged_role(runs)] for run in runs]
+    fits = entrants(runs)
+    evidence = evidence_of(fits, runs, judged, ask)
+    names = names_of([fit.best for fit in fits])
+    sign = 1 if ask.metric in st.LOWER_IS_BETTER else -1
+    order = sorted(range(len(fits)), key=lambda i: (sign * evidence.order[ask.metric][i], names[i]))  # not by the clock
+    contenders = contenders_of(fits, names, order, evidence, ask.metric)
+    paired = {m: pairs_of(m, order, names, fits, evidence, ask) for m in dict.fromkeys((ask.metric, *ALWAYS))}
+    others = [pair for m in ALWAYS if m != ask.metric for pair in paired[m]]
+    serious = [c.name for c in contenders if family_of(c.kind) != "constant"]
+    losses = regrets(serious, paired[ask.metric])
+    rows = max(evidence.rows)
+    known = {names[i]: fits[i].best for i in range(len(fits))}
+    advice = Advice(ask.metric, Preference(ask.margin, ask.worth, ask.prefer), rows, losses, ask.folds)
+    recommended, sentence, reasons = recommend(contenders, paired[ask.metric], known, advice, others)
+    first, shared = runs[0], [evidence.shared[i] for i in order]
     return Comparison(
-        dataset=runs[0].dataset,
-        dataset_digest=runs[0].dataset_digest,
+        dataset=first.dataset,
+        dataset_digest=first.dataset_digest,
         split=judged[0].split,
-        rows=len(truth),
-        class_names=runs[0].class_names,
-        metric=metric,
-        margin=margin,
-        truncated_share=truncated_share,
+        rows=rows,
+        class_names=first.class_names,
+        metric=ask.metric,
+        margin=ask.margin,
+        truncated_share=ask.truncated_share,
         contenders=tuple(contenders),
-        pairs=tuple(paired[metric]),
+        pairs=tuple(paired[ask.metric]),
         recommendation=sentence,
-        reasons=(*reasons, *caveats(len(truth), truncated_share, left_out)),
+        reasons=(*reasons, *caveats(rows, ask)),
         break_even=tuple(break_evens(contenders)),
-        by=by_name,
-        groups=groups_of(by, [judged[i] for i in order], [names[i] for i in order], runs[0].class_names, seed),
-        left_out=tuple(left_out),
-        other_pairs=tuple(pair for m in ALWAYS if m != metric for pair in paired[m]),
+        by=ask.by_name,
+        groups=groups_of(ask.by, shared, [names[i] for i in order], first.class_names, ask.seed),
+        left_out=tuple(ask.left_out),
+        other_pairs=tuple(others),
         recommended=recommended,
+        regret=losses,
+        cv=None if ask.folds is None else ask.folds.to_json(),
     )
 
 
-# ── the same rows for all ───────────────────────────────────────────────────────────────────────────────────────────
+def evidence_of(fits: Sequence[Entrant], runs: Sequence[Run], judged: Sequence[Predictions], ask: Judging) -> Evidence:
+    """What the judged rows say of each fit."""
+    of = {id(run): predictions for run, predictions in zip(runs, judged, strict=True)}
+    sampling = Sampling(runs[0].class_names, ask.draws, ask.row_draws, ask.seed)
+    if ask.folds is not None:
+        return out_of_fold([of[id(fit.best)] for fit in fits], ask.folds, sampling)
+    seeds = [sorted(fit.runs, key=lambda run, best=fit.best: run is not best) for fit in fits]  # type: ignore[misc]
+    return on_one_split([[of[id(run)] for run in several] for several in seeds], sampling)
 
 
-def aligned(runs: Sequence[Run]) -> list[Predictions]:
-    """Every run's predictions of the judged split (test, else validation), in the first run's order.
-
-    Raises UserError if the runs cannot be compared row by row.
-    """
-    if not runs:
-        raise UserError("no runs to compare; fit one with fit-lr or fine-tune, or leave out --only-existing")
-    first = runs[0]
-    for run in runs[1:]:
-        if run.dataset_digest != first.dataset_digest:
-            raise UserError(
-                f"{label(run)} was fitted on other rows, labels or splits ({run.dataset}, {run.dataset_digest[:8]}) "
-                f"than {label(first)} ({first.dataset}, {first.dataset_digest[:8]}); fit both on the same rows"
+def contenders_of(
+    fits: Sequence[Entrant], names: Sequence[str], order: Sequence[int], evidence: Evidence, metric: str
+) -> list[Contender]:
+    """The table, best first."""
+    contenders = []
+    for rank, i in enumerate(order):
+        fit, best = fits[i], fits[i].best
+        contenders.append(
+            Contender(
+                name=names[i],
+                kind=best.kind,
+                run=str(best.folder or ""),
+                metrics={m: Interval(float(evidence.value[m][i]), *evidence.interval[m][i]) for m in METRICS},
+                cost=best.cost if len(fit.runs) == 1 else mean_cost([run.cost for run in fit.runs]),
+                notes=best.notes,
+                chosen=rank == 0 and len(order) > 1,
+                seed_spread=evidence.spread[metric][i],
+                seeds=len(fit.runs),
+                runs=tuple(str(run.folder or "") for run in fit.runs),
+                rows=evidence.rows[i],
             )
-        if run.class_names != first.class_names:
-            raise UserError(
-                f"{label(run)} knows the classes {listed(run.class_names)}, "
-                f"{label(first)} {listed(first.class_names)}; fit both on the same source"
-            )
-    role = judged_role(runs)
-    return [in_order(run, run.predictions[role], first, first.predictions[role]) for run in runs]
-
-
-def judged_role(runs: Sequence[Run]) -> str:
-    """The role that runs are judged on: test, or validation where one of them has no labelled test split.
-
-    Raises UserError if there is neither.
-    """
-    role = next((role for role in ("test", "validation") if all(judgeable(run, role) for run in runs)), None)
-    if role is None:
-        lacking = [label(run) for run in runs if not judgeable(run, "test")]
-        raise UserError(f"{listed(lacking)}: no predictions of a labelled test split; fit again on a labelled one")
-    return role
-
-
-def judgeable(run: Run, role: str) -> bool:
-    """Whether the run predicted that role and its labels are known."""
-    found = run.predictions.get(role)
-    return found is not None and len(found.truth) > 0 and bool((found.truth >= 0).all())
-
-
-def in_order(run: Run, mine: Predictions, first: Run, wanted: Predictions) -> Predictions:
-    """`mine` in the row order of `wanted`.
-
-    Raises UserError, with how many rows differ, unless both hold the same row ids with the same labels.
-    """
-    if not np.array_equal(mine.row_ids, wanted.row_ids):
-        alone = np.setxor1d(mine.row_ids, wanted.row_ids)
-        if len(alone) or len(mine.row_ids) != len(wanted.row_ids):
-            count = max(len(alone), abs(len(mine.row_ids) - len(wanted.row_ids)))
-            raise UserError(
-                f"{label(run)} and {label(first)} were judged on different rows of '{wanted.split}' ({count} of them "
-                "are in one only); fit both with the same --limit, --rows and --split"
-            )
-        order = np.argsort(mine.row_ids, kind="stable")[np.argsort(np.argsort(wanted.row_ids, kind="stable"))]
-        mine = replace(mine, row_ids=mine.row_ids[order], truth=mine.truth[order], proba=mine.proba[order])
-    wrong = int((mine.truth != wanted.truth).sum())
-    if wrong:
-        raise UserError(f"{label(run)} and {label(first)} disagree on the label of {wrong} rows; fit both again")
-    return mine
-
-
-def label(run: Run) -> str:
-    """How an error names a run."""
-    return run.folder.name if run.folder else run.kind
+        )
+    front = pareto_front(contenders, metric)
+    return [replace(c, pareto=c.name in front) for c in contenders]
 
 
 # ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def family_of(kind: str) -> str:
+    return kind_row(kind).family
+
+
 def pairs_of(
-    metric: str,
-    order: Sequence[int],
-    names: Sequence[str],
-    judged: Sequence[Predictions],
-    probas: Sequence[np.ndarray],
-    found: Measured,
-    margin: float,
-    draws: int,
-    seed: int,
+    metric: str, order: Sequence[int], names: Sequence[str], fits: Sequence[Entrant], evidence: Evidence, ask: Judging
 ) -> list[Pair]:
-    """Every pair of contenders, the better-scored first, tested in one metric."""
+    """Every pair of contenders, the better-scored first, in one metric; guessing is judged in a family of its own."""
     couples = list(combinations(order, 2))
-    tests = np.random.default_rng([seed, 1]).spawn(len(couples))
-    raw = [
-        paired_p(metric, (judged[a], judged[b]), probas[a], probas[b], draws, rng)
-        for (a, b), rng in zip(couples, tests, strict=True)
-    ]
-    sign = -1 if metric in st.LOWER_IS_BETTER else 1
-    result = []
-    for (a, b), p, adjusted in zip(couples, raw, st.holm(raw), strict=True):
-        difference = float(found.value[metric][a] - found.value[metric][b])
-        drawn = found.apart[metric][a, b]
-        wide, narrow = bootstrap.interval(drawn, 0.95), bootstrap.interval(drawn, 0.90)
-        verdict = st.judge(sign * difference, wide, narrow, float(adjusted), margin)
-        more = None
-        if verdict == "undecided":
-            more = st.rows_to_decide(difference, float(drawn.std()), len(judged[0].truth), margin, len(couples))
-        pair = Pair(
-            names[a], names[b], metric, difference, *wide, float(p), float(adjusted), verdict, more, "", *narrow
-        )
-        result.append(replace(pair, sentence=describe(pair, margin)))
-    return result
+    random = np.random.default_rng([ask.seed, 1]).spawn(len(couples))
+    measured = {couple: evidence.pair(metric, *couple, rng) for couple, rng in zip(couples, random, strict=True)}
+    copies = near_copies(np.array([p.labels for p in evidence.shared]))
+    constant = {i for i in order if family_of(fits[i].best.kind) == "constant"}
+    found: dict[tuple[int, int], Pair] = {}
+    for guessing in (False, True):
+        family = [couple for couple in couples if bool(constant & set(couple)) is guessing]
+        facts = [measured[couple] for couple in family]
+        found |= zip(family, judged_pairs(metric, ask.margin, names, family, copies, facts), strict=True)
+    return [found[couple] for couple in couples]
 
 
-def paired_p(
-    metric: str,
-    judged: tuple[Predictions, Predictions],
-    a: np.ndarray,
-    b: np.ndarray,
-    draws: int,
-    rng: np.random.Generator,
-) -> float:
-    """Exact McNemar for accuracy, the paired permutation test for every other metric; a and b (n, k)."""
-    truth, said = judged[0].truth, np.array([p.labels for p in judged])
-    if metric == "accuracy":
-        right_a, right_b = said == truth
-        return st.mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
-    if metric in st.COUNT_METRICS:
-        table = st.outcomes(truth, said, a.shape[1])
-        return st.permute_counts(metric, table, draws, rng)
-    return st.permute_rows(metric, st.row_sums(metric, truth, a), st.row_sums(metric, truth, b), draws, rng)
-
-
-def caveats(rows: int, truncated_share: float | None, left_out: Sequence[str]) -> list[str]:
+def caveats(rows: int, ask: Judging) -> list[str]:
     """What limits the whole comparison."""
     found = []
     if rows < 200:
         found.append(f"Only {rows} rows were judged: all but large differences stay undecided.")
-    if truncated_share is not None and truncated_share >= 0.05:
+    if ask.tried:
         found.append(
-            f"{100 * truncated_share:.0f} % of the texts were cut at max_length: "
+            f"{ask.tried} other settings have been judged on these rows before, and no p is adjusted for them: "
+            f"a false verdict is to be expected in about {100 * false_share(ask.tried):.0f} of 100 such searches "
+            "instead of 5; judge the one that you take on rows that have not been looked at."
+        )
+    if ask.truncated_share is not None and ask.truncated_share >= 0.05:
+        found.append(
+            f"{100 * ask.truncated_share:.0f} % of the texts were cut at max_length: "
             "an encoder that reads more of them may score higher."
         )
-    if left_out:
-        found.append(f"Left out: {listed(left_out)}.")
+    if ask.left_out:
+        found.append(f"Left out: {listed(ask.left_out)}.")
     return found
-
-
-def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
-    """For each run, largest minus smallest value (c,) over the runs that differ from it in nothing but the seed."""
-    groups: dict[str, list[float]] = {}
-    keys = [fit_key(run) for run in runs]
-    for key, value in zip(keys, values, strict=True):
-        groups.setdefault(key, []).append(float(value))
-    return [max(groups[key]) - min(groups[key]) if len(groups[key]) > 1 else None for key in keys]
 
 
 # ── a room and a function of one name ───────────────────────────────────────────────────────────────────────────────
@@ -308,8 +256,8 @@ def seed_spreads(runs: Sequence[Run], values: np.ndarray) -> list[float | None]:
 class _Room(ModuleType):
     """`from pipeline import compare` gives the function, or this room once it has been imported: both can be called."""
 
-    def __call__(self, *runs: Any, **rules: Any) -> Comparison:
-        return compare(*runs, **rules)
+    def __call__(self, *runs: Any, **changes: Any) -> Comparison:
+        return compare(*runs, **changes)
 
 
 sys.modules[__name__].__class__ = _Room

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.run import Run
+from pipeline.verdict.crossvalidation import RowFolds
+from pipeline.verdict.regret import Preference
 from pipeline.verdict.results import LABELS, Contender, Pair, change, score
 from pipeline.verdict.statistics import LOWER_IS_BETTER
 
@@ -45,16 +47,38 @@ def rise(run: Run, metric: str, margin: float, searched: bool = False) -> Rise |
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What a recommendation goes by."""
+
+    metric: str
+    preference: Preference
+    rows: int
+    regret: dict[str, float]  # serious contender -> the largest plausible loss of taking it
+    folds: RowFolds | None = None  # rows were judged out of fold
+
+
+@dataclass(frozen=True)
 class Field:
     """Contenders, best first, with what was found between each two of them."""
 
     contenders: Sequence[Contender]
     pairs: dict[tuple[str, str], Pair]  # the better-scored one first
     families: dict[str, str]  # name -> family
-    metric: str
-    margin: float
-    rows: int
+    advice: Advice
     rising: dict[str, Rise]  # name -> how much a tuned contender gained in its last epoch, if that is worth a word
+
+    @property
+    def metric(self) -> str:
+        return self.advice.metric
+
+    @property
+    def margin(self) -> float:
+        return self.advice.preference.margin
+
+    @property
+    def serious(self) -> list[Contender]:
+        """All but those that guess, best first."""
+        return [c for c in self.contenders if self.families[c.name] != "constant"]
 
     def first(self, *families: str) -> Contender | None:
         """The best of some families."""

@@ -24,15 +24,21 @@ def reasons_of(field: Field, choice: Contender | None) -> list[str]:
     if len(field.contenders) > 1:
         found.append(
             f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
-            "which flatters its own score a little; the p-values are adjusted for all pairs (Holm)."
+            "which flatters its own score a little; p and intervals are adjusted for all pairs (Holm)."
         )
     for name, gain in field.rising.items():
         found.append(f"{name} had not levelled off: {gain}; {gain.remedy} would likely raise its score.")
     if tuned and tuned.seed_spread is not None:
         spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
-        found.append(f"Seeds alone move {tuned.kind} by {spread}; the tests hold for the models trained here.")
-    elif tuned:
-        found.append(f"{tuned.name} was trained with one seed; the tests hold for this model, not for every training.")
+        found.append(
+            f"{tuned.name} is judged by the mean of its {tuned.seeds} seeds, which differ by up to {spread}; their "
+            "spread is in its intervals, and the model handed over is the best of them on validation."
+        )
+    elif tuned and field.advice.folds is None:
+        found.append(
+            f"{tuned.name} was trained with one seed: the verdict holds for this training, not for every one "
+            "(--seeds 3)."
+        )
     return found
 
 

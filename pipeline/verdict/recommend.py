@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.kinds import kind_row
 from pipeline.run import Run
-from pipeline.verdict.field import Field, rise
+from pipeline.verdict.field import Advice, Field, rise
 from pipeline.verdict.reasons import borrowed_rates, reasons_of
 from pipeline.verdict.results import (
     HORIZON,
@@ -27,7 +27,6 @@ from pipeline.verdict.results import (
     training_seconds,
     unit,
 )
-from pipeline.verdict.statistics import rows_needed
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
 
@@ -36,33 +35,26 @@ def recommend(
     contenders: Sequence[Contender],
     pairs: Sequence[Pair],
     runs: dict[str, Run],
-    metric: str,
-    margin: float,
-    rows: int,
+    advice: Advice,
     others: Sequence[Pair] = (),
 ) -> tuple[str | None, str, list[str]]:
     """The contender to take (None: none of them), the sentences that say so and why, and further reasons.
 
-    Taken is the cheapest, in training and 10,000 predictions, of those that nothing else beats by more than the margin;
-    among those that cost about as little, the best. Seeds of one fit cost what they cost on average. Always guessing
-    one class is a yardstick and never taken, nor is what is not shown to beat it. `others`: the pairs in other metrics.
+    Taken is the best seen; a cheaper one only if the largest loss that the rows leave plausible is within the margin,
+    or within what the user says that its cost is worth. Always guessing one class is a yardstick and never taken, nor
+    is anything where the best seen is not shown to beat it. `others`: the pairs in other metrics.
     """
+    metric, margin = advice.metric, advice.preference.margin
     families = {c.name: kind_row(c.kind).family for c in contenders}
     tuned = {c.name: runs[c.name] for c in contenders if families[c.name] == "tuned"}
     searched = {fit_key(run) for run in tuned.values() if run.settings.get("learning_rate") == "auto"}
     found = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}
     rising = {name: gain for name, gain in found.items() if gain}
-    field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, metric, margin, rows, rising)
-    serious = [c for c in contenders if families[c.name] != "constant"]
-    guess = field.first("constant")
+    field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, advice, rising)
+    serious, guess = field.serious, field.first("constant")
     if not serious or (guess and not learnt(field, serious[0], guess)):
         return None, nothing_learnt(field, serious, contenders[0], guess, others), reasons_of(field, None)
-    unbeaten = [c for c in serious if not any(field.beats(other, c) for other in serious)]
-    if guess:  # the best of them is shown to beat guessing: that was asked above
-        unbeaten = [c for c in unbeaten if learnt(field, c, guess)] or [serious[0]]
-    costs = mean_costs(contenders, runs)
-    cheap = min(costs[c.name] for c in unbeaten)
-    choice = next(c for c in unbeaten if costs[c.name] <= 1.5 * cheap + 1)
+    choice = chosen(field, guess)
     return (
         choice.name,
         f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
@@ -70,16 +62,33 @@ def recommend(
     )
 
 
-def mean_costs(contenders: Sequence[Contender], runs: dict[str, Run]) -> dict[str, float]:
-    """Seconds of training and 10,000 predictions by name, the mean over runs that differ in their seed alone."""
-    groups: dict[str, list[float]] = {}
-    for c in contenders:
-        groups.setdefault(fit_key(runs[c.name]), []).append(total_seconds(c.cost))
-    return {c.name: float(np.mean(groups[fit_key(runs[c.name])])) for c in contenders}
+def chosen(field: Field, guess: Contender | None) -> Contender:
+    """The best seen, or the cheapest of those whose largest plausible loss is accepted; of equally cheap ones the best.
+
+    Where the user prefers cheap, a loss counts only if it is shown.
+    """
+    serious, preference = field.serious, field.advice.preference
+    best = serious[0]
+    accepted = [
+        c
+        for c in serious
+        if c is best
+        or level(field, best, c)
+        or field.advice.regret[c.name] <= preference.tolerance(c, best)
+        or (preference.prefer == "cheap" and not any(field.beats(other, c) for other in serious))
+    ]
+    accepted = [c for c in accepted if c is best or not guess or learnt(field, c, guess)]
+    cheap = min(total_seconds(c.cost) for c in accepted)
+    return next(c for c in accepted if total_seconds(c.cost) <= 1.5 * cheap + 1 or not np.isfinite(cheap))
+
+
+def level(field: Field, best: Contender, c: Contender) -> bool:
+    """Whether `c` scores exactly what the best seen does, and is best seen, too."""
+    return field.pairs[best.name, c.name].difference == 0
 
 
 def learnt(field: Field, best: Contender, guess: Contender) -> bool:
-    """Whether the best contender is shown to beat guessing, which is no mean rival in calibration alone."""
+    """Whether a contender is shown to beat guessing, which is no mean rival in calibration alone."""
     if field.metric == "ece":
         return True
     pair = field.pairs.get((best.name, guess.name))
@@ -89,13 +98,14 @@ def learnt(field: Field, best: Contender, guess: Contender) -> bool:
 def nothing_learnt(
     field: Field, serious: Sequence[Contender], top: Contender, guess: Contender | None, others: Sequence[Pair]
 ) -> str:
+    """Why none of them is taken."""
     if not serious or guess is None:
         return (
             f"Nothing to choose from: {top.name} ({field.label} {field.says(top)}) only guesses; fit lr or fine-tune."
         )
     best = serious[0]
     pair = field.pairs.get((best.name, guess.name)) or field.pairs[guess.name, best.name]
-    more = f" About {pair.rows_to_decide:,} more rows would tell." if pair.rows_to_decide else ""
+    more = f" {precision(field, pair)}" if pair.more_rows else ""
     start = (
         f"None of these: {best.name} ({field.label} {field.says(best)}) is not shown to beat always guessing "
         f"one class ({field.says(guess)}; adjusted {p_words(pair.p_adjusted)})"
@@ -106,39 +116,45 @@ def nothing_learnt(
                 m = found.metric
                 mine, plain = score(m, c.metrics[m].value), score(m, guess.metrics[m].value)
                 return (
-                    f"{start}; but by {LABELS[m]} {c.name} is ({mine} against {plain}): where classes are uneven, "
-                    f"name that metric beforehand (--metric {m}).{more}"
+                    f"{start}; but by {LABELS[m]} {c.name} is ({mine} against {plain}): where classes are uneven that "
+                    f"tells more, yet a metric counts as named beforehand (--metric {m}) only on rows not yet "
+                    f"judged.{more}"
                 )
-    return f"{start}, so look at the labels before the models.{more}"
+    few = field.advice.rows < FEW_ROWS and field.advice.folds is None
+    remedy = "judge every row (--cv) before you doubt the labels" if few else "look at the labels before the models"
+    return f"{start}, so {remedy}.{more}"
+
+
+FEW_ROWS = 200  # judged ones, below which little is ever shown
 
 
 def verdict_sentence(field: Field, choice: Contender) -> str:
-    """What to take, and the number that it rests on."""
-    m, kind = field.metric, field.families[choice.name]
-    serious = [c for c in field.contenders if field.families[c.name] != "constant"]
-    best, head = serious[0], HEADS[kind]
-    if kind == "words" and not {"probe", "tuned"} <= set(field.families.values()):
+    """What to take, how it stands to the best of the others, what the cheaper or the better one means."""
+    serious, m = field.serious, field.metric
+    best, head = serious[0], HEADS[field.families[choice.name]]
+    if field.families[choice.name] == "words" and not {"probe", "tuned"} <= set(field.families.values()):
         head = "TF-IDF"
     if choice is best:
-        return f"{head}: {leads(field, choice, serious)}{finding(field, choice)}."
-    pair = field.pairs[best.name, choice.name]
-    gap = change(m, abs(pair.difference))
-    if field.slight(pair):
-        within = f"{change(m, field.margin)}{unit(m)}"
-        near = f"is as good as {best.name} ({field.says(best)}) within ±{within}"
-        if pair.verdict == "better":
-            near = f"trails {best.name} ({field.says(best)}) by less than {within}"
-        return (
-            f"{head}: {choice.name} ({field.label} {field.says(choice)}) {near} and {cheaper(choice, best)}"
-            f"{finding(field, choice)}."
-        )
-    ahead = "scores the same" if even(field, pair) else f"is ahead by {gap}{unit(m)}"
+        return f"{head}: {leads(field, choice, serious)}{cheaper_half(field, choice)}{finding(field, choice)}."
+    loss = field.advice.regret[choice.name]
+    may = f"may lose up to {change(m, loss)}{unit(m)}"
+    why = {True: f", within ±{change(m, field.margin)}{unit(m)}", False: ""}[loss <= field.margin]
+    preference = field.advice.preference
+    if not why and level(field, best, choice):
+        why = f", as little as {best.name}, which scores the same" if loss else ""
+    elif not why:
+        saved = preference.worth and loss <= preference.tolerance(choice, best)
+        why = f", which {preference.worth.text} accepts" if saved and preference.worth else ", as cheap is preferred"
     return (
-        f"Undecided; {choice.name} for now: {best.name} {ahead} ({field.label} {field.says(best)} "
-        f"against {field.says(choice)}), which {field.rows:,} rows do not settle (95 % interval "
-        f"{field.span(pair)}, adjusted {p_words(pair.p_adjusted)}), and {choice.name} {cheaper(choice, best)}"
-        f"{finding(field, choice)}."
+        f"{head}: {best.name} is best seen ({field.label} {field.says(best)}{trained(field, best)}); {choice.name} "
+        f"({field.says(choice)}) {cheaper(choice, best)} and {may}{why}{finding(field, choice)}."
     )
+
+
+def trained(field: Field, c: Contender) -> str:
+    """That one training speaks for itself, where there is one seed of it and no folds."""
+    once = field.families[c.name] == "tuned" and c.seeds == 1 and field.advice.folds is None
+    return ", this training" if once else f", the mean of {c.seeds} seeds" if c.seeds > 1 else ""
 
 
 def even(field: Field, pair: Pair) -> bool:
@@ -148,20 +164,57 @@ def even(field: Field, pair: Pair) -> bool:
 
 def leads(field: Field, choice: Contender, serious: Sequence[Contender]) -> str:
     """How far the best is ahead of the best of each other family, or of the next of its own."""
-    m = field.metric
     rivals = [c for f in ("tuned", "probe", "words") if f != field.families[choice.name] and (c := field.first(f))]
     rivals = rivals or list(serious[1:2])
+    said = f"{choice.name} ({field.label} {field.says(choice)}{trained(field, choice)})"
     if not rivals:
         return f"{choice.name} is all there is to choose from ({field.label} {field.says(choice)})"
-    parts = []
-    for rival in sorted(rivals, key=field.contenders.index):
+    rivals = sorted(rivals, key=field.contenders.index)
+    if field.advice.folds is not None:
+        return f"{said} is best seen. {out_of_fold_words(field, choice, rivals)}"
+    parts = [
+        f"is best seen: it {ahead(field, choice, rival)}" if i == 0 else ahead(field, choice, rival)
+        for i, rival in enumerate(rivals)
+    ]
+    return f"{said} {' and '.join(parts)}"
+
+
+def ahead(field: Field, choice: Contender, rival: Contender) -> str:
+    """`beats lr by 5.0 points (95 % interval 3.1 to 7.0)`, or as much as is shown."""
+    pair, m = field.pairs[choice.name, rival.name], field.metric
+    known = f"95 % interval {field.span(pair)}"
+    if pair.verdict == "better":
+        return f"beats {rival.name} by {change(m, abs(pair.difference))}{unit(m)} ({known})"
+    if pair.verdict == "equivalent":
+        return f"is as good as {rival.name} ({known})"
+    if even(field, pair):
+        return f"scores as {rival.name} does ({known})"
+    return f"is ahead of {rival.name} by {change(m, abs(pair.difference))}{unit(m)}, which may be chance ({known})"
+
+
+def out_of_fold_words(field: Field, choice: Contender, rivals: Sequence[Contender]) -> str:
+    """`Trained on about 540 rows like these, lr is right 5.4 points more often than tfidf (…)`."""
+    assert field.advice.folds is not None, "asked for under cross-validation only"
+    m, parts = field.metric, []
+    for rival in rivals:
         pair = field.pairs[choice.name, rival.name]
         gap = f"{change(m, abs(pair.difference))}{unit(m)}"
-        known = f"95 % interval {field.span(pair)}"
-        ahead = {"better": f"beats {rival.name} by {gap} ({known})", "equivalent": f"is as good as {rival.name}"}
-        chance = f"is ahead of {rival.name} by {gap} that may be chance ({known})"
-        parts.append(ahead.get(pair.verdict, f"scores as {rival.name} does ({known})" if even(field, pair) else chance))
-    return f"{choice.name} ({field.label} {field.says(choice)}) {' and '.join(parts)}"
+        than = f"{gap} more often than" if m == "accuracy" else f"{LABELS[m]} better by {gap} than"
+        parts.append(f"{than} {rival.name} (95 % interval {field.span(pair)}, over rows, training sets and seeds)")
+    verb = "is right" if m == "accuracy" else "has"
+    rows = f"{field.advice.folds.training_rows:,}"
+    return f"Trained on about {rows} rows like these, {choice.name} {verb} {' and '.join(parts)}"
+
+
+def cheaper_half(field: Field, choice: Contender) -> str:
+    """`; tfidf costs 1/70 of it (…) and may lose up to 3.1 points`: the other half of what is to be weighed."""
+    m, mine = field.metric, total_seconds(choice.cost)
+    rivals = [c for c in field.serious if 1.5 * total_seconds(c.cost) < mine]
+    if not rivals:
+        return ""
+    rival = min(rivals, key=lambda c: (field.advice.regret[c.name], total_seconds(c.cost)))
+    loss = field.advice.regret[rival.name]
+    return f"; {rival.name} {cheaper(rival, choice)} and may lose up to {change(m, loss)}{unit(m)}"
 
 
 def finding(field: Field, choice: Contender) -> str:
@@ -193,25 +246,19 @@ def fraction(ratio: float) -> str:
 def what_would_change(field: Field, choice: Contender) -> str:
     """The second sentence: on what the choice hangs."""
     m, kinds = field.metric, set(field.families.values())
-    serious = [c for c in field.contenders if field.families[c.name] != "constant"]
+    serious = field.serious
     best = serious[0]
     tuned = field.first("tuned")
     if tuned and field.families[choice.name] != "tuned" and tuned.name in field.rising:
         gain = field.rising[tuned.name]
         return f"It may change with {gain.remedy}: {tuned.name} was still improving ({gain})."
     if choice is not best:
-        pair = field.pairs[best.name, choice.name]
-        if field.slight(pair):
-            if abs(pair.difference) < field.margin / 20:
-                return "Nothing here says otherwise; only other contenders or other data would change it."
-            return (
-                f"It would change if {change(m, abs(pair.difference))}{unit(m)} mattered to you: then take {best.name}."
-            )
-        error = (pair.high - pair.low) / (2 * 1.96)
-        shown, same = rows_needed(pair.difference, error, field.rows, field.margin, len(field.pairs))
-        rows = f"About {pair.rows_to_decide:,} more test rows" if pair.rows_to_decide else "More test rows"
-        outcome = f"speak for {best.name}" if shown <= same else "show the two to be equivalent"
-        return f"{rows} would decide it and, if the gap stays what it is, {outcome}."
+        loss = f"{change(m, field.advice.regret[choice.name])}{unit(m)}"
+        return f"It would change if a loss of up to {loss} mattered to you: then take {best.name}."
+    undecided = [p for (a, _), p in field.pairs.items() if a == choice.name and p.verdict == "undecided"]
+    open_pairs = [p for p in undecided if field.families[p.b] != "constant"]
+    if open_pairs:
+        return precision(field, max(open_pairs, key=lambda p: -p.gain + 2 * p.error))
     if "tuned" not in kinds:
         return "It would change if fine-tuning, which was not tried, gained more than it costs."
     rivals = [c for c in serious[1:] if total_seconds(c.cost) < total_seconds(choice.cost)]
@@ -220,6 +267,22 @@ def what_would_change(field: Field, choice: Contender) -> str:
     rival = rivals[0]
     gap = change(m, abs(field.pairs[choice.name, rival.name].difference))
     return f"It would change if {gap}{unit(m)} over {rival.name} were not worth {price(choice, rival)}."
+
+
+def precision(field: Field, pair: Pair) -> str:
+    """How many rows would make the interval of a pair narrow, and what looking again costs."""
+    width = f"±{change(field.metric, 0.02)}{unit(field.metric)}"
+    if pair.more_rows is None:
+        why = (
+            "its seeds differ too much"
+            if field.advice.folds is None and pair.high - pair.low > 0.04
+            else "it is that now"
+        )
+        return f"More rows are not needed for an interval of {width} between {pair.a} and {pair.b}: {why}."
+    return (
+        f"About {pair.more_rows:,} more rows would narrow the interval between {pair.a} and {pair.b} to {width}; "
+        "judged again on old and new rows together, a verdict is false in 8 of 100 instead of 5."
+    )
 
 
 def price(dear: Contender, cheap: Contender) -> str:

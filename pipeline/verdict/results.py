@@ -51,6 +51,9 @@ class Contender:
     pareto: bool = False  # nothing else here scores as high for as little
     chosen: bool = False  # the best on these rows: its own score is flattered by having been picked on them
     seed_spread: float | None = None  # largest minus smallest score of the metric over its seeds, if there are several
+    seeds: int = 1  # trainings that it stands for: judged by their mean
+    runs: tuple[str, ...] = ()  # their folders; `run` is the best on validation
+    rows: int = 0  # judged
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,15 +67,18 @@ class Pair:
     b: str
     metric: str
     difference: float
-    low: float  # 95 % interval
+    low: float  # 95 % interval, adjusted for the other pairs as p is
     high: float
     p_value: float
     p_adjusted: float  # Holm, over the pairs of this metric
     verdict: str  # of a against b: better, worse, equivalent, undecided
-    rows_to_decide: int | None  # about how many more rows would decide; None unless undecided
+    more_rows: int | None  # about how many more rows until the interval is ±2 points; None unless undecided
     sentence: str
-    low90: float = float("nan")  # 90 % interval: what equivalence is judged by
+    low90: float = float("nan")  # 90 % interval, adjusted likewise: what equivalence is judged by
     high90: float = float("nan")
+    rows: int = 0  # that both predicted
+    error: float = float("nan")  # standard error of the difference
+    comparisons: int = 1  # that p and interval are adjusted for
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -177,7 +183,8 @@ def describe(pair: Pair, margin: float) -> str:
             f"{pair.a} and {pair.b} are equivalent: {gap} (90 % interval {change(m, pair.low90)} to "
             f"{change(m, pair.high90)}, within ±{change(m, margin)}{unit(m)})."
         )
-    more = f"; about {pair.rows_to_decide:,} more rows would decide" if pair.rows_to_decide else ""
+    width = f"±{change(m, 0.02)}{unit(m)}"
+    more = f"; about {pair.more_rows:,} more rows make it {width}" if pair.more_rows else ""
     return f"Undecided between {pair.a} and {pair.b}: {gap} ({wide}){more}."
 
 
@@ -204,6 +211,15 @@ def total_seconds(cost: Cost, texts: int = HORIZON) -> float:
     if training is None or cost.ms_per_text_batch is None:
         return float("inf")
     return training + texts * cost.ms_per_text_batch / 1000
+
+
+def mean_cost(costs: Sequence[Cost]) -> Cost:
+    """What one training of several costs on average; None where one was not measured."""
+    means = {}
+    for name in asdict(costs[0]):
+        values = [getattr(cost, name) for cost in costs]
+        means[name] = None if None in values else type(values[0])(np.mean(values))
+    return Cost(**means)
 
 
 def break_evens(contenders: Sequence[Contender]) -> list[dict[str, Any]]:

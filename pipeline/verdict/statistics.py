@@ -207,26 +207,6 @@ def judge(
     return "undecided"
 
 
-def rows_needed(gain: float, error: float, rows: int, margin: float, comparisons: int = 1) -> tuple[float, float]:
-    """Rows that would show the difference, and rows that would show it to lie within the margin; infinite if none do.
-
-    If the difference seen is the true one, with a power of 80 % (Cohen 1988), at 5 % over `comparisons`. `error` is the
-    standard error of the difference on `rows` rows; it shrinks with the root of their number.
-    """
-    from scipy.special import ndtri
-
-    spread, power, gain = error * np.sqrt(rows), ndtri(0.8), abs(gain)
-    shown = (spread * (ndtri(1 - 0.025 / comparisons) + power) / gain) ** 2 if gain > 0 else np.inf
-    same = (spread * (ndtri(0.95) + power) / (margin - gain)) ** 2 if gain < margin else np.inf
-    return float(shown), float(same)
-
-
-def rows_to_decide(gain: float, error: float, rows: int, margin: float, comparisons: int = 1) -> int | None:
-    """About how many more rows would decide, by `rows_needed`; None if no number can be said."""
-    more = min(rows_needed(gain, error, rows, margin, comparisons)) - rows
-    return two_digits(max(1.0, more)) if error > 0 and more < 1e9 else None
-
-
 def two_digits(value: float) -> int:
     """`value` rounded up to two significant digits: more would claim a precision that an estimate has not."""
     unit = 10 ** max(0, int(np.floor(np.log10(value))) - 1)
