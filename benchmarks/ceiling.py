@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.batching import TokenBatch
 from pipeline.encoder import Encoder
+from pipeline.encoder.batches import TokenBatch
 
 
 @dataclass(frozen=True)

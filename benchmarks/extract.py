@@ -33,7 +33,6 @@ import numpy as np
 from benchmarks.ceiling import Shape, ceiling, encoder_alone
 from benchmarks.extract_peers import APART, PEERS, Encode
 from pipeline import UserError, silent
-from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.encoder import EncoderSpec, Runtime, locate, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import packaged
@@ -119,7 +118,7 @@ def ours(folder: Path, precision: str) -> Timed:
         assert extractor.embedding_cache is not None, "there are texts"
         found = extractor.embedding_cache.serve(whole, "cls").vectors
         spent = time.perf_counter() - started - done.setup_seconds  # models are loaded before anybody's clock starts
-        timed.ran = f"{extractor.embedding_cache.choice.engine}, {extractor.embedding_cache.choice.precision}"  # type: ignore[attr-defined]
+        timed.ran = f"{extractor.embedding_cache.backend.engine}, {extractor.embedding_cache.backend.precision}"  # type: ignore[attr-defined]
         for store in extractor.embedding_cache.stores.values():
             shutil.rmtree(store.folder)
         return found, spent
@@ -186,9 +185,7 @@ def limit(texts: list[str], folder: Path) -> dict[str, dict[str, float]]:
     """What the machine can do in each precision, and what share of it the encoder alone reaches on these texts."""
     spec, found = EncoderSpec(str(folder)), {}
     checkpoint = locate(spec)
-    tokens = tokenizer(checkpoint).encode([(text,) for text in texts])
-    ids = [row[:512] for row in tokens.ids]
-    batches = [pad(places, [ids[i] for i in places]) for places in plan(np.array([len(row) for row in ids]))][::4]
+    batches = list(tokenizer(checkpoint).encode([(text,) for text in texts], 512).batches())[::4]
     for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
         encoder = open_encoder(checkpoint, engine="openvino", precision=precision, cache=folder / "models")
         best, runs = 0.0, []

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.store import Store
+from pipeline.store import Store, Writer
 from pipeline.store.remote import mirror
 
 RESULTS = Path(__file__).parent / "results" / "remote.json"
@@ -82,7 +82,7 @@ def main(rows: int) -> None:
         whole = random.integers(0, 2**64, (rows, 2), np.uint64)
         store = Store(mirror("s3://vectors/cache") / "enc")
         steps = {"open an empty one": server.taken()}
-        with store.writer(LIMIT, seconds=1e9) as writer:
+        with Writer(store, LIMIT, seconds=1e9) as writer:
             for first in range(0, rows, 256):
                 some = whole[first : first + 256]
                 writer.add(some, np.full(len(some), 20), random.standard_normal((len(some), DIM), np.float32), 0.1)

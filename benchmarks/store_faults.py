@@ -67,8 +67,8 @@ def damage(fault: str, change: Callable[[Path], object], times: int) -> Tally:
             for first in range(0, ROWS, SHARD):
                 test_store.put(Store(folder), texts[first : first + SHARD])
             before = Store(folder)
-            victim, order = before.present_shards[1], before.find(wanted, LIMIT).places
-            hurt = set(before.places_of(victim).tolist())
+            victim, order = before.present_shards[1], before.find(wanted, LIMIT).positions
+            hurt = set(before.positions_of(victim).tolist())
             change(victim.path)
             store = Store(folder, dim=4)
             served = store.serve(wanted, LIMIT)

@@ -234,7 +234,7 @@ def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
     """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
     spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
     embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
-    return embedding_cache if embedding_cache.holds(wanted) else None
+    return embedding_cache if embedding_cache.present(wanted).all() else None
 
 
 def machine() -> dict[str, Any]:

@@ -111,14 +111,14 @@ class TaskVectors:
             "revision": spec.revision,
             "pooling": pooling,
             "max_length": self.checkpoint.max_length,
-            "engine": cache.choice.engine,
-            "precision": cache.choice.precision,
+            "engine": cache.backend.engine,
+            "precision": cache.backend.precision,
             "text_parts": len(self.task.dataset.text_columns),
         }
         if spec.storage != "float32":
             facts["storage"] = spec.storage
-        if cache.calibration:  # of int8: another one makes other vectors
-            facts["calibration"] = cache.calibration
+        if cache.variant.calibration:  # of int8: another one makes other vectors
+            facts["calibration"] = cache.variant.calibration
         return facts
 
 

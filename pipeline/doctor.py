@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, hub
-from pipeline.batching import TokenBatch, pad, plan
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.data import sources as source_files
-from pipeline.encoder import Encoder, EncoderSpec, Runtime, calibration_of, choice, locate, open_encoder, parts
+from pipeline.encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder, parts
+from pipeline.encoder.batches import TokenBatch
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.hardware import (
     PRECISIONS,
@@ -33,7 +33,7 @@ from pipeline.encoder.hardware import (
     hardware,
     torch_has_cuda,
 )
-from pipeline.encoder.tokens import tokenizer
+from pipeline.encoder.tokens import Tokens, tokenizer
 from pipeline.extract.embedding_cache import open_cache
 from pipeline.extract.extractor import Texts
 from pipeline.store import text_keys
@@ -170,7 +170,7 @@ def reachable() -> str:
 
 def measured(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Iterator[Speed]:
     """Each engine and precision that there is for this machine's devices."""
-    best = choice(spec.engine, spec.precision, runtime.device)
+    best = choose_backend(spec.engine, spec.precision, runtime.device)
     devices = dict.fromkeys(("cpu", best.device, auto_device(hardware())))
     batches = usual_batches(checkpoint)
     for engine, able in RUNS.items():
@@ -210,10 +210,7 @@ def usual_batches(checkpoint: Checkpoint) -> list[TokenBatch]:
     vocabulary = int(checkpoint.config.get("vocab_size", 1000))
     ids = [random.integers(0, vocabulary, length) for length in lengths]
     types = [np.zeros(length, np.int64) for length in lengths] if checkpoint.has_types else None
-    return [
-        pad(rows, [ids[i] for i in rows], [types[i] for i in rows] if types else None, checkpoint.pad_id)
-        for rows in plan(lengths)
-    ]
+    return list(Tokens(ids, types, lengths, checkpoint.pad_id).batches())
 
 
 def tokens_per_second(encoder: Encoder, batches: Sequence[TokenBatch]) -> float:
@@ -272,6 +269,5 @@ def estimate(
 
 def present(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path, texts: Texts) -> np.ndarray:
     """Which texts (n,) bool are on disk in every pooling asked for."""
-    whole = text_keys(texts)
-    found = open_cache(checkpoint, spec, runtime, cache, whole).find(whole)
-    return np.all([there.present for there in found.values()], axis=0)
+    keys = text_keys(texts)
+    return open_cache(checkpoint, spec, runtime, cache, keys).present(keys)

@@ -16,7 +16,6 @@ from pipeline import UserError
 from pipeline.encoder import Runtime, open_encoder
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.tokens import tokenizer
-from pipeline.extract.direct import vectors_of
 from pipeline.extract.extractor import Extractor
 from pipeline.store import text_keys
 
@@ -140,13 +139,13 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _vectors(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
         if self.cache_dir is None:
             return self._direct(checkpoint, texts)
-        whole = text_keys(texts)
+        keys = text_keys(texts)
         spec = replace(self._spec(), pooling=parts((self.pooling,)))
         for _ in range(TRIES):
-            extractor = Extractor(checkpoint, spec, Runtime(device=self.device), Path(self.cache_dir), whole=whole)
+            extractor = Extractor(checkpoint, spec, Runtime(device=self.device), Path(self.cache_dir), keys=keys)
             extractor.run([texts], len(texts))
-            assert extractor.embedding_cache is not None, "given keys, the shelf is known from the start"
-            rows = extractor.embedding_cache.serve(whole, self.pooling)
+            assert extractor.embedding_cache is not None, "given keys, the cache is known from the start"
+            rows = extractor.embedding_cache.serve(keys, self.pooling)
             if rows.present.all():
                 return rows.vectors
         raise UserError(f"{self.cache_dir}: vectors keep failing their check; delete the folder and run again")
@@ -161,7 +160,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             tokens = tokenizer(checkpoint, home)
             self._open = (asked, encoder, tokens)
         _, encoder, tokens = self._open
-        return vectors_of(encoder, tokens, self.pooling, texts, checkpoint.max_length)
+        vectors = encoder.encode_all(tokens.encode(texts, checkpoint.max_length))
+        return np.concatenate([vectors[part] for part in parts((self.pooling,))], axis=1)
 
     def __getstate__(self) -> Any:
         """Without the open encoder, which opens again where this is loaded."""

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import string
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -260,39 +260,6 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for RoBERTa, whose positions start after the padding id and whose pairs have two separators."""
     return make_roberta(tmp_path_factory.mktemp("checkpoint") / "tiny-roberta")
-
-
-# ── an encoder whose answers fit in the head ────────────────────────────────────────────────────────────────────────
-
-
-class CountingEncoder:
-    """Vector = [tokens of the text, id of its first token after [CLS]]; for pooling 'mean', ten times that.
-
-    `asked` lists the ids of every text it was given, so that a test can say what was encoded and how often.
-    """
-
-    engine, precision, device, setup_seconds = "counting", "fp32", "cpu", 0.0
-
-    def __init__(self, checkpoint: Any = None, poolings: tuple[str, ...] = ("cls",)) -> None:
-        self.checkpoint, self.poolings = checkpoint, poolings
-        self.asked: list[tuple[int, ...]] = []
-        self.batches: list[tuple[int, int]] = []
-
-    def encode(self, batch: Any) -> dict[str, np.ndarray]:
-        lengths = batch.mask.sum(1)
-        self.asked += [tuple(ids[:n].tolist()) for ids, n in zip(batch.ids, lengths, strict=True)]
-        self.batches.append(batch.ids.shape)
-        vectors = np.stack([lengths, batch.ids[:, min(1, batch.ids.shape[1] - 1)]], axis=1).astype(np.float32)
-        return {name: vectors * (10 if name == "mean" else 1) for name in self.poolings}
-
-    def encode_many(self, batches: Iterable[Any]) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
-        for batch in batches:
-            yield batch, self.encode(batch)
-
-
-@pytest.fixture
-def counting_encoder() -> CountingEncoder:
-    return CountingEncoder()
 
 
 # ── commands, called in this process ────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,8 @@ import pytest
 from conftest import SENTENCES
 
 from pipeline import UserError
-from pipeline.batching import pad
 from pipeline.encoder import EncoderSpec, Runtime, converted, locate, open_encoder, tokenizer
+from pipeline.encoder.checkpoint import POOLERS
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 EFFORT = Runtime(device="cpu", threads=1)
@@ -36,10 +36,9 @@ def converted_once(monkeypatch, made):
     monkeypatch.setattr(converted, "convert", remembering)
 
 
-def encoded(found, cache, poolings=("cls",)):
-    tokens = tokenizer(found).encode([(text,) for text in SENTENCES])
-    encoder = open_encoder(found, poolings, "openvino", "fp32", EFFORT, cache)
-    return encoder.encode(pad(np.arange(len(SENTENCES)), tokens.ids, tokens.types, found.pad_id))
+def encoded(found, cache, poolings=("cls",), engine="openvino"):
+    encoder = open_encoder(found, poolings, engine, "fp32", EFFORT, cache)
+    return encoder.encode_all(tokenizer(found).encode([(text,) for text in SENTENCES]))
 
 
 def files(found, cache):
@@ -51,6 +50,17 @@ def test_it_is_converted_once(found, tmp_path, monkeypatch):
     assert files(found, tmp_path) == ["cls.bin", "cls.json", "cls.xml"]
     monkeypatch.setattr(converted, "convert", None)
     assert (encoded(found, tmp_path)["cls"] == first["cls"]).all()
+
+
+def test_a_new_row_in_the_table_is_a_new_pooling_also_where_a_model_was_kept_without_it(found, tmp_path, monkeypatch):
+    mean = encoded(found, tmp_path, ("mean",))["mean"]
+    monkeypatch.setitem(POOLERS, "double", lambda hidden, mask: 2 * POOLERS["mean"](hidden, mask))
+    for engine in ("openvino", "torch"):
+        both = encoded(found, tmp_path, ("double", "mean"), engine)
+        np.testing.assert_allclose(both["double"], 2 * mean, atol=1e-5)
+        np.testing.assert_allclose(both["mean"], mean, atol=1e-5)
+    monkeypatch.setattr(converted, "convert", None)  # and the new model serves all of them
+    assert encoded(found, tmp_path, ("max", "double")).keys() == {"max", "double"}
 
 
 def test_two_models_serve_every_pooling(found, tmp_path, monkeypatch):

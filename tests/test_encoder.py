@@ -8,7 +8,6 @@ import pytest
 from conftest import SENTENCES
 
 from pipeline import UserError
-from pipeline.batching import pad, plan
 from pipeline.encoder import (
     ENGINES,
     Backend,
@@ -16,12 +15,13 @@ from pipeline.encoder import (
     EncoderSpec,
     Runtime,
     checkpoint,
-    choice,
+    choose_backend,
     graph,
     locate,
     open_encoder,
     tokenizer,
 )
+from pipeline.encoder.batches import pad
 
 TEXTS = [(text,) for text in SENTENCES] + [(SENTENCES[0], SENTENCES[2]), ("", SENTENCES[7])]
 EFFORT = Runtime(device="cpu", threads=1)
@@ -42,12 +42,7 @@ def cache(tmp_path_factory):
 
 
 def batches_of(found, texts=TEXTS, budget=256):
-    tokens = tokenizer(found).encode(texts)
-    types = tokens.types
-    return [
-        pad(rows, [tokens.ids[i] for i in rows], types and [types[i] for i in rows], found.pad_id)
-        for rows in plan(np.array([len(row) for row in tokens.ids]), budget)
-    ]
+    return list(tokenizer(found).encode(texts).batches(budget))
 
 
 def vectors(encoder, texts=TEXTS, budget=256):
@@ -217,20 +212,24 @@ def test_while_one_batch_is_computed_the_next_is_begun(tiny_bert):
     assert [step for step, _ in encoder.running.log] == ["start", "start", "fetch", "start", "fetch", "fetch"]
 
 
-def test_none_asks_for_all_that_has_begun(tiny_bert):
-    encoder, seen = small(locate(EncoderSpec(str(tiny_bert))), in_flight=8), []
+def test_flush_waits_for_all_that_has_begun(tiny_bert):
+    encoder = small(locate(EncoderSpec(str(tiny_bert))), in_flight=2)
 
-    def batches():
-        yield numbered(1, 3)
-        yield numbered(1, 2)
-        assert seen == []
-        yield None
-        assert seen == [3, 2]
-        yield numbered(1, 1)
+    def widths(done):
+        return [batch.ids.shape[1] for batch, _ in done]
 
-    for batch, _ in encoder.encode_many(batches()):
-        seen.append(batch.ids.shape[1])
-    assert seen == [3, 2, 1]
+    assert [widths(encoder.push(numbered(1, n))) for n in (4, 3, 2)] == [[], [], [4]]
+    assert widths(encoder.flush()) == [3, 2]
+    assert encoder.flush() == []
+
+
+def test_batches_that_nobody_waits_for_are_not_handed_to_the_next(tiny_bert):
+    encoder = small(locate(EncoderSpec(str(tiny_bert))), in_flight=2)
+    left = encoder.encode_many(numbered(1, n) for n in (5, 4, 3))
+    next(left)
+    left.close()  # as an error or Ctrl-C does
+    assert [batch.ids.shape[1] for batch, _ in encoder.encode_many([numbered(1, 2)])] == [2]
+    assert [step for step, _ in encoder.running.log].count("fetch") == 4
 
 
 def test_a_single_stream_hands_back_each_batch_before_it_takes_another(tiny_bert):
@@ -271,7 +270,7 @@ def test_vectors_that_are_not_numbers_are_refused(tmp_path, tiny_bert, cache, en
 def test_what_it_chose_is_said(tiny_bert, cache, caplog):
     caplog.set_level("INFO", "pipeline")
     encoder = open_encoder(locate(EncoderSpec(str(tiny_bert))), runtime=Runtime(threads=1), cache=cache)
-    wanted = choice()
+    wanted = choose_backend()
     assert (encoder.engine, encoder.precision, encoder.device) == (wanted.engine, wanted.precision, wanted.device)
     assert f"encoding with {wanted.engine} in {wanted.precision} on {wanted.device}: {wanted.reason}" in caplog.text
     assert encoder.setup_seconds > 0

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.encoder import hardware
-from pipeline.encoder.hardware import Hardware, cgroup_quota, choice, cores, cpu_bf16, cpu_flags
+from pipeline.encoder.hardware import Hardware, cgroup_quota, choose_backend, cores, cpu_bf16, cpu_flags
 
 PLAIN = Hardware(cores=2, cpu_bf16=False, cuda=None, mps=False)
 BF16 = Hardware(cores=2, cpu_bf16=True, cuda=None, mps=False)
@@ -33,30 +33,30 @@ def whole_installation(monkeypatch):
     ],
 )
 def test_auto_follows_the_hardware(machine, chosen):
-    found = choice(machine=machine)
+    found = choose_backend(machine=machine)
     assert (found.engine, found.precision, found.device) == chosen
     assert found.reason
 
 
 def test_a_wish_is_a_wish():
-    assert choice("torch", "fp32", "cpu", AMPERE).device == "cpu"
-    assert choice("openvino", machine=AMPERE).device == "cpu"
-    int8 = choice(precision="int8", machine=AMPERE)
+    assert choose_backend("torch", "fp32", "cpu", AMPERE).device == "cpu"
+    assert choose_backend("openvino", machine=AMPERE).device == "cpu"
+    int8 = choose_backend(precision="int8", machine=AMPERE)
     assert (int8.engine, int8.device) == ("openvino", "cpu")
-    assert choice(device="cuda:1", machine=AMPERE).device == "cuda:1"
-    assert choice(precision="bf16", machine=PLAIN).precision == "bf16"  # slow, but asked for
+    assert choose_backend(device="cuda:1", machine=AMPERE).device == "cuda:1"
+    assert choose_backend(precision="bf16", machine=PLAIN).precision == "bf16"  # slow, but asked for
 
 
 def test_a_torch_for_the_cpu_uses_no_gpu(monkeypatch):
     monkeypatch.setattr(hardware, "torch_has_cuda", lambda: False)
-    assert choice(machine=AMPERE).device == "cpu"
+    assert choose_backend(machine=AMPERE).device == "cpu"
 
 
 def test_without_openvino_torch_does_it(monkeypatch):
     monkeypatch.setattr(hardware, "has_openvino", lambda: False)
-    assert choice(machine=PLAIN).engine == "torch"
+    assert choose_backend(machine=PLAIN).engine == "torch"
     with pytest.raises(UserError, match="--engine openvino: not installed"):
-        choice("openvino", machine=PLAIN)
+        choose_backend("openvino", machine=PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_without_openvino_torch_does_it(monkeypatch):
 )
 def test_what_cannot_run_is_refused_with_the_reason(wish, message):
     with pytest.raises(UserError, match=message):
-        choice(*wish, machine=PLAIN)
+        choose_backend(*wish, machine=PLAIN)
 
 
 def cpuinfo(tmp_path: Path, flags: str, vendor: str = "GenuineIntel") -> Path:
@@ -150,7 +150,7 @@ def test_no_gpu_where_none_is_visible(monkeypatch):
 
 
 def test_the_machine_is_asked_without_torch():
-    code = "import sys; from pipeline.encoder.hardware import *; choice(); print('torch' in sys.modules)"
+    code = "import sys; from pipeline.encoder.hardware import *; choose_backend(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == "False", done.stderr
 

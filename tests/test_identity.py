@@ -16,10 +16,10 @@ from test_extract import texts
 from pipeline import hub, predict, silent
 from pipeline.contenders import linear_runs
 from pipeline.data import SourceOptions, read
-from pipeline.encoder import EncoderSpec, Runtime, choice, locate, vectors_digest
+from pipeline.encoder import EncoderSpec, Runtime, Variant, choose_backend, locate, vectors_digest
 from pipeline.encoder.hardware import Backend, Hardware
 from pipeline.extract import Extractor, extract_source
-from pipeline.extract.embedding_cache import open_cache, open_cache_at
+from pipeline.extract.embedding_cache import open_cache, open_variant
 from pipeline.run import load_run
 from pipeline.store import Store, text_keys
 from pipeline.store.shard import DTYPES
@@ -42,7 +42,7 @@ def vectors(encoder, rows, cache, **wishes):
 def digests(encoder, pooling="cls"):
     """Both digests of an encoder, as a run and a folder in the cache know it."""
     here = locate(EncoderSpec(str(encoder)))
-    return here.checkpoint_digest(pooling), vectors_digest(here, pooling, "torch", "fp32")
+    return here.checkpoint_digest(pooling), vectors_digest(here, pooling, Variant("torch", "fp32"))
 
 
 # ── the checkpoint ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,7 +140,7 @@ def test_a_tag_that_moved_is_another_checkpoint(tiny_distilbert, tmp_path, monke
 def test_all_that_moves_a_number_names_another_folder(tiny_distilbert):
     here = locate(EncoderSpec(str(tiny_distilbert)))
     ways = [
-        vectors_digest(here, "cls", engine, precision, calibration, storage, cls_only)
+        vectors_digest(here, "cls", Variant(engine, precision, calibration, storage, cls_only))
         for engine in ("torch", "openvino")
         for precision in ("fp32", "bf16", "fp16", "int8")
         for calibration in (None, "one", "another")
@@ -155,9 +155,8 @@ def test_what_only_the_clock_depends_on_names_none(tiny_distilbert, tmp_path):
     spec = EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
     efforts = (Runtime(), Runtime("cpu", 64, 1, 10, 0.5), Runtime("cpu", 4096, 2))
     found = {open_cache(locate(spec), spec, runtime, tmp_path).digest("cls") for runtime in efforts}
-    found.add(
-        open_cache_at(locate(spec), ("cls",), Backend("torch", "fp32", "cuda", ""), False, tmp_path).digest("cls")
-    )
+    on_gpu = Backend("torch", "fp32", "cuda", ""), Variant("torch", "fp32")
+    found.add(open_variant(locate(spec), ("cls",), *on_gpu, tmp_path).digest("cls"))
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("text\nhappy film\n")
         found.add(
@@ -262,7 +261,9 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
         Task(mails, encoders=(spec,), runtime=EFFORT, cache=tmp_path / "cache", runs=tmp_path / "runs")
     )
     monkeypatch.setattr(
-        predict.models, "choice", lambda engine, precision, device: choice(engine, precision, device, PLAIN)
+        predict.models,
+        "choose_backend",
+        lambda engine, precision, device: choose_backend(engine, precision, device, PLAIN),
     )
     caplog.set_level("INFO", "pipeline")
     model = predict.open_run(load_run(run.folder), EFFORT, tmp_path / "cache")

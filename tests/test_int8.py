@@ -8,7 +8,6 @@ import pytest
 from conftest import SENTENCES
 
 from pipeline import UserError
-from pipeline.batching import pad, plan
 from pipeline.encoder import (
     EncoderSpec,
     Runtime,
@@ -34,12 +33,12 @@ def made_up(count):
 
 
 def vectors(encoder, texts):
-    tokens = tokenizer(encoder.checkpoint).encode(texts)
-    out = np.empty((len(texts), encoder.checkpoint.dim), np.float32)
-    for rows in plan(np.array([len(row) for row in tokens.ids]), 1024):
-        types = tokens.types and [tokens.types[i] for i in rows]
-        out[rows] = encoder.encode(pad(rows, [tokens.ids[i] for i in rows], types))["cls"]
-    return out
+    return encoder.encode_all(tokenizer(encoder.checkpoint).encode(texts))["cls"]
+
+
+def calibrated_encoder(found, cache):
+    int8.calibrated(found, ("cls",), cache, made_up(300))
+    return open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache)
 
 
 def cosines(a, b):
@@ -51,7 +50,7 @@ def kept(tmp_path_factory, tiny_distilbert):
     """A cache with a calibrated encoder, and what calibrating said on standard output."""
     pytest.importorskip("nncf", reason="nncf is not installed")
     cache, found = tmp_path_factory.mktemp("int8"), locate(EncoderSpec(str(tiny_distilbert)))
-    return cache, found, open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, texts=made_up(300))
+    return cache, found, calibrated_encoder(found, cache)
 
 
 @needs_nncf
@@ -108,7 +107,7 @@ def test_a_flipped_byte_in_the_calibration_is_noticed(kept, caplog):
     content = bytearray(file.read_bytes())
     content[100] ^= 1
     file.write_bytes(content)
-    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, texts=made_up(300))
+    again = calibrated_encoder(found, cache)
     assert "int8-cls.xml: damaged (its checksum is wrong)" in caplog.text
     assert again.calibration == calibration_of(found, ("cls",), cache)
 
@@ -126,7 +125,7 @@ def test_a_flipped_byte_in_the_record_of_the_calibration_is_noticed(kept, caplog
     (note,) = [line.getMessage() for line in caplog.records if "damaged" in line.getMessage()]
     assert "int8-cls.xml: damaged (its checksum is wrong); moved to damaged-" in note
     assert any(file.name.startswith("damaged-") and file.suffix == ".json" for file in record.parent.iterdir())
-    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, texts=made_up(300))
+    again = calibrated_encoder(found, cache)
     assert again.calibration == before == calibration_of(found, ("cls",), cache)  # on the same texts, the same one
 
 

@@ -51,7 +51,7 @@ def shifted(embedding_cache, by: float) -> None:
     """Write the shelf's vectors again, all of them moved: no byte is damaged, and every check is right."""
     for store in embedding_cache.stores.values():
         (shard,) = store.present_shards
-        places = store.places_of(shard)
+        places = store.positions_of(shard)
         rows, stored = store.read(places), store.index.keys[places].copy()
         store.remove(shard)
         store.commit(stored, rows.tokens, rows.vectors + np.float32(by), 1.0, shard.max_length)
@@ -75,7 +75,7 @@ def test_one_wrong_row_is_found_if_every_row_is_compared(mails, tiny_distilbert,
     wish = spec(tiny_distilbert)
     (store,) = extract_source(mails, wish, EFFORT, tmp_path / "cache", silent).embedding_cache.stores.values()
     (shard,) = store.present_shards
-    places = store.places_of(shard)
+    places = store.positions_of(shard)
     rows, stored = store.read(places), store.index.keys[places].copy()
     store.remove(shard)
     rows.vectors[70, 3] += np.float32(0.01)

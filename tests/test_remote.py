@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.store import Store, remote, text_keys
+from pipeline.store import Store, Writer, remote, text_keys
 from pipeline.store import object_store as far_module
 from pipeline.store.files import NotUploadedError
 from pipeline.store.remote import OUTBOX, mirror, object_store, url_of
@@ -329,7 +329,7 @@ def test_an_upload_that_keeps_failing_loses_nothing(bucket, endpoint):
     store = Store(mirror(bucket) / "enc")
     fill(store, range(50))
     endpoint.refuse["PUT"] = 10_000
-    with store.writer(LIMIT, rows=100) as writer:
+    with Writer(store, LIMIT, rows=100) as writer:
         with pytest.raises(NotUploadedError, match=r"cannot write .*; 1 shards wait in .*outbox: the same command"):
             writer.add(KEYS[50:150], np.full(100, 5), vectors(range(50, 150)), 1.0)
         tried = endpoint.requests["PUT"]
@@ -398,14 +398,14 @@ WORKER = """
 import os, sys, time
 import numpy as np
 sys.path.insert(0, {root!r})
-from pipeline.store import Store, text_keys
+from pipeline.store import Store, Writer, text_keys
 from pipeline.store import remote
 remote.LIST_SECONDS, remote.LIST_SHARE = 0.05, 1.0
 from pipeline.store.sharing import blocks_of, share
 texts = [(f"text {{row}}",) for row in range(2000)]
 whole, encoded = text_keys(texts), 0
 store = Store(remote.mirror(sys.argv[1]) / "enc")
-with store.writer({limit}, rows=100, seconds=0.3) as writer:
+with Writer(store, {limit}, rows=100, seconds=0.3) as writer:
     for some in share(writer, whole, blocks_of(np.arange(2000), 50)):
         time.sleep(0.002 * len(some))
         vectors = (some[:, None] + np.arange({dim})).astype(np.float32)
@@ -504,5 +504,5 @@ def test_an_extraction_that_cannot_upload_keeps_every_vector(tiny_distilbert, tm
     fails = False
     done, embedding_cache = extracted()
     assert done.encoded < 200  # what had been encoded was uploaded, and not encoded again
-    assert embedding_cache.holds(KEYS[:200])
+    assert embedding_cache.present(KEYS[:200]).all()
     assert not list(home.rglob(f"{OUTBOX}/*.safetensors"))

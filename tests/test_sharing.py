@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.store import Store, sharing, text_keys
+from pipeline.store import Store, Writer, sharing, text_keys
 from pipeline.store.sharing import Claim, blocks_of, share
 
 LIMIT = 128
@@ -29,8 +29,8 @@ def work(folder: Path, rows: int, pause: float, seed: int | None = None, die: in
     `die`: leave without a word after so many blocks.
     """
     store, whole, encoded = Store(folder), text_keys(TEXTS[:rows]), []
-    with store.writer(LIMIT, rows=200, seconds=0.5) as writer:
-        for number, some in enumerate(share(writer, whole, blocks_of(np.arange(rows), 50), seed)):
+    with Writer(store, LIMIT, rows=200, seconds=0.5) as writer:
+        for number, some in enumerate(share(writer, whole, blocks_of(np.arange(rows), 50), seed=seed)):
             if die and number == die:
                 os._exit(9)
             time.sleep(pause * len(some))
@@ -119,18 +119,23 @@ def test_a_claim_is_held_by_one_at_a_time(tmp_path):
 
 
 def test_a_hung_process_is_waited_for_only_so_long(tmp_path):
-    blocks, whole = blocks_of(np.arange(20), 10), text_keys(TEXTS[:20])
-    hung = Claim.take(tmp_path, whole[blocks[1]], LIMIT)
+    blocks, keys = blocks_of(np.arange(20), 10), text_keys(TEXTS[:20])
+    hung = Claim.take(tmp_path, keys[blocks[1]], LIMIT)
     assert hung is not None
-    store, encoded = Store(tmp_path), []
-    with store.writer(LIMIT) as writer:
-        yielded = []
-        for some in share(writer, whole, blocks, patience=0.2):
-            yielded.append(len(some))
-            encoded += some.tolist()
-            writer.add(whole[some], np.full(len(some), 5), np.ones((len(some), 2)), 0.0)
-    assert yielded[:2] == [10, 0]  # before it waits, it says so: what has begun elsewhere is wanted now
-    assert encoded == list(range(20))  # its own first, then what the other one did not do
+    store, steps = Store(tmp_path), []
+    writer = Writer(store, LIMIT)
+
+    def flush():
+        steps.append("flush")
+        writer.flush()
+
+    for some in share(writer, keys, blocks, flush, patience=0.2):
+        steps += some.tolist()
+        writer.add(keys[some], np.full(len(some), 5), np.ones((len(some), 2)), 0.0)
+    assert steps[:11] == [*range(10), "flush"]  # before it waits, what it has begun itself is committed
+    assert [step for step in steps if step != "flush"] == list(range(20))  # its own, then what the other did not do
+    assert steps[-1] == "flush"
+    assert not store.missing(keys, LIMIT).size
     hung.release()
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from pipeline import UserError
-from pipeline.store import Store, text_keys
+from pipeline.store import Store, Writer, text_keys
 from pipeline.store.index import Index
 from pipeline.store.shard import cut_keys, row_checks
 
@@ -144,7 +144,7 @@ def test_rows_come_back_in_the_order_asked_for(filled):
 def test_a_store_that_nobody_wrote_to_is_empty(tmp_path):
     store = Store(tmp_path / "none")
     assert store.rows == store.bytes == 0
-    assert store.lookup([("a",)], LIMIT).places.tolist() == [-1]
+    assert store.lookup([("a",)], LIMIT).positions.tolist() == [-1]
     assert store.read(np.array([-1])).present.tolist() == [False]
     assert store.serve(text_keys([]), LIMIT).vectors.shape == (0, 0)
     assert store.commit(text_keys([]), np.zeros(0), np.zeros((0, 4)), 0.0, LIMIT) is None
@@ -282,9 +282,9 @@ def test_seconds_divide_among_rows_by_tokens_fed(tmp_path):
     put(store, texts, tokens=[9, 29, 59, 1000], seconds=228.0)  # fed, with one for the row: 10, 30, 60, 129
     put(store, words(4, 6), tokens=7, seconds=3.0)
     store = Store(tmp_path / "enc")
-    cost = [store.encode_seconds(store.lookup([text], LIMIT).places) for text in words(0, 7)]
+    cost = [store.encode_seconds(store.lookup([text], LIMIT).positions) for text in words(0, 7)]
     assert cost == pytest.approx([228 * 10 / 229, 228 * 30 / 229, 228 * 60 / 229, 228 * 129 / 229, 1.5, 1.5, 0.0])
-    assert store.encode_seconds(store.lookup(words(0, 6), LIMIT).places) == pytest.approx(231.0)
+    assert store.encode_seconds(store.lookup(words(0, 6), LIMIT).positions) == pytest.approx(231.0)
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,7 +298,7 @@ def feed(writer, first: int, last: int, step: int = 10) -> None:
 
 def test_a_shard_closes_after_so_many_rows(tmp_path):
     store = Store(tmp_path / "enc")
-    with store.writer(LIMIT, rows=20) as writer:
+    with Writer(store, LIMIT, rows=20) as writer:
         feed(writer, 0, 50)
         assert [shard.rows for shard in store.shards] == [20, 20]
     assert [shard.rows for shard in store.shards] == [20, 20, 10]
@@ -307,17 +307,17 @@ def test_a_shard_closes_after_so_many_rows(tmp_path):
 
 def test_a_shard_closes_after_so_many_seconds(tmp_path):
     store = Store(tmp_path / "enc")
-    with store.writer(LIMIT, rows=1000, seconds=0.7) as writer:
+    with Writer(store, LIMIT, rows=1000, seconds=0.7) as writer:
         feed(writer, 0, 60)  # each batch says that it took 0.25 s: the third is over 0.7 s only with the first's start
     assert sum(shard.rows for shard in store.shards) == 60
     assert len(store.shards) <= 6
-    with Store(tmp_path / "enc").writer(LIMIT, rows=1000, seconds=0.0) as writer:
+    with Writer(Store(tmp_path / "enc"), LIMIT, rows=1000, seconds=0.0) as writer:
         feed(writer, 60, 80)
         assert writer.store.rows == 80
 
 
 def stopped_by(error: BaseException, store: Store, first: int, last: int) -> None:
-    with store.writer(LIMIT) as writer:
+    with Writer(store, LIMIT) as writer:
         feed(writer, first, last)
         raise error
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.store import Store, text_keys
+from pipeline.store import Store, Writer, text_keys
 from pipeline.store.upkeep import verify
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills and limits of POSIX")
@@ -33,7 +33,7 @@ def extract(folder: Path, rows: int, attempt: int, pause: float, journal: Path |
     """What an extraction does, with an encoder whose vector is [number of the text, its square, this attempt]."""
     whole, store = text_keys(texts_of(rows)), Store(folder)
     missing = store.missing(whole, LIMIT)
-    with store.writer(LIMIT, rows=SHARD) as writer:
+    with Writer(store, LIMIT, rows=SHARD) as writer:
         for first in range(0, len(missing), BATCH):
             some = missing[first : first + BATCH]
             if journal is not None:
@@ -108,7 +108,7 @@ FILLS_UP = """
 import resource, sys
 import numpy as np
 from pipeline import UserError
-from pipeline.store import Store, text_keys
+from pipeline.store import Store, Writer, text_keys
 store = Store(sys.argv[1])
 whole = text_keys([(f"text {row}",) for row in range(3000)])
 vectors = np.repeat(np.arange(3000, dtype="f4")[:, None], 64, axis=1)

@@ -116,14 +116,13 @@ def test_pandas_out_keeps_the_index(frozen):
 def test_grid_search_over_encoders_encodes_each_text_once(frozen, tmp_path, tiny_bert, tiny_distilbert, monkeypatch):
     from pipeline.encoder import Encoder
 
-    encoded, honest = [], Encoder.encode_many
+    encoded, honest = [], Encoder.push
 
-    def counted(self, batches):
-        for batch, vectors in honest(self, batches):
-            encoded.append(len(batch.rows))
-            yield batch, vectors
+    def counted(self, batch):
+        encoded.append(len(batch.rows))
+        return honest(self, batch)
 
-    monkeypatch.setattr(Encoder, "encode_many", counted)
+    monkeypatch.setattr(Encoder, "push", counted)
     texts, labels = [f"{text} {i}" for i in range(5) for text in TEXTS], LABELS * 5
     model = make_pipeline(frozen, StandardScaler(), LogisticRegression())
     grid = {"frozenencoder__encoder": [str(tiny_distilbert), str(tiny_bert)], "logisticregression__C": [0.1, 1.0]}

@@ -179,7 +179,7 @@ def test_prune_drops_what_stands_twice_and_merges_what_is_small(tmp_path, small_
     check(folder, 260)
     assert done.bytes_freed == bytes_before - Store(folder).bytes > 0
     store = Store(folder)
-    cost = store.encode_seconds(store.find(text_keys(texts_of(0, 260)), LIMIT).places)
+    cost = store.encode_seconds(store.find(text_keys(texts_of(0, 260)), LIMIT).positions)
     assert 21 <= cost <= 23.01  # 20 + 3, of which 30 rows are counted as in the shard that they were taken from
     again = prune(folder)
     assert (again.duplicates, again.replaced, again.written, again.bytes_freed) == (0, 0, 0, 0)

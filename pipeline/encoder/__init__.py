@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose, log
-from pipeline.batching import TOKEN_BUDGET, TokenBatch
-from pipeline.encoder.checkpoint import POOLERS, Checkpoint, EncoderSpec, locate, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, Backend, Hardware, choice, signal_stack_kept
+from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch
+from pipeline.encoder.checkpoint import POOLERS, Checkpoint, EncoderSpec, Variant, locate, parts, vectors_digest
+from pipeline.encoder.hardware import PRECISIONS, Backend, Hardware, choose_backend, signal_stack_kept
 from pipeline.encoder.hardware import hardware as this_machine
 from pipeline.encoder.int8 import calibration_of
 from pipeline.encoder.openvino_engine import OpenVinoEngine
@@ -33,8 +34,9 @@ __all__ = [
     "Runtime",
     "Tokenizer",
     "Tokens",
+    "Variant",
     "calibration_of",
-    "choice",
+    "choose_backend",
     "locate",
     "open_encoder",
     "parts",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 ENGINES: dict[str, Any] = {"torch": TorchEngine, "openvino": OpenVinoEngine}
+Encoded = tuple[TokenBatch, dict[str, np.ndarray]]  # a batch, and its vectors (b, dim) float32 for each pooling
 GPU_BUDGET = 32_768  # tokens a batch on a GPU, which wants more at once than a CPU
 
 
@@ -67,22 +70,31 @@ class Runtime:
 
 
 class Encoder:
-    """An open encoder. `encode` answers for one batch, `encode_many` overlaps the work of many."""
+    """An open encoder: `encode` for one batch, `encode_many` for many, `encode_all` for texts; for one thread.
 
-    def __init__(self, checkpoint: Checkpoint, chosen: Backend, engine: Any, budget: int, setup_seconds: float) -> None:
-        self.checkpoint, self.choice, self.running = checkpoint, chosen, engine
-        self.engine, self.precision, self.device = chosen.engine, chosen.precision, chosen.device
+    While one batch is computed the next is begun, `in_flight` of them at most: `push` begins one and hands back what
+    is done, `flush` waits for the rest.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, backend: Backend, engine: Any, budget: int, setup_seconds: float
+    ) -> None:
+        self.checkpoint, self.backend, self.running = checkpoint, backend, engine
+        self.engine, self.precision, self.device = backend.engine, backend.precision, backend.device
         self.poolings: tuple[str, ...] = engine.poolings
         self.cls_only: bool = engine.cls_only
         self.calibration: str | None = engine.calibration
         self.in_flight: int = engine.in_flight
         self.token_budget, self.setup_seconds = budget, setup_seconds
+        self._begun: deque[tuple[TokenBatch, Any]] = deque()
 
     def vectors_digest(self, pooling: str, storage: str = "float32") -> str:
         """The folder of the vectors that this encoder makes for `pooling`."""
-        return vectors_digest(
-            self.checkpoint, pooling, self.engine, self.precision, self.calibration, storage, self.cls_only
-        )
+        return vectors_digest(self.checkpoint, pooling, self.variant(storage))
+
+    def variant(self, storage: str = "float32") -> Variant:
+        """What its numbers depend on, if they are kept as `storage`."""
+        return Variant(self.engine, self.precision, self.calibration, storage, self.cls_only)
 
     def encode(self, batch: TokenBatch) -> dict[str, np.ndarray]:
         """Vectors (b, dim) float32 for each single pooling.
@@ -97,31 +109,37 @@ class Encoder:
             pass  # halved outside: as long as the error is handled, its frames hold the memory that is missing
         return self._in_halves(batch)
 
-    def encode_many(self, batches: Iterable[TokenBatch | None]) -> Iterator[tuple[TokenBatch, dict[str, np.ndarray]]]:
-        """`encode` for many batches, each handed back with its vectors, in order.
+    def encode_many(self, batches: Iterable[TokenBatch]) -> Iterator[Encoded]:
+        """`encode` for many batches, each handed back with its vectors, in order."""
+        try:
+            for batch in batches:
+                yield from self.push(batch)
+            yield from self.flush()
+        finally:
+            while self._begun:  # nobody wants them any more, but their requests are wanted for others
+                with suppress(Exception):
+                    self.running.fetch(self._begun.popleft()[1])
 
-        While one batch is computed the next is begun, `in_flight` of them at most; a None among the batches asks for
-        all that have begun, before anything else is taken.
-        """
-        begun: deque[tuple[TokenBatch, Any]] = deque()
-        for batch in batches:
-            while begun and (batch is None or len(begun) >= self.in_flight):
-                yield self._finished(*begun.popleft())
-            if batch is None:
-                continue
-            started = self._started(batch)
-            if started is None:
-                while begun:  # what they hold may be all that is missing
-                    yield self._finished(*begun.popleft())
-                yield batch, self._in_halves(batch)
-            else:
-                begun.append((batch, started))
-            if (
-                self.in_flight == 1 and begun
-            ):  # nothing to overlap: waiting for the next batch would only delay this one
-                yield self._finished(*begun.popleft())
-        while begun:
-            yield self._finished(*begun.popleft())
+    def encode_all(self, tokens: Tokens) -> dict[str, np.ndarray]:
+        """Vectors (n, dim) float32 of n tokenised texts for each single pooling, in the order of the texts."""
+        out = {name: np.empty((len(tokens.ids), self.checkpoint.dim), np.float32) for name in self.poolings}
+        for batch, vectors in self.encode_many(tokens.batches(self.token_budget)):
+            for name, rows in vectors.items():
+                out[name][batch.rows] = rows
+        return out
+
+    def push(self, batch: TokenBatch) -> list[Encoded]:
+        """Begin a batch; those that are done by now, in the order in which they were begun."""
+        done = [self._finished(*self._begun.popleft()) for _ in range(len(self._begun) - self.in_flight + 1)]
+        started = self._started(batch)
+        if started is None:
+            return [*done, *self.flush(), (batch, self._in_halves(batch))]  # what they hold may be all that is missing
+        self._begun.append((batch, started))
+        return self.flush() if self.in_flight == 1 else done  # nothing to overlap: waiting would only delay it
+
+    def flush(self) -> list[Encoded]:
+        """Wait for every batch that has begun."""
+        return [self._finished(*self._begun.popleft()) for _ in range(len(self._begun))]
 
     def _started(self, batch: TokenBatch) -> Any:
         try:
@@ -129,7 +147,7 @@ class Encoder:
         except self.running.out_of_memory:
             return None
 
-    def _finished(self, batch: TokenBatch, started: Any) -> tuple[TokenBatch, dict[str, np.ndarray]]:
+    def _finished(self, batch: TokenBatch, started: Any) -> Encoded:
         try:
             return batch, self._checked(self.running.fetch(started))
         except self.running.out_of_memory:
@@ -164,21 +182,19 @@ def open_encoder(
     precision: str = "auto",
     runtime: Runtime | None = None,
     cache: Path = Path("cache"),
-    texts: Iterable[tuple[str, ...]] = (),
 ) -> Encoder:
     """Load `checkpoint` for `poolings`; 'cls+mean' counts as its two parts.
 
-    `texts` are for calibrating int8 if that has not happened yet (`int8.forget` makes it happen again).
+    int8 that was never calibrated is calibrated now, on the bundled sample (`int8.calibrated` takes other texts).
 
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
     started, runtime = time.perf_counter(), runtime or Runtime()
-    chosen = choice(engine, precision, runtime.device)
+    backend = choose_backend(engine, precision, runtime.device)
     if "auto" in (engine, precision, runtime.device):
-        log.info(f"encoding with {chosen.engine} in {chosen.precision} on {chosen.device}: {chosen.reason}")
+        log.info(f"encoding with {backend.engine} in {backend.precision} on {backend.device}: {backend.reason}")
     threads = runtime.threads or this_machine().cores
-    make = choose(ENGINES, chosen.engine, "engine")
-    asked = (checkpoint, parts(poolings), chosen.precision, chosen.device, threads, Path(cache))
-    running = make(*asked, texts=texts)
-    budget = runtime.token_budget or (TOKEN_BUDGET if chosen.device == "cpu" else GPU_BUDGET)
-    return Encoder(checkpoint, chosen, running, budget, time.perf_counter() - started)
+    make = choose(ENGINES, backend.engine, "engine")
+    running = make(checkpoint, parts(poolings), backend.precision, backend.device, threads, Path(cache))
+    budget = runtime.token_budget or (TOKEN_BUDGET if backend.device == "cpu" else GPU_BUDGET)
+    return Encoder(checkpoint, backend, running, budget, time.perf_counter() - started)

@@ -60,6 +60,17 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What makes the numbers of a checkpoint's vectors, beside the pooling."""
+
+    engine: str
+    precision: str
+    calibration: str | None = None  # of int8
+    storage: str = "float32"  # of the vectors on disk; they are always served as float32
+    cls_only: bool = False  # the last layer was computed for [CLS] alone
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """An encoder on this machine."""
 
@@ -115,23 +126,16 @@ def digest_of(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def vectors_digest(
-    checkpoint: Checkpoint,
-    pooling: str,
-    engine: str,
-    precision: str,
-    calibration: str | None = None,
-    storage: str = "float32",
-    cls_only: bool = False,
-) -> str:
+def vectors_digest(checkpoint: Checkpoint, pooling: str, variant: Variant) -> str:
     """Hex digest that names the folder of vectors which are the same number by number.
 
-    `cls_only` says whether the last layer was computed for [CLS] alone; float32 does not show it, less precise
-    arithmetic may, so that it counts only there.
+    float32 does not show whether the last layer was computed for [CLS] alone, less precise arithmetic may, so that it
+    counts only there.
     """
-    graph = cls_only and precision != "fp32"
-    own = checkpoint.checkpoint_digest(pooling)
-    return digest_of(["vectors", FORMAT, own, engine, precision, calibration, storage, graph])
+    made = variant
+    graph = made.cls_only and made.precision != "fp32"
+    what = [checkpoint.checkpoint_digest(pooling), made.engine, made.precision, made.calibration, made.storage, graph]
+    return digest_of(["vectors", FORMAT, *what])
 
 
 def locate(spec: EncoderSpec) -> Checkpoint:

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,13 @@ from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
 
 FORMAT = 3  # raise it when the graph is built differently
 CHECKED = 3  # the first whose record has a check of itself
-ALL = tuple(POOLERS)
 
 Model = tuple[Path, dict[str, Any]]  # the .xml file, and the facts beside it
 
 
 def names_of(poolings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """The converted model that serves `poolings`, and the poolings that it computes."""
-    return ("cls", poolings) if poolings == ("cls",) else ("all", ALL)
+    return ("cls", poolings) if poolings == ("cls",) else ("all", tuple(POOLERS))
 
 
 def home_of(checkpoint: Checkpoint, cache: Path) -> Path:
@@ -42,14 +41,15 @@ def converted(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) ->
     Raises UserError if the encoder cannot be converted.
     """
     name, poolings = names_of(poolings)
-    return kept(home_of(checkpoint, cache), name, lambda: convert(checkpoint, poolings))
+    return kept(home_of(checkpoint, cache), name, poolings, lambda: convert(checkpoint, poolings))
 
 
-def kept(home: Path, name: str, make: Callable[[], tuple[Any, dict[str, Any]]]) -> Model:
-    """The model `name` in `home`, made and kept if it is not there; in a temporary folder if `home` takes no files."""
-    found = load(home, name)
-    if found is not None:
-        return found
+def kept(home: Path, name: str, poolings: Sequence[str], make: Callable[[], tuple[Any, dict[str, Any]]]) -> Model:
+    """The model `name` in `home`, made and kept if it is not there, or not for all `poolings`; in a temporary folder if
+    `home` takes no files."""
+    stored = load(home, name)
+    if stored is not None and set(poolings) <= set(stored[1]["poolings"]):
+        return stored
     model, facts = make()
     try:
         return keep(home, name, model, facts)

@@ -313,7 +313,7 @@ def auto_precision(device: str, machine: Hardware) -> tuple[str, str]:
     return "fp32", "bfloat16 is missing or slower on this processor"
 
 
-def choice(
+def choose_backend(
     engine: str = "auto", precision: str = "auto", device: str = "auto", machine: Hardware | None = None
 ) -> Backend:
     """What `auto` stands for on this machine, and whether the rest goes together.

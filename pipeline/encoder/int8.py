@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, log, need
-from pipeline.batching import TokenBatch, pad, plan
+from pipeline.encoder.batches import TokenBatch
 from pipeline.encoder.checkpoint import Checkpoint, digest_of
 from pipeline.encoder.converted import FORMAT, Model, converted, home_of, kept, load, names_of, retire
 from pipeline.encoder.tokens import tokenizer
@@ -33,8 +33,9 @@ CUT = 128  # tokens of a calibration text at most: ranges are known long before
 
 def calibration_of(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> str | None:
     """Which calibration the vectors of `poolings` would be made with now; None if there is none yet."""
-    found = load(home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}")
-    return None if found is None else str(found[1]["calibration"])
+    name, poolings = names_of(poolings)
+    stored = load(home_of(checkpoint, cache), f"int8-{name}")
+    return str(stored[1]["calibration"]) if stored and set(poolings) <= set(stored[1]["poolings"]) else None
 
 
 def calibrated(
@@ -47,8 +48,9 @@ def calibrated(
 
     Raises UserError if it has to be calibrated and NNCF is not installed.
     """
-    home, name = home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}"
-    return kept(home, name, lambda: calibrate(checkpoint, poolings, cache, texts))
+    name, computed = names_of(poolings)
+    home = home_of(checkpoint, cache)
+    return kept(home, f"int8-{name}", computed, lambda: calibrate(checkpoint, poolings, cache, texts))
 
 
 def forget(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> None:
@@ -135,11 +137,7 @@ def held_out(used: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _batches(checkpoint: Checkpoint, cache: Path, texts: Sequence[tuple[str, ...]]) -> list[TokenBatch]:
-    tokens = tokenizer(checkpoint, cache).encode(texts, min(CUT, checkpoint.max_length))
-    return [
-        pad(rows, [tokens.ids[i] for i in rows], tokens.types and [tokens.types[i] for i in rows], checkpoint.pad_id)
-        for rows in plan(np.array([len(row) for row in tokens.ids]), 1024)
-    ]
+    return list(tokenizer(checkpoint, cache).encode(texts, min(CUT, checkpoint.max_length)).batches(1024))
 
 
 def quiet_nncf() -> Any:

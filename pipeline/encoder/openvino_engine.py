@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.batching import TokenBatch
 from pipeline.encoder import int8
+from pipeline.encoder.batches import TokenBatch
 from pipeline.encoder.checkpoint import Checkpoint
 from pipeline.encoder.converted import converted
 
@@ -31,17 +30,16 @@ class OpenVinoEngine:
         device: str,
         threads: int,
         cache: Path,
-        texts: Sequence[tuple[str, ...]] = (),
     ) -> None:
         import openvino
 
         if precision == "int8":
-            file, facts = int8.calibrated(checkpoint, poolings, cache, texts)
+            file, facts = int8.calibrated(checkpoint, poolings, cache)
         else:
             file, facts = converted(checkpoint, poolings, cache)
         self.poolings, self.cls_only = poolings, bool(facts["cls_only"])
         self.calibration: str | None = facts.get("calibration")
-        self.places = [facts["poolings"].index(name) for name in poolings]
+        self.outputs = [facts["poolings"].index(name) for name in poolings]
         core = openvino.Core()
         self.in_flight = streams(threads)
         self.compiled = compiled(core, core.read_model(file), settings(precision, threads))
@@ -61,8 +59,8 @@ class OpenVinoEngine:
         request, _ = started
         try:
             request.wait()
-            outputs = (request.get_output_tensor(place).data.astype(np.float32) for place in self.places)
-            return dict(zip(self.poolings, outputs, strict=True))
+            vectors = (request.get_output_tensor(number).data.astype(np.float32) for number in self.outputs)
+            return dict(zip(self.poolings, vectors, strict=True))
         except RuntimeError as error:
             if "alloc" in str(error).lower():
                 raise MemoryError(str(error)) from error

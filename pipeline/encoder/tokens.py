@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError
+from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch, pad, plan
 from pipeline.encoder.checkpoint import Checkpoint, cuts_left, tokenizer_digest
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
@@ -29,15 +30,26 @@ class Tokens:
     ids: list[np.ndarray]  # n arrays (t_i,) int64
     types: list[np.ndarray] | None  # n arrays (t_i,) int64, or None if the encoder has no token types
     lengths: np.ndarray  # (n,) int64, tokens of the whole text: more than len(ids[i]) where it was cut
+    pad_id: int = 0
+
+    def batches(self, token_budget: int = TOKEN_BUDGET, positions: np.ndarray | None = None) -> Iterator[TokenBatch]:
+        """The texts (all n, or those at `positions` (m,)) under a token budget, longest first; a batch's `rows` are
+        positions in these tokens."""
+        positions = np.arange(len(self.ids)) if positions is None else positions
+        for group in plan(np.array([len(self.ids[i]) for i in positions], np.int64), token_budget):
+            chosen = positions[group]
+            types = None if self.types is None else [self.types[i] for i in chosen]
+            yield pad(chosen, [self.ids[i] for i in chosen], types, self.pad_id)
 
 
 class Tokenizer:
     """A checkpoint's tokenizer. Every text is a tuple of 1 string, or 2 for a pair."""
 
-    def __init__(self, backend: Any, max_length: int, types: bool, cut_left: bool = False) -> None:
+    def __init__(self, backend: Any, max_length: int, types: bool, cut_left: bool = False, pad_id: int = 0) -> None:
         backend.no_truncation()
         backend.no_padding()
-        self.backend, self.max_length, self.types, self.cut_left = backend, max_length, types, cut_left
+        self.backend, self.max_length, self.types = backend, max_length, types
+        self.cut_left, self.pad_id = cut_left, pad_id
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
         """Ids of n texts, each cut to `max_length` tokens (None: the encoder's own limit).
@@ -57,7 +69,7 @@ class Tokenizer:
             ids.append(row)
             if kind is not None:
                 types.append(kind)
-        return Tokens(ids, types if self.types else None, lengths)
+        return Tokens(ids, types if self.types else None, lengths, self.pad_id)
 
     def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Tokens of each whole text (n,) int64, special ones included."""
@@ -79,9 +91,9 @@ class Tokenizer:
         room = max(0, limit - int(special.sum()))
         first, second = int((part == 0).sum()), int((part == 1).sum())
         keep = special.copy()
-        for number, kept in enumerate(longest_first(first, second, room)):
-            places = np.flatnonzero(part == number)
-            keep[places[len(places) - kept :] if self.cut_left else places[:kept]] = True
+        for number, count in enumerate(longest_first(first, second, room)):
+            positions = np.flatnonzero(part == number)
+            keep[positions[len(positions) - count :] if self.cut_left else positions[:count]] = True
         return keep
 
 
@@ -127,7 +139,7 @@ def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
     left = cuts_left(checkpoint.folder, checkpoint.name)
-    return Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left)
+    return Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id)
 
 
 def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:

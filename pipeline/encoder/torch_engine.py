@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline import UserError
-from pipeline.batching import TokenBatch
+from pipeline.encoder.batches import TokenBatch
 from pipeline.encoder.checkpoint import Checkpoint
 
 IN_FLIGHT = 2  # batches on a GPU at once: one computes while the next is copied
@@ -28,7 +27,6 @@ class TorchEngine:
         device: str,
         threads: int,
         cache: Path,
-        texts: Sequence[tuple[str, ...]] = (),
     ) -> None:
         import torch
 

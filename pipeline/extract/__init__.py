@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from pipeline.data import Dataset, SourceOptions, read_chunks
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.int8 import forget
+from pipeline.extract.counting import Extraction
 from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.extract.extractor import Extraction, Extractor
+from pipeline.extract.extractor import Extractor, Texts
 from pipeline.memory import peak_rss_mb
 from pipeline.store import text_keys
 from pipeline.store.remote import url_of
@@ -74,16 +76,26 @@ class Extracted:
             "tokens_per_second": done.tokens / spent,
             "dim": self.checkpoint.vector_dim(first),
             "pooling": ",".join(self.spec.pooling),
-            "precision": self.embedding_cache.choice.precision,
-            "storage": self.embedding_cache.storage,
-            "engine": self.embedding_cache.choice.engine,
-            "device": self.embedding_cache.choice.device,
+            "precision": self.embedding_cache.backend.precision,
+            "storage": self.embedding_cache.variant.storage,
+            "engine": self.embedding_cache.backend.engine,
+            "device": self.embedding_cache.backend.device,
             "max_length": self.checkpoint.max_length,
             "checkpoint_digest": self.checkpoint.checkpoint_digest(first),
             "vectors_digest": self.embedding_cache.digest(first),
             "peak_rss_mb": peak_rss_mb(),
             "folders": [str(store.folder) for store in self.embedding_cache.stores.values()],
         }
+
+
+@dataclass(frozen=True)
+class SourceTexts:
+    """The texts of a source, chunk by chunk, as often as they are asked for."""
+
+    source: SourceOptions
+
+    def __iter__(self) -> Iterator[Texts]:
+        return (chunk.texts for chunk in read_chunks(self.source))
 
 
 def extract_source(
@@ -109,7 +121,7 @@ def extract_source(
     if recalibrate:
         forget(checkpoint, parts(spec.pooling), cache)
     extractor = Extractor(checkpoint, spec, runtime, cache, progress)
-    done = extractor.run((chunk.texts for chunk in read_chunks(source)), total)
+    done = extractor.run(SourceTexts(source), total)
     if extractor.embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.embedding_cache, done)
@@ -158,13 +170,13 @@ class Embedded:
 
     def seconds(self, roles: tuple[str, ...] | None = None) -> float:
         """What encoding the rows of these roles (None: all) once costs, whether or not it was paid this time."""
-        own = [self.keys[split] for role, split in self.dataset.roles.items() if roles is None or role in roles]
-        return self.extracted.embedding_cache.encode_seconds(distinct_keys(own))
+        wanted = [split for role, split in self.dataset.roles.items() if roles is None or role in roles]
+        return self.extracted.embedding_cache.encode_seconds(distinct_keys(self.keys[split] for split in wanted))
 
     def ms_per_text(self) -> tuple[float | None, float | None]:
         """Encoding one text, in ms: in large batches, and alone."""
-        whole = distinct_keys(self.keys.values())
-        return 1000 * self.seconds() / max(1, len(whole)), self.extracted.embedding_cache.timing()
+        texts = len(distinct_keys(self.keys.values()))
+        return 1000 * self.seconds() / max(1, texts), self.extracted.embedding_cache.timing()
 
     def encoder_mb(self) -> float:
         """Size of the encoder's weights, in MB."""
@@ -178,20 +190,19 @@ def embed(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path, pr
     """
     checkpoint = locate(spec)
     texts = {split: dataset.splits[split].texts for split in dict.fromkeys(dataset.roles.values())}
-    own = {split: text_keys(rows) for split, rows in texts.items()}
-    extractor = Extractor(checkpoint, spec, runtime, cache, progress, np.concatenate(list(own.values())))
+    keys = {split: text_keys(rows) for split, rows in texts.items()}
+    extractor = Extractor(checkpoint, spec, runtime, cache, progress, np.concatenate(list(keys.values())))
     done = extractor.run(texts.values(), sum(map(len, texts.values())))
-    assert extractor.embedding_cache is not None, "given keys, the shelf is known from the start"
-    return Embedded(dataset, Extracted(spec, checkpoint, extractor.embedding_cache, done), own)
+    assert extractor.embedding_cache is not None, "given keys, the cache is known from the start"
+    return Embedded(dataset, Extracted(spec, checkpoint, extractor.embedding_cache, done), keys)
 
 
 def missing_rows(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path) -> int:
     """How many different texts of `dataset` are not on disk for `spec`."""
-    whole = distinct_keys([text_keys(dataset.splits[split].texts) for split in set(dataset.roles.values())])
-    embedding_cache = open_cache(locate(spec), spec, runtime, cache, whole)
-    return int(np.any([~found.present for found in embedding_cache.find(whole).values()], axis=0).sum())
+    keys = distinct_keys(text_keys(dataset.splits[split].texts) for split in set(dataset.roles.values()))
+    return int((~open_cache(locate(spec), spec, runtime, cache, keys).present(keys)).sum())
 
 
-def distinct_keys(several: Any) -> np.ndarray:
+def distinct_keys(several: Iterable[np.ndarray]) -> np.ndarray:
     """The different keys (m, 2) among several (n, 2)."""
     return np.unique(np.concatenate(list(several)).view("V16").ravel()).view(np.uint64).reshape(-1, 2)

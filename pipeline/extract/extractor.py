@@ -1,99 +1,66 @@
 """Stage one: texts × encoder × store → vectors. What is on disk is not encoded again.
 
-Texts come in chunks, so that memory does not grow with the source. Tokenising runs ahead in one thread, committing
-runs behind in another, and the encoder in between waits for neither. It is opened only if something is missing, so that
-a second run over the same texts imports no torch.
+Texts come in chunks, so that memory does not grow with the source. The next window of them is tokenised in one thread
+while this one is encoded in the caller's, and what is encoded goes to disk in a third. The encoder is opened only if
+something is missing, so that a second run over the same texts imports no torch.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import Progress, log, silent
-from pipeline.batching import TokenBatch, pad, plan
-from pipeline.encoder import Encoder, Runtime, open_encoder, tokenizer
+from pipeline.encoder import Encoded, Encoder, Runtime, open_encoder, tokenizer
+from pipeline.encoder.batches import TokenBatch
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
+from pipeline.encoder.int8 import calibrated
 from pipeline.encoder.tokens import Tokenizer, Tokens
-from pipeline.extract.embedding_cache import (
-    IN_CACHE,
-    INT8,
-    EmbeddingCache,
-    SharedWriter,
-    cache_for,
-    models_below,
-    open_cache,
-)
+from pipeline.extract.counting import Distinct, Extraction, distinct
+from pipeline.extract.embedding_cache import IN_CACHE, INT8, EmbeddingCache, cache_of, models_below, open_cache
 from pipeline.extract.prefetch import prefetch
-from pipeline.store import text_keys
+from pipeline.store import Writer, text_keys
 from pipeline.store.files import NotUploadedError
 from pipeline.store.remote import send
 from pipeline.store.sharing import blocks_of, share
 
 WINDOW = 16_384  # texts that are sorted by length together
-AHEAD, BEHIND = 8, 16  # batches that may wait to be encoded, and to be written
+BEHIND = 16  # batches that may wait to be written
 TIMED = 8  # texts that are encoded one at a time, to know how long one takes
 
 Texts = Sequence[tuple[str, ...]]
-
-
-@dataclass
-class Extraction:
-    """What one extraction did, while it does it."""
-
-    rows: int = 0
-    unique: int = 0
-    encoded: int = 0
-    from_cache: int = 0  # rows that cost nothing: on disk, or the same text again
-    tokens: int = 0  # of all rows, as fed
-    encoded_tokens: int = 0
-    padded_tokens: int = 0  # the same with padding
-    truncated_rows: int = 0
-    setup_seconds: float = 0.0  # load, convert, calibrate
-    seconds: float = 0.0  # texts in hand → last rename, without setup
-
-    @property
-    def padding_share(self) -> float:
-        """Share of the tokens that the encoder saw which were padding."""
-        return 1 - self.encoded_tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
 @dataclass(frozen=True)
 class Window:
     """Different texts that are sorted by length together."""
 
-    base: int  # what the first of them is numbered in its extraction
-    whole: np.ndarray  # (n, 2) keys
+    keys: np.ndarray  # (n, 2)
     lengths: np.ndarray  # (n,) full token counts
-    place: np.ndarray  # (n,) where a text stands in `tokens`; -1: it was on disk
-    tokens: Tokens
-    count: int  # rows that these texts are, repetitions included
+    missing: np.ndarray  # (m,) which of them were not on disk, ascending
+    tokens: Tokens  # of those m
+    cached_rows: int  # rows of the source that cost nothing: on disk, or the same text again
 
     def order(self) -> np.ndarray:
         """All texts, longest first, equally long ones by key: the same for every process that has these texts."""
-        return np.lexsort((self.whole[:, 0], -self.lengths))
+        return np.lexsort((self.keys[:, 0], -self.lengths))
 
-    def batches(self, rows: np.ndarray, budget: int, pad_id: int) -> Iterator[TokenBatch]:
-        """Some of the texts that are not on disk, as token batches whose rows are numbered from `base` on."""
-        ids, types = self.tokens.ids, self.tokens.types
-        places = self.place[rows]
-        for part in plan(np.array([len(ids[i]) for i in places]), budget):
-            chosen = places[part]
-            kinds = None if types is None else [types[i] for i in chosen]
-            yield pad(self.base + rows[part], [ids[i] for i in chosen], kinds, pad_id)
+    def batches(self, rows: np.ndarray, token_budget: int) -> Iterator[TokenBatch]:
+        """Those of `rows` (r,) that are missing; a batch's own `rows` are positions in `missing`."""
+        _, _, positions = np.intersect1d(rows, self.missing, assume_unique=True, return_indices=True)
+        return self.tokens.batches(token_budget, positions)
 
 
 class Extractor:
-    """Fills the shelf of one encoder. For one extraction, from one thread."""
+    """Fills the folders of one encoder. For one extraction, from one thread."""
 
     def __init__(
         self,
@@ -102,36 +69,31 @@ class Extractor:
         runtime: Runtime,
         cache: Path,
         progress: Progress = silent,
-        whole: np.ndarray | None = None,
+        keys: np.ndarray | None = None,
     ) -> None:
         self.checkpoint, self.spec, self.runtime, self.cache, self.progress = checkpoint, spec, runtime, cache, progress
         self.tokenizer: Tokenizer = tokenizer(checkpoint, cache)
         self.embedding_cache: EmbeddingCache | None = (
-            None if whole is None else open_cache(checkpoint, spec, runtime, cache, whole)
+            None if keys is None else open_cache(checkpoint, spec, runtime, cache, keys)
         )
         self.encoder: Encoder | None = None
         self.done = Extraction()
-        self._writers: list[SharedWriter] = []
-        self._window: Window | None = None  # the one that is being encoded
         self._seen = Distinct()
-        self._flying = 0  # batches on their way from tokens to disk
-        self._landed = threading.Condition()
-        self._broken = False
-        self._failed: BaseException | None = None  # what the thread that runs behind has raised
 
     def run(self, chunks: Iterable[Texts], total: int | None = None) -> Extraction:
         """Encode whatever of the texts is not on disk; `total` is how many there are, for the progress bar.
 
-        Interrupted, it commits what is encoded. Raises UserError where encoder or store do.
+        `chunks` are gone through a second time, as far as necessary, where the first of them are on disk in another
+        engine's numbers and a later one is not: all vectors shall lie in one folder.
+        Interrupted, or where something fails, it commits what is encoded. Raises UserError where encoder or store do.
         """
         started = time.perf_counter()
-        try:
-            with closing(prefetch(self._batches(self._windows_of(chunks), total), AHEAD)) as line:
-                for first in line:  # the encoder is open as soon as there is a batch
-                    self._encode(chain([first], line), total)
-        except BaseException:
-            self._broken = True
-            raise
+        with closing(prefetch(self._windows(chunks), 1)) as windows, ThreadPoolExecutor(1, "commit") as thread:
+            for window in windows:
+                if len(window.missing):
+                    self._encode(window, thread, total)
+                self.done.from_cache += window.cached_rows
+                self.progress("extract", self.done.from_cache + self.done.encoded, total)
         self.done.seconds = time.perf_counter() - started - self.done.setup_seconds
         if self.encoder is not None and self.done.encoded:  # else there is no text whose length would be usual
             self._time_single()
@@ -139,167 +101,85 @@ class Extractor:
 
     # ── in the thread that runs ahead ───────────────────────────────────────────────────────────────────────────────
 
-    def _windows_of(self, chunks: Iterable[Texts]) -> Iterator[Window]:
+    def _windows(self, chunks: Iterable[Texts]) -> Iterator[Window]:
         """The texts in windows of different ones; the encoder is opened at the first that is not on disk."""
-        base = 0
-        for texts in regrouped(chunks, WINDOW):
-            whole, first, times = distinct(text_keys(texts))
+        elsewhere = 0  # windows that were found in the folder of another engine, before that had to be left
+        for number, texts in enumerate(regrouped(chunks, WINDOW)):
+            keys, first, times = distinct(text_keys(texts))
             if self.embedding_cache is None:
-                self.embedding_cache = open_cache(self.checkpoint, self.spec, self.runtime, self.cache, whole)
-            if self.encoder is None and not self.embedding_cache.holds(whole):
-                if (
-                    self.embedding_cache.choice.reason == IN_CACHE
-                ):  # made by another machine, it may be: read here, not made
+                self.embedding_cache = open_cache(self.checkpoint, self.spec, self.runtime, self.cache, keys)
+            if self.encoder is None and not self.embedding_cache.present(keys).all():
+                if self.embedding_cache.backend.reason == IN_CACHE:  # by another machine, maybe: read here, not made
                     self.embedding_cache = open_cache(self.checkpoint, self.spec, self.runtime, self.cache)
+                    elsewhere = number
+                    if elsewhere:
+                        log.info("the first %d texts are encoded as well: all vectors of one engine", self.done.rows)
                 self._open(self.embedding_cache, texts)
-            found = self.embedding_cache.find(whole)
-            absent = np.flatnonzero(~np.all([there.present for there in found.values()], axis=0))
-            lengths = np.max([there.tokens for there in found.values()], axis=0).astype(np.int64)
-            tokens = self.tokenizer.encode([texts[i] for i in first[absent]], self.embedding_cache.max_length)
-            lengths[absent] = tokens.lengths
-            place = np.full(len(whole), -1)
-            place[absent] = np.arange(len(absent))
-            self._count(whole, lengths, times)
-            yield Window(base, whole, lengths, place, tokens, len(texts))
-            base += len(whole)
+            window = self._window(texts, keys, first)
+            self._count(keys, window.lengths, times)
+            yield replace(window, cached_rows=len(texts) - len(window.missing))
+        for texts in islice(regrouped(chunks, WINDOW), elsewhere):  # counted as cached when they were seen first
+            keys, first, _ = distinct(text_keys(texts))
+            window = self._window(texts, keys, first)
+            yield replace(window, cached_rows=-len(window.missing))
+
+    def _window(self, texts: Texts, keys: np.ndarray, first: np.ndarray) -> Window:
+        """Different texts with `keys` (n, 2), which stand `first` (n,) in `texts`; what is missing is tokenised."""
+        assert self.embedding_cache is not None, "a window comes after its cache"
+        located = self.embedding_cache.find(keys).values()
+        missing = np.flatnonzero(~np.all([part.present for part in located], axis=0))
+        lengths = np.max([part.tokens for part in located], axis=0).astype(np.int64)
+        tokens = self.tokenizer.encode([texts[i] for i in first[missing]], self.embedding_cache.max_length)
+        lengths[missing] = tokens.lengths
+        return Window(keys, lengths, missing, tokens, 0)
 
     def _open(self, embedding_cache: EmbeddingCache, texts: Texts) -> None:
         started = time.perf_counter()
-        wish = embedding_cache.choice
-        log.info("encoding with %s in %s on %s: %s", wish.engine, wish.precision, wish.device, wish.reason)
-        runtime = replace(self.runtime, device=wish.device)
-        self.encoder = open_encoder(
-            self.checkpoint, tuple(embedding_cache.stores), wish.engine, wish.precision, runtime, self.cache, texts
-        )
-        if wish.precision == "int8":  # calibrated once for all: another calibration gives other vectors
+        backend, poolings = embedding_cache.backend, tuple(embedding_cache.stores)
+        log.info("encoding with %s in %s on %s: %s", backend.engine, backend.precision, backend.device, backend.reason)
+        if backend.precision == "int8":  # calibrated once for all: another calibration gives other vectors
+            calibrated(self.checkpoint, poolings, self.cache, texts)
             send(self.cache, models_below(self.checkpoint), INT8)
-        self.embedding_cache = cache_for(self.encoder, self.cache, self.spec.storage)
+        runtime = replace(self.runtime, device=backend.device)
+        self.encoder = open_encoder(self.checkpoint, poolings, backend.engine, backend.precision, runtime, self.cache)
+        self.embedding_cache = cache_of(self.encoder, self.cache, self.spec.storage)
         self.embedding_cache.describe()
         self.done.setup_seconds = time.perf_counter() - started
 
-    def _count(self, whole: np.ndarray, lengths: np.ndarray, times: np.ndarray) -> None:
+    def _count(self, keys: np.ndarray, lengths: np.ndarray, times: np.ndarray) -> None:
         limit = self.checkpoint.max_length
         self.done.rows += int(times.sum())
-        self.done.unique += self._seen.add(whole[:, 0])
+        self.done.unique += self._seen.add(keys[:, 0])
         self.done.tokens += int((np.minimum(lengths, limit) * times).sum())
         self.done.truncated_rows += int(times[lengths > limit].sum())
 
-    def _batches(self, windows: Iterable[Window], total: int | None) -> Iterator[TokenBatch | None]:
-        """What is to be encoded, window by window, shared with whatever other process has the same texts.
+    # ── in the caller's thread ──────────────────────────────────────────────────────────────────────────────────────
 
-        None among the batches: everything that has been begun is wanted now.
-        """
-        with closing(prefetch(windows, 1)) as prepared:
-            for window in prepared:
-                if (window.place >= 0).any():
-                    yield from self._window_batches(window)
-                self.done.from_cache += window.count - int((window.place >= 0).sum())
-                self.progress("extract", self.done.from_cache + self.done.encoded, total)
-
-    def _window_batches(self, window: Window) -> Iterator[TokenBatch | None]:
-        assert self.embedding_cache is not None, "a window comes after its shelf"
+    def _encode(self, window: Window, thread: ThreadPoolExecutor, total: int | None) -> None:
+        """Encode what is missing of a window, sharing the work with whatever other process has the same texts."""
         assert self.encoder is not None, "something is missing, so the encoder is open"
-        budget = self.encoder.token_budget
-        self._writers = [
-            SharedWriter(store, self.embedding_cache.max_length, self.runtime)
-            for store in self.embedding_cache.stores.values()
-        ]
-        self._window = window
-        for writer in self._writers:  # the first shares out the work, the others find little left
-            left = int((window.place >= 0).sum())
-            blocks = blocks_of(window.order(), max(256, budget // 16))
-            for rows in share(writer, window.whole, blocks):
-                if not len(rows):  # about to wait for others, who may be waiting for what has begun here
-                    yield None
-                    self._land()
-                    continue
-                rows = rows[window.place[rows] >= 0]
-                left -= len(rows)
-                for batch in window.batches(rows, budget, self.checkpoint.pad_id):
-                    with self._landed:
-                        self._flying += 1
-                    yield batch
-                if left <= 0:  # before `share` lets go of the blocks that it holds
-                    yield None
-                    self._land()
-            yield None
-            self._land()
+        assert self.embedding_cache is not None, "and its cache with it"
+        limit, runtime, encoder = self.embedding_cache.max_length, self.runtime, self.encoder
+        stores = self.embedding_cache.stores
+        writers = {name: Writer(s, limit, runtime.shard_rows, runtime.shard_seconds) for name, s in stores.items()}
+        commits = Commits(window, writers, self.done, thread)
 
-    def _land(self) -> None:
-        """Wait until every batch on its way has been written. Raises what the writing of one raised."""
-        with self._landed:
-            while self._flying and not self._broken:
-                self._landed.wait(0.1)
-        if self._failed is not None:  # the caller's thread may be waiting for the next batch, and not look
-            raise self._failed
-        for writer in self._writers:
-            writer.flush()
+        def flush() -> None:
+            commits.add(*timed(encoder.flush))
+            commits.flush()
 
-    # ── in the caller's thread, and in the one that runs behind ─────────────────────────────────────────────────────
-
-    def _encode(self, batches: Iterable[TokenBatch | None], total: int | None) -> None:
-        assert self.encoder is not None, "there is a batch, so the encoder is open"
-        waiting: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(1, "behind") as behind:
-            try:
-                last = time.perf_counter()
-                for batch, vectors in self.encoder.encode_many(batches):
-                    now = time.perf_counter()
-                    waiting.append(behind.submit(self._keep, batch, vectors, now - last))
-                    last = now
-                    if len(waiting) > BEHIND:
-                        waiting.popleft().result()
-                    self.progress(
-                        "extract", min(self.done.rows, self.done.rows - self.done.unique + self.done.encoded), total
-                    )
-                for done in waiting:
-                    done.result()
-            except KeyboardInterrupt:
-                for done in waiting:
-                    done.result()
-                for writer in self._writers:
-                    writer.flush()  # what was encoded stays
-                raise
-            except NotUploadedError:
-                for done in waiting:
-                    with suppress(NotUploadedError):
-                        done.result()
-                for writer in self._writers:
-                    with suppress(NotUploadedError):
-                        writer.flush()  # to this machine's disk, where the next run finds it
-                raise
-
-    def _keep(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
-        """Hand the vectors (b, d) of one batch to the writers."""
-        try:
-            self._write(batch, vectors, seconds)
-        except BaseException as error:
-            self._failed = error
-            raise
-        finally:
-            with self._landed:
-                self._flying -= 1
-                self._landed.notify_all()
-
-    def _write(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
-        embedding_cache, window = self.embedding_cache, self._window
-        assert embedding_cache, "a batch comes after its shelf"
-        assert window, "a batch comes from a window"
-        rows = batch.rows - window.base
-        whole, lengths = window.whole[rows], window.lengths[rows]
-        kept_here = None
-        for writer, pooling in zip(self._writers, embedding_cache.stores, strict=True):
-            new = writer.store.missing(whole, embedding_cache.max_length)
-            try:
-                writer.add(whole[new], lengths[new], vectors[pooling][new], seconds)
-            except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
-                kept_here = error
-        if kept_here is not None:
-            raise kept_here
-        fed = np.minimum(lengths, embedding_cache.max_length)
-        self.done.encoded += len(rows)
-        self.done.encoded_tokens += int(fed.sum())
-        self.done.padded_tokens += batch.ids.size
+        blocks = blocks_of(window.order(), max(256, encoder.token_budget // 16))
+        for writer in writers.values():  # the first shares out the work, the others find little left
+            with closing(share(writer, window.keys, blocks, flush)) as shares:
+                try:
+                    for rows in shares:
+                        for batch in window.batches(rows, encoder.token_budget):
+                            commits.add(*timed(encoder.push, batch))
+                            rest = self.done.rows - self.done.unique + self.done.encoded
+                            self.progress("extract", min(self.done.rows, rest), total)
+                except BaseException:
+                    commits.rescue()
+                    raise
 
     def _time_single(self) -> None:
         """Encode a few texts one at a time, and remember how long one takes."""
@@ -317,34 +197,68 @@ class Extractor:
         self.embedding_cache.keep_timing(1000 * float(np.median(spent)))
 
 
+class Commits:
+    """What was encoded of one window on its way to disk, in a thread of its own."""
+
+    def __init__(
+        self, window: Window, writers: dict[str, Writer], done: Extraction, thread: ThreadPoolExecutor
+    ) -> None:
+        self.window, self.writers, self.done, self.thread = window, writers, done, thread
+        self._waiting: deque[Future[None]] = deque()
+        self._spent = 0.0  # seconds of encoding that no batch has been charged with yet
+
+    def add(self, encoded: list[Encoded], seconds: float) -> None:
+        """Batches with their vectors, which took `seconds`. Raises what writing an earlier one raised."""
+        self._spent += seconds
+        for batch, vectors in encoded:
+            self._waiting.append(self.thread.submit(self._keep, batch, vectors, self._spent / len(encoded)))
+        if encoded:
+            self._spent = 0.0
+        while len(self._waiting) > BEHIND:
+            self._waiting.popleft().result()
+
+    def flush(self) -> None:
+        """Return when all of it is on disk. Raises what `Writer.add` and `flush` raise."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        for writer in self.writers.values():
+            writer.flush()
+
+    def rescue(self) -> None:
+        """`flush` as far as that goes, after something failed."""
+        while self._waiting:
+            with suppress(Exception):
+                self._waiting.popleft().result()
+        for writer in self.writers.values():
+            with suppress(Exception):
+                writer.flush()
+
+    def _keep(self, batch: TokenBatch, vectors: dict[str, np.ndarray], seconds: float) -> None:
+        """Hand the vectors (b, d) of one batch to the writers."""
+        rows = self.window.missing[batch.rows]
+        keys, lengths = self.window.keys[rows], self.window.lengths[rows]
+        not_uploaded = None
+        for pooling, writer in self.writers.items():
+            new = writer.store.missing(keys, writer.max_length)
+            try:
+                writer.add(keys[new], lengths[new], vectors[pooling][new], seconds)
+            except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
+                not_uploaded = error
+        if not_uploaded is not None:
+            raise not_uploaded
+        self.done.encoded += len(rows)
+        self.done.encoded_tokens += int(batch.mask.sum())
+        self.done.padded_tokens += batch.ids.size
+
+
+def timed(call: Callable[..., list[Encoded]], *given: TokenBatch) -> tuple[list[Encoded], float]:
+    """What a call returns, and the seconds it took."""
+    started = time.perf_counter()
+    return call(*given), time.perf_counter() - started
+
+
 def regrouped(chunks: Iterable[Texts], size: int) -> Iterator[list[tuple[str, ...]]]:
     """The same texts in lists of at most `size`."""
     for chunk in chunks:
         for start in range(0, len(chunk), size):
             yield list(chunk[start : start + size])
-
-
-def distinct(whole: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of keys (n, 2): the different ones (m, 2), where each stands first (m,), and how often each occurs (m,)."""
-    _, first, times = np.unique(whole.view("V16").ravel(), return_index=True, return_counts=True)
-    order = np.argsort(first, kind="stable")
-    return whole[first[order]], first[order], times[order]
-
-
-class Distinct:
-    """Counts different numbers, 8 bytes each: sorted runs, each more than twice as long as the next."""
-
-    def __init__(self) -> None:
-        self.runs: list[np.ndarray] = []
-
-    def add(self, numbers: np.ndarray) -> int:
-        """How many of `numbers` (n,) uint64, all different, have not been added before."""
-        new = np.sort(numbers)
-        for run in self.runs:
-            new = new[run[np.minimum(np.searchsorted(run, new), len(run) - 1)] != new]
-        if len(new):
-            self.runs.append(new)
-        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
-            last = self.runs.pop()
-            self.runs[-1] = np.sort(np.concatenate([self.runs[-1], last]))
-        return len(new)

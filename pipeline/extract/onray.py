@@ -27,12 +27,14 @@ from pipeline.data.naming import text_columns
 from pipeline.data.rows import choose_columns, texts_of
 from pipeline.data.sources import File
 from pipeline.data.sources import locate as locate_source
-from pipeline.encoder import Backend, EncoderSpec, Runtime, choice, open_encoder
+from pipeline.encoder import Backend, EncoderSpec, Runtime, Variant, choose_backend
 from pipeline.encoder.checkpoint import Checkpoint, locate, parts
 from pipeline.encoder.hardware import hardware
+from pipeline.encoder.int8 import calibrated
 from pipeline.extract import Extracted
-from pipeline.extract.embedding_cache import INT8, models_below, open_cache_at
-from pipeline.extract.extractor import WINDOW, Extraction, Extractor
+from pipeline.extract.counting import Extraction
+from pipeline.extract.embedding_cache import INT8, models_below, open_variant
+from pipeline.extract.extractor import WINDOW, Extractor
 from pipeline.memory import peak_rss_mb
 from pipeline.store.remote import bring, mirror, send, url_of
 
@@ -101,12 +103,12 @@ class Worker:
             "began": [began],
             "ended": [time.time()],
             "peak_rss_mb": [peak_rss_mb()],
-            "cls_only": [bool(embedding_cache and embedding_cache.cls_only)],
-            "calibration": [(embedding_cache and embedding_cache.calibration) or ""],
+            "cls_only": [bool(embedding_cache and embedding_cache.variant.cls_only)],
+            "calibration": [(embedding_cache and embedding_cache.variant.calibration) or ""],
         }
 
     def extract(self, table: Any) -> tuple[Extraction, Any]:
-        """What was done with the table's texts, and the shelf that they stand on (None: there were none).
+        """What was done with the table's texts, and the cache that they stand in (None: there were none).
 
         Raises UserError for an encoder that differs from the driver's, and where the extraction does.
         """
@@ -151,13 +153,13 @@ def extract_on_ray(
         rows, columns = reader(ray, source)
         total = rows.count()
         workers, runtime = size(ray, cluster, runtime)
-        chosen = settled(ray, here(spec), runtime, cache)
+        backend = settled(ray, here(spec), runtime, cache)
         job = Job(
             source=source.source,
             columns=columns,
             drop_empty=source.drop_empty,
-            spec=replace(here(spec), engine=chosen.engine, precision=chosen.precision),
-            runtime=replace(runtime, device=chosen.device),
+            spec=replace(here(spec), engine=backend.engine, precision=backend.precision),
+            runtime=replace(runtime, device=backend.device),
             checkpoint=checkpoint.digest,
             cache=place_of(cache),
         )
@@ -173,9 +175,8 @@ def extract_on_ray(
         raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
     done.seconds = time.perf_counter() - started - done.setup_seconds
     calibration = last["calibration"] or None
-    embedding_cache = open_cache_at(
-        checkpoint, spec.pooling, chosen, last["cls_only"], cache, calibration, spec.storage
-    )
+    variant = Variant(backend.engine, backend.precision, calibration, spec.storage, last["cls_only"])
+    embedding_cache = open_variant(checkpoint, spec.pooling, backend, variant, cache)
     if not all(store.rows for store in embedding_cache.stores.values()):
         raise UserError(f"{cache}: what the workers wrote is not here; pass a folder that every node sees, or a URL")
     return Extracted(spec, checkpoint, embedding_cache, done)
@@ -302,15 +303,13 @@ def settled(ray: Any, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Backe
 
 def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:
     """On a node of the cluster: what `auto` means there."""
-    chosen = choice(spec.engine, spec.precision, runtime.device)
-    if chosen.precision == "int8":
+    backend = choose_backend(spec.engine, spec.precision, runtime.device)
+    if backend.precision == "int8":
         cache, checkpoint = cache_at(place), locate(spec)
         bring(cache, models_below(checkpoint), INT8)
-        open_encoder(
-            checkpoint, parts(spec.pooling), chosen.engine, "int8", replace(runtime, device=chosen.device), cache
-        )
+        calibrated(checkpoint, parts(spec.pooling), cache)
         send(cache, models_below(checkpoint), INT8)
-    return chosen
+    return backend
 
 
 def place_of(cache: Path) -> str:

@@ -50,11 +50,11 @@ def export_parquet(
     """
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
-    shelf_of_texts = partial(open_cache, locate(spec), spec, runtime, cache)
+    cache_for_keys = partial(open_cache, locate(spec), spec, runtime, cache)
     draft = file.with_name(f".draft-{secrets.token_hex(4)}-{file.name}")
     try:
         with open(draft, "xb") as handle:
-            rows, schema = _write(source, shelf_of_texts, spec.pooling, handle, progress)
+            rows, schema = _write(source, cache_for_keys, spec.pooling, handle, progress)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(draft, file)
@@ -67,7 +67,7 @@ def export_parquet(
 
 def _write(
     source: SourceOptions,
-    shelf_of_texts: Callable[[np.ndarray], EmbeddingCache],
+    cache_for_keys: Callable[[np.ndarray], EmbeddingCache],
     poolings: tuple[str, ...],
     handle: Any,
     progress: Progress,
@@ -82,11 +82,11 @@ def _write(
         for chunk in read_chunks(source, rows=BLOCK):
             if not chunk.texts:
                 continue
-            whole = text_keys(chunk.texts)
-            embedding_cache = embedding_cache or shelf_of_texts(whole)
-            served = {pooling: embedding_cache.serve(whole, pooling) for pooling in poolings}
+            keys = text_keys(chunk.texts)
+            embedding_cache = embedding_cache or cache_for_keys(keys)
+            served = {pooling: embedding_cache.serve(keys, pooling) for pooling in poolings}
             missing += int((~np.all([part.present for part in served.values()], axis=0)).sum())
-            rows += len(whole)
+            rows += len(keys)
             if not missing:  # otherwise the rest is only counted
                 if table is None:
                     schema = _schema(embedding_cache, poolings, len(chunk.texts[0]))
@@ -100,7 +100,12 @@ def _write(
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     if missing:
         how = listed(
-            [embedding_cache.choice.engine, embedding_cache.choice.precision, embedding_cache.storage, *poolings]
+            [
+                embedding_cache.backend.engine,
+                embedding_cache.backend.precision,
+                embedding_cache.variant.storage,
+                *poolings,
+            ]
         )
         raise UserError(
             f"{source.source}: {missing:,} of {rows:,} rows are not in the cache ({how}); "
@@ -117,9 +122,9 @@ def _schema(embedding_cache: EmbeddingCache, poolings: tuple[str, ...], parts: i
     vectors = [(name, pa.list_(pa.float32(), embedding_cache.checkpoint.vector_dim(name))) for name in poolings]
     facts = {
         "encoder": embedding_cache.checkpoint.name,
-        "engine": embedding_cache.choice.engine,
-        "precision": embedding_cache.choice.precision,
-        "storage": embedding_cache.storage,
+        "engine": embedding_cache.backend.engine,
+        "precision": embedding_cache.backend.precision,
+        "storage": embedding_cache.variant.storage,
         "max_length": embedding_cache.max_length,
         "checkpoint_digest": {name: embedding_cache.checkpoint.checkpoint_digest(name) for name in poolings},
         "vectors_digest": {name: embedding_cache.digest(name) for name in poolings},

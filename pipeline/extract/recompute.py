@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, silent
-from pipeline.batching import pad, plan
 from pipeline.data import SourceOptions, read_chunks
 from pipeline.encoder import Encoder, Runtime, open_encoder, tokenizer
 from pipeline.encoder.checkpoint import EncoderSpec, locate
@@ -74,25 +73,28 @@ def recompute(
     """
     checkpoint = locate(spec)
     sample = _sample(source, partial(open_cache, checkpoint, spec, runtime, cache), rows, seed, progress)
-    embedding_cache, whole = sample.embedding_cache, text_keys(sample.texts)
-    kept = {pooling: embedding_cache.serve(whole, pooling) for pooling in embedding_cache.stores}
-    sound = np.flatnonzero(np.all([served.present for served in kept.values()], axis=0))
+    embedding_cache, keys = sample.embedding_cache, text_keys(sample.texts)
+    served = {pooling: embedding_cache.serve(keys, pooling) for pooling in embedding_cache.stores}
+    sound = np.flatnonzero(np.all([rows.present for rows in served.values()], axis=0))
     if not len(sound):
         raise UserError(f"{source.source}: none of its rows is in the cache for this encoder; run extract first")
-    fresh = _encode(_open(embedding_cache, runtime, cache), [sample.texts[i] for i in sound], cache)
-    stored = {pooling: kept[pooling].vectors[sound] for pooling in kept}
-    difference = np.max([np.abs(stored[name] - fresh[name]).max(1) for name in kept], axis=0)  # (k,)
-    cosine = np.min([_cosines(stored[name], fresh[name]) for name in kept], axis=0)  # (k,)
-    precision = embedding_cache.choice.precision
+    tokens = tokenizer(checkpoint, cache).encode([sample.texts[i] for i in sound], checkpoint.max_length)
+    fresh = _open(embedding_cache, runtime, cache).encode_all(tokens)
+    stored = {pooling: rows.vectors[sound] for pooling, rows in served.items()}
+    difference = np.max([np.abs(stored[name] - fresh[name]).max(1) for name in stored], axis=0)  # (k,)
+    cosine = np.min([_cosines(stored[name], fresh[name]) for name in stored], axis=0)  # (k,)
+    precision = embedding_cache.backend.precision
     exact = precision not in COSINES
     rounding = (
-        HALF * max(float(np.abs(v).max()) for v in fresh.values()) if embedding_cache.storage == "float16" else 0.0
+        HALF * max(float(np.abs(v).max()) for v in fresh.values())
+        if embedding_cache.variant.storage == "float16"
+        else 0.0
     )
     tolerance = TOLERANCE + rounding if exact else COSINES[precision]
     return Recomputed(
         encoder=checkpoint.name,
-        poolings=tuple(kept),
-        engine=embedding_cache.choice.engine,
+        poolings=tuple(stored),
+        engine=embedding_cache.backend.engine,
         precision=precision,
         rows=len(sound),
         largest_difference=float(difference.max()),
@@ -122,7 +124,7 @@ class Sample:
 
 def _sample(
     source: SourceOptions,
-    shelf_of_texts: Callable[[np.ndarray], EmbeddingCache],
+    cache_for_keys: Callable[[np.ndarray], EmbeddingCache],
     rows: int,
     seed: int,
     progress: Progress,
@@ -133,13 +135,13 @@ def _sample(
     lots: list[tuple[float, str, Text]] = []
     seen = 0
     for chunk in read_chunks(source):
-        whole = text_keys(chunk.texts)
-        embedding_cache = embedding_cache or shelf_of_texts(whole)
-        there = np.all([found.present for found in embedding_cache.find(whole).values()], axis=0)
-        drawn = np.where(there, random.random(len(whole)), np.inf)
-        best = np.argsort(drawn)[: min(rows, int(there.sum()))].tolist()
+        keys = text_keys(chunk.texts)
+        embedding_cache = embedding_cache or cache_for_keys(keys)
+        cached = embedding_cache.present(keys)
+        drawn = np.where(cached, random.random(len(keys)), np.inf)
+        best = np.argsort(drawn)[: min(rows, int(cached.sum()))].tolist()
         lots = sorted([*lots, *((float(drawn[i]), str(chunk.row_ids[i]), chunk.texts[i]) for i in best)])[:rows]
-        seen += len(whole)
+        seen += len(keys)
         progress("verify", seen, None)
     if embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
@@ -147,27 +149,12 @@ def _sample(
 
 
 def _open(embedding_cache: EmbeddingCache, runtime: Runtime, cache: Path) -> Encoder:
-    """The encoder that the shelf's vectors were made with."""
-    wish, poolings = embedding_cache.choice, tuple(embedding_cache.stores)
-    if wish.precision in ("bf16", "fp16") and poolings == ("cls",) and not embedding_cache.cls_only:
+    """The encoder that the cache's vectors were made with."""
+    backend, poolings = embedding_cache.backend, tuple(embedding_cache.stores)
+    if backend.precision in ("bf16", "fp16") and poolings == ("cls",) and not embedding_cache.variant.cls_only:
         poolings = ("cls", "mean")  # they come from the whole graph, which another pooling asks for
-    runtime = replace(runtime, device=wish.device)
-    return open_encoder(embedding_cache.checkpoint, poolings, wish.engine, wish.precision, runtime, cache)
-
-
-def _encode(encoder: Encoder, texts: list[Text], cache: Path) -> dict[str, np.ndarray]:
-    """Vectors (n, d) of each pooling, in the order of the texts."""
-    checkpoint = encoder.checkpoint
-    tokens = tokenizer(checkpoint, cache).encode(texts, checkpoint.max_length)
-    out = {name: np.empty((len(texts), checkpoint.dim), np.float32) for name in encoder.poolings}
-    batches = (
-        pad(rows, [tokens.ids[i] for i in rows], tokens.types and [tokens.types[i] for i in rows], checkpoint.pad_id)
-        for rows in plan(np.array([len(row) for row in tokens.ids]), encoder.token_budget)
-    )
-    for batch, found in encoder.encode_many(batches):
-        for name, vectors in found.items():
-            out[name][batch.rows] = vectors
-    return out
+    runtime = replace(runtime, device=backend.device)
+    return open_encoder(embedding_cache.checkpoint, poolings, backend.engine, backend.precision, runtime, cache)
 
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ longest text only; weights and optimiser stay float32 whatever it computes in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, listed
-from pipeline.batching import TokenBatch, pad, plan
-from pipeline.encoder.tokens import Tokenizer
+from pipeline.encoder.batches import TokenBatch, pad
+from pipeline.encoder.tokens import Tokenizer, Tokens
 from pipeline.finetune.device import Machine, world_size
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
@@ -76,9 +76,9 @@ class Rows:
         types = None if self.types is None else [self.types[i] for i in places]
         return Rows([self.ids[i] for i in places], types, self.labels[places], self.pad_id)
 
-    def batch(self, places: np.ndarray) -> TokenBatch:
-        types = None if self.types is None else [self.types[i] for i in places]
-        return pad(places, [self.ids[i] for i in places], types, self.pad_id)
+    def batches(self, token_budget: int) -> Iterator[TokenBatch]:
+        """All rows under a token budget, longest first."""
+        return Tokens(self.ids, self.types, self.lengths, self.pad_id).batches(token_budget)
 
 
 def tokenised(
@@ -99,12 +99,11 @@ def logits(model: Any, rows: Rows, machine: Machine, token_budget: int | None = 
     training, out = model.training, np.zeros((len(rows), 0), np.float32)
     model.eval()
     with torch.inference_mode(), machine.arithmetic():
-        for places in plan(rows.lengths, token_budget or TOKEN_BUDGET.get(machine.device, GPU_BUDGET)):
-            batch = inputs(rows.batch(places), machine)
-            found = model(**batch)["logits"].float().cpu().numpy()  # (b, k)
+        for batch in rows.batches(token_budget or TOKEN_BUDGET.get(machine.device, GPU_BUDGET)):
+            found = model(**inputs(batch, machine))["logits"].float().cpu().numpy()  # (b, k)
             if not out.shape[1]:
                 out = np.zeros((len(rows), found.shape[1]), np.float32)
-            out[places] = found
+            out[batch.rows] = found
     model.train(training)
     return out
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from pipeline import UserError, kinds, log
 from pipeline.encoder import Runtime, open_encoder
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
-from pipeline.encoder.hardware import choice
+from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from pipeline.encoder.hardware import choose_backend
 from pipeline.encoder.tokens import tokenizer
-from pipeline.extract.direct import vectors_of
 from pipeline.predict.texts import Texts
 from pipeline.run import Run
 from pipeline.run.model import kind_at
@@ -119,7 +118,7 @@ class Probe:
         settings, spec = run.settings, spec_of(run, self.model.pooling)
         if precision is not None:
             spec = replace(spec, precision=precision, engine="auto")
-        here = choice(spec.engine, spec.precision, runtime.device)
+        here = choose_backend(spec.engine, spec.precision, runtime.device)
         if here.precision != settings["precision"]:
             log.info(f"fitted on {settings['precision']} vectors, predicting from {here.precision} ones")
         if settings.get("storage", "float32") != "float32":
@@ -132,7 +131,8 @@ class Probe:
 
     def vectors(self, texts: Texts) -> np.ndarray:
         """(n, d) float32, in the order of the texts."""
-        return vectors_of(self.encoder, self.tokenizer, self.model.pooling, texts, self.checkpoint.max_length)
+        vectors = self.encoder.encode_all(self.tokenizer.encode(texts, self.checkpoint.max_length))
+        return np.concatenate([vectors[part] for part in parts((self.model.pooling,))], axis=1)
 
     def proba(self, texts: Texts) -> np.ndarray:
         """Probabilities (n, k) float32."""

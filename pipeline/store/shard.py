@@ -73,15 +73,15 @@ def text_keys(texts: Sequence[tuple[str, ...]], cut: int | None = None) -> np.nd
         raw = [part.encode("utf-8", "surrogatepass") for part in text]
         fed = b"".join([len(part).to_bytes(8, "little") + part for part in raw])
         joined += blake(fed, digest_size=16).digest()
-    whole = np.frombuffer(bytes(joined), "<u8").reshape(-1, 2)
-    return whole if cut is None else cut_keys(whole, cut)
+    keys = np.frombuffer(bytes(joined), "<u8").reshape(-1, 2)
+    return keys if cut is None else cut_keys(keys, cut)
 
 
-def cut_keys(whole: np.ndarray, cut: int) -> np.ndarray:
+def cut_keys(keys: np.ndarray, cut: int) -> np.ndarray:
     """Keys (n, 2) of the same texts cut to `cut` tokens: a one-to-one scrambling, so that nothing is hashed twice."""
     with np.errstate(over="ignore"):
         salt = np.uint64((cut + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF)
-        high, low = whole[:, 0], whole[:, 1]
+        high, low = keys[:, 0], keys[:, 1]
         high = _mix(high + _mix(low + salt))
         return np.stack([high, _mix(low + _mix(high + salt))], axis=1)
 
@@ -243,21 +243,21 @@ def read_rows(
 
 def check_name(shard: Shard) -> None:
     """Raises DamagedError if any byte of the file has changed: its name is their digest."""
-    whole, piece = hashlib.blake2b(digest_size=16), bytearray(PIECE)
+    digest, piece = hashlib.blake2b(digest_size=16), bytearray(PIECE)
     with _opened(shard.path) as file:
         while got := file.readinto(piece):
-            whole.update(memoryview(piece)[:got])
-    if whole.hexdigest() != shard.path.name.removesuffix(SUFFIX):
+            digest.update(memoryview(piece)[:got])
+    if digest.hexdigest() != shard.path.name.removesuffix(SUFFIX):
         raise DamagedError("its bytes are not those it is named after")
 
 
 def _columns(facts: Mapping[str, str], *arrays: np.ndarray) -> str:
     """One digest of a header's facts and of the arrays that the index believes."""
-    told = {name: fact for name, fact in facts.items() if name != "columns"}
-    whole = xxhash.xxh3_128(json.dumps(told, sort_keys=True).encode())
+    others = {name: fact for name, fact in facts.items() if name != "columns"}
+    digest = xxhash.xxh3_128(json.dumps(others, sort_keys=True).encode())
     for array in arrays:
-        whole.update(array.data)
-    return whole.hexdigest()
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Sharing the work: any number of processes encode the same texts into one store, and few rows are encoded twice.
 
-Each process starts at a place of its own in a common list of blocks and looks at the folder again before each block.
+Each process starts at a block of its own in a common list of blocks and looks at the folder again before each block.
 A claim (an empty file, locked while its process lives) tells the others to do something else first. Claims are only
 hints: where files cannot be locked, or a process hangs, a row is at worst encoded twice, and stands twice.
 """
@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ CLAIM = ".claim-"
 BLOCK_ROWS = 256  # less than a shard: a shard gathers blocks until it is large or old enough
 PATIENCE = 60.0  # seconds without a new row from anybody, after which other processes' claims no longer count
 OPEN, TAKEN, DONE = range(3)
+NO_ROWS = np.empty(0, np.int64)
 
 
 def blocks_of(order: np.ndarray, rows: int = BLOCK_ROWS) -> list[np.ndarray]:
@@ -39,69 +40,98 @@ def blocks_of(order: np.ndarray, rows: int = BLOCK_ROWS) -> list[np.ndarray]:
 
 def share(
     writer: Writer,
-    whole: np.ndarray,
+    keys: np.ndarray,
     blocks: Sequence[np.ndarray],
+    flush: Callable[[], None] | None = None,
     seed: int | None = None,
     patience: float = PATIENCE,
 ) -> Iterator[np.ndarray]:
     """Row numbers (m,) to encode next, and to `add` to `writer`, until every row of `blocks` is in the store.
 
-    `whole` (n, 2): keys of all texts; a block holds row numbers of it. `seed`: None = a place of its own for each
-    process. When only other processes' blocks are left, yields no rows (whatever has begun is wanted in `writer` now),
-    commits what `writer` has gathered and waits for them.
+    `keys` (n, 2) of all texts; a block holds row numbers of them. `flush` commits whatever has been handed out (None:
+    what `writer` has gathered): it is called before waiting for other processes, which may be waiting for that, and at
+    the end. `seed`: None = every process starts at a block of its own.
     Raises UserError if the folder cannot be written.
     """
-    store, random = writer.store, np.random.default_rng(seed)
-    held: dict[int, Claim] = {}
-    state = np.zeros(len(blocks), np.uint8)
-    here = int(random.integers(len(blocks))) if len(blocks) else 0
-
-    def elsewhere() -> int:
-        """A place among what is open: a place among all would mostly be followed by where somebody works."""
-        left = np.flatnonzero(state == OPEN)
-        return int(random.choice(left)) if len(left) else 0
-
-    def missing(number: int) -> np.ndarray:
-        return blocks[number][store.missing(whole[blocks[number]], writer.max_length)]
-
-    waiting = Waiting(patience)
+    work, waiting, flush = _Work(writer, keys, blocks, seed), Waiting(patience), flush or writer.flush
     try:
-        while (state != DONE).any():
-            for number in [number for number in held if not len(missing(number))]:
-                held.pop(number).release()
-            open_ = np.flatnonzero(state == OPEN)
-            if not len(open_):
-                yield np.empty(0, np.int64)
-                writer.flush()  # others may be waiting for these
-                waiting.pause(store.rows)
-                store.refresh()
-                state[state == TAKEN] = OPEN
-                continue
-            number = int(open_[np.searchsorted(open_, here) % len(open_)])
-            if not len(missing(number)):
-                state[number] = DONE
-                here = elsewhere()  # not on behind whoever did it: where claims are not seen, as between machines,
-                continue  # both would go on side by side, with the same blocks
-            claim = Claim.take(store.folder, whole[blocks[number]], writer.max_length)
-            if claim is None and not waiting.over:
-                state[number] = TAKEN
-                here = elsewhere()  # away from where somebody else works
-                continue
-            new = store.refresh()
-            state[number] = DONE
-            rows = missing(number)
-            if claim and len(rows):
-                held[number] = claim
-            elif claim:
-                claim.release()
-            if len(rows):
-                here = number + 1
+        while work.unfinished:
+            work.release_committed()
+            number = work.next_block()
+            if number is None:
+                flush()
+                waiting.pause(writer.store.rows)
+                work.look_again()
+            elif len(rows := work.take(number, waiting.over)):
                 yield rows
-            elif new:
-                here = elsewhere()
-        writer.flush()
+        flush()
     finally:
-        for claim in held.values():
+        work.release_all()
+
+
+class _Work:
+    """The blocks of one process's share: which are open, which it holds, and where it goes on."""
+
+    def __init__(self, writer: Writer, keys: np.ndarray, blocks: Sequence[np.ndarray], seed: int | None) -> None:
+        self.store, self.max_length, self.keys, self.blocks = writer.store, writer.max_length, keys, blocks
+        self.random = np.random.default_rng(seed)
+        self.state = np.zeros(len(blocks), np.uint8)
+        self.held: dict[int, Claim] = {}
+        self.position = int(self.random.integers(len(blocks))) if blocks else 0
+
+    @property
+    def unfinished(self) -> bool:
+        return bool((self.state != DONE).any())
+
+    def missing(self, number: int) -> np.ndarray:
+        """Rows (m,) of a block that are in the store of nobody, as far as this process has looked."""
+        block = self.blocks[number]
+        return block[self.store.missing(self.keys[block], self.max_length)]
+
+    def next_block(self) -> int | None:
+        """The next open block from the position on; None if other processes have all that are left."""
+        left = np.flatnonzero(self.state == OPEN)
+        return int(left[np.searchsorted(left, self.position) % len(left)]) if len(left) else None
+
+    def take(self, number: int, insist: bool) -> np.ndarray:
+        """Rows (m,) of a block to encode here; none if another process has done them, or is about to (unless
+        `insist`)."""
+        if not len(self.missing(number)):
+            self.state[number] = DONE
+            self.go_elsewhere()  # not on behind whoever did it: where claims are not seen, as between machines, both
+            return NO_ROWS  # would go on side by side, with the same blocks
+        claim = Claim.take(self.store.folder, self.keys[self.blocks[number]], self.max_length)
+        if claim is None and not insist:
+            self.state[number] = TAKEN
+            self.go_elsewhere()
+            return NO_ROWS
+        new = self.store.refresh()
+        self.state[number] = DONE
+        rows = self.missing(number)
+        if claim is not None:
+            self.held[number] = claim
+        if len(rows):
+            self.position = number + 1
+        elif new:
+            self.go_elsewhere()
+        return rows
+
+    def go_elsewhere(self) -> None:
+        """Go on at one of the open blocks: one of all would mostly be followed by where somebody works."""
+        left = np.flatnonzero(self.state == OPEN)
+        self.position = int(self.random.choice(left)) if len(left) else 0
+
+    def look_again(self) -> None:
+        """See what other processes have committed; what they had taken is open again."""
+        self.store.refresh()
+        self.state[self.state == TAKEN] = OPEN
+
+    def release_committed(self) -> None:
+        for number in [number for number in self.held if not len(self.missing(number))]:
+            self.held.pop(number).release()
+
+    def release_all(self) -> None:
+        for claim in self.held.values():
             claim.release()
 
 

@@ -149,12 +149,12 @@ def verify(folder: Path, progress: Progress = silent) -> Checkup:
     total = sum(shard.size for shard in shards)
     done = 0
     for shard in shards:
-        places = store.places_of(shard)
+        positions = store.positions_of(shard)
         store.files.fetch([shard.path.name], again=True)
-        rows = store.read(places)
+        rows = store.read(positions)
         if not (rows.present.all() and store.is_whole(shard)):
             try:
-                saved += _write_again(store, places[rows.present], rows.vectors[rows.present])
+                saved += _write_again(store, positions[rows.present], rows.vectors[rows.present])
             except UserError as error:  # a cache that may only be read is checked all the same
                 log.warning("%s", error)
         done += shard.size
@@ -184,23 +184,23 @@ def prune(folder: Path, litter: bool = False, progress: Progress = silent) -> Pr
     before, written, replaced = store.bytes, 0, 0
     duplicates, group = _to_rewrite(store)
     kept, waiting = Index(), []  # keys that this call has written; shards whose rows are gathered, not yet written
-    places: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     for done, shard in enumerate(group, 1):
-        own = store.places_of(shard)
+        own = store.positions_of(shard)
         rows = store.read(own)
         own, found = own[rows.present], rows.vectors[rows.present]
         keys = store.index.keys[own]
         new = kept.find(keys) < 0  # not written before, by this call
         first = kept.add(keys, store.index.tokens[own])
         new &= kept.find(keys) == np.arange(first, first + len(own))  # nor twice in one shard
-        places.append(own[new])
+        positions.append(own[new])
         vectors.append(found[new])
         waiting.append(shard)
-        if sum(map(len, places)) >= SHARD_ROWS or done == len(group):
-            written += bool(_write_again(store, np.concatenate(places), np.concatenate(vectors)))
+        if sum(map(len, positions)) >= SHARD_ROWS or done == len(group):
+            written += bool(_write_again(store, np.concatenate(positions), np.concatenate(vectors)))
             replaced += sum(store.remove(shard) for shard in waiting)
-            places, vectors, waiting = [], [], []
+            positions, vectors, waiting = [], [], []
         progress("prune", done, len(group))
     swept = _sweep(folder) if litter else ()
     return Pruned(folder, duplicates, replaced, written, before - store.bytes, swept)
@@ -212,7 +212,7 @@ def _to_rewrite(store: Store) -> tuple[int, list[Shard]]:
     small = {shard.path.name for shard in shards if shard.rows < SHARD_ROWS // 2}
     wanted, duplicates = small if len(small) > 1 else set(), 0
     for shard in shards:
-        own = store.places_of(shard)
+        own = store.positions_of(shard)
         first = store.index.find(store.index.keys[own])
         twice = first != own
         if twice.any():
@@ -221,13 +221,13 @@ def _to_rewrite(store: Store) -> tuple[int, list[Shard]]:
     return duplicates, [shard for shard in shards if shard.path.name in wanted]
 
 
-def _write_again(store: Store, places: np.ndarray, vectors: np.ndarray) -> int:
-    """Publish rows at `places` (n,), with their vectors (n, d), as a new shard; how many."""
-    if len(places):
-        longest = max(shard.max_length for shard in store.shards_of(places))
-        cost = store.encode_seconds(places)
-        store.put(store.index.keys[places], store.index.tokens[places], vectors, cost, longest)
-    return len(places)
+def _write_again(store: Store, positions: np.ndarray, vectors: np.ndarray) -> int:
+    """Publish rows at `positions` (n,), with their vectors (n, d), as a new shard; how many."""
+    if len(positions):
+        longest = max(shard.max_length for shard in store.shards_of(positions))
+        cost = store.encode_seconds(positions)
+        store.put(store.index.keys[positions], store.index.tokens[positions], vectors, cost, longest)
+    return len(positions)
 
 
 def _sweep(folder: Path) -> tuple[str, ...]:

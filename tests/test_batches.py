@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.batching import TokenBatch, pad, padding_share, plan
+from pipeline.encoder.batches import TokenBatch, pad, padding_share, plan
 
 lengths_of = st.lists(st.integers(0, 600), max_size=200).map(lambda values: np.array(values, np.int64))
 

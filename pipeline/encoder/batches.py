@@ -20,7 +20,7 @@ MAX_ROWS = 2048
 class TokenBatch:
     """Texts as an encoder takes them, padded on the right to the longest of them."""
 
-    rows: np.ndarray  # (b,) int64, places of the texts in whatever the caller planned
+    rows: np.ndarray  # (b,) int64, positions of the texts in whatever the caller planned
     ids: np.ndarray  # (b, t) int64
     mask: np.ndarray  # (b, t) int64, 1 = token, 0 = padding
     types: np.ndarray | None = None  # (b, t) int64, which text of a pair; None: the encoder has no token types
@@ -52,7 +52,7 @@ def plan(
     max_rows: int = MAX_ROWS,
     call_cost: float = CALL_COST,
 ) -> list[np.ndarray]:
-    """Places of texts of `lengths` (n,) tokens, as batches: longest first, every place once.
+    """Positions of texts of `lengths` (n,) tokens, as batches: longest first, every position once.
 
     A batch of r texts, the longest of t tokens rounded up to `multiple`, has r·t ≤ `token_budget` and r ≤ `max_rows`;
     a text longer than the budget is a batch of its own. Where a batch ends is chosen so that padded tokens plus
