@@ -55,7 +55,7 @@ encoder_options = Bundle(
             "--pooling",
             default="cls",
             callback=several(),
-            metavar="cls|mean|max",
+            metavar="cls|mean|…",
             help="Token vectors → text vector; a,b makes both, a+b concatenates.",
         ),
         "max_length": click.option(
