@@ -36,8 +36,8 @@ def vectors(encoder, texts):
     return encoder.encode_all(tokenizer(encoder.checkpoint).encode(texts))["cls"]
 
 
-def calibrated_encoder(found, cache):
-    int8.calibrated(found, ("cls",), cache, made_up(300))
+def calibrated_encoder(found, cache, texts=()):
+    int8.calibrated(found, ("cls",), cache, texts or made_up(300))
     return open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache)
 
 
@@ -93,7 +93,7 @@ print(here.calibration, [name for name in ("torch", "transformers", "nncf") if n
 def test_calibrating_again_opens_another_folder_of_vectors(kept, capsys):
     cache, found, small = kept
     forget(found, ("cls",), cache)
-    again = open_encoder(found, ("cls",), "openvino", "int8", EFFORT, cache, made_up(310)[10:])
+    again = calibrated_encoder(found, cache, made_up(310)[10:])
     assert again.calibration != small.calibration
     assert again.vectors_digest("cls") != small.vectors_digest("cls")
     assert any(file.name.startswith("former-") for file in converted.home_of(found, cache).iterdir())
