@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ def share(
     flush: Callable[[], None] | None = None,
     seed: int | None = None,
     patience: float = PATIENCE,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Row numbers (m,) to encode next, and to `add` to `writer`, until every row of `blocks` is in the store.
 
     `keys` (n, 2) of all texts; a block holds row numbers of them. `flush` commits whatever has been handed out (None:
