@@ -24,11 +24,12 @@ from pipeline.fitting import digests_of, fitted, limits_of, present, together, t
 from pipeline.kinds import KINDS, kind_row
 from pipeline.learning_curve import Curve, latest
 from pipeline.report import write_report
-from pipeline.run import Run, load_run
+from pipeline.run import Run, load_run, runs_of
 from pipeline.store import text_keys
 from pipeline.task import Task
 from pipeline.verdict import Comparison, admit, compare, group_column
-from pipeline.verdict.results import LABELS
+from pipeline.verdict.regret import Worth
+from pipeline.verdict.results import LABELS, fit_key
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
@@ -41,6 +42,8 @@ class ComparisonSettings:
     only_existing: bool = False
     metric: str = "accuracy"  # named before anything is seen
     margin: float = 0.01  # a difference below it does not matter
+    worth: Worth | None = None  # what the user gives for a point of the metric
+    prefer: str = "best"  # or cheap: a loss that is not shown does not count
     by: str | None = None  # column of the judged split whose groups are scored apart
     external_runs: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
     budget: float | None = None  # seconds that fitting may take
@@ -104,12 +107,26 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
         runs,
         metric=rules.metric,
         margin=rules.margin,
+        worth=rules.worth,
+        prefer=rules.prefer,
+        tried=tried_before(task, runs),
         truncated_share=profile.splits[data.roles["test"]].truncated_share,
         by=by,
         by_name=rules.by or "",
         left_out=left_out,
     )
     return Judged(runs, profile, comparison)
+
+
+def tried_before(task: Task, runs: Sequence[Run]) -> int:
+    """How many other settings the runs' folder holds that were judged on the same rows, 0 below the third in all.
+
+    Guessing is no setting that anybody tries.
+    """
+    here = {fit_key(run) for run in runs}
+    stored = runs_of(task.runs, task.dataset.name, task.dataset.digest)
+    others = {fit_key(run) for run in stored if kind_row(run.kind).family != "constant"} - here
+    return len(others) if len(others) + 1 >= 3 else 0
 
 
 def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str = "") -> Outcome:

@@ -204,6 +204,15 @@ comparison_options = Bundle(
             "--budget", callback=budget, metavar="20m|90s|2h", help="Time to fit in; what does not fit is left out."
         ),
         **judging,
+        "worth": click.option(
+            "--worth", metavar='"1 point = 10 min"', help="What a point is worth: so much time saved outweighs it."
+        ),
+        "prefer": click.option(
+            "--prefer",
+            default="best",
+            type=click.Choice(["best", "cheap"]),
+            help="cheap: a loss that is not shown does not count against what costs less.",
+        ),
         "by": click.option("--by", metavar="COLUMN", help="Also score the groups of rows that share a value of it."),
         "page": page_option("--report"),
     },

@@ -59,6 +59,10 @@ def rules(run: tuple[Path, ...] = (), **values: Any) -> ComparisonSettings:
 
     if values.get("budget") is not None and values["only_existing"]:
         raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
+    if given := values.pop("worth", None):
+        from pipeline.verdict.regret import worth
+
+        values["worth"] = worth(given)
     return ComparisonSettings(external_runs=run, **values)
 
 

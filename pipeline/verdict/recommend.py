@@ -252,6 +252,8 @@ def what_would_change(field: Field, choice: Contender) -> str:
     if tuned and field.families[choice.name] != "tuned" and tuned.name in field.rising:
         gain = field.rising[tuned.name]
         return f"It may change with {gain.remedy}: {tuned.name} was still improving ({gain})."
+    if choice is not best and level(field, best, choice):
+        return precision(field, field.pairs[best.name, choice.name])
     if choice is not best:
         loss = f"{change(m, field.advice.regret[choice.name])}{unit(m)}"
         return f"It would change if a loss of up to {loss} mattered to you: then take {best.name}."
