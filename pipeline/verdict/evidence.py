@@ -189,7 +189,7 @@ def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sam
         who, _, measured = on(mask)
         return float(measured.value[metric][who.index(i)])
 
-    everyone = masks.any(0)
+    everyone = np.asarray(masks.any(0))
     complete = [i for i in range(len(predicted)) if (masks[i] == everyone).all()]
     value = {m: np.array([of(m, i, masks[i]) for i in range(len(predicted))]) for m in METRICS}
     order = {  # as if all had judged all folds: what the missing ones were worth to those that have them
@@ -224,7 +224,8 @@ def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sam
         missing = unjudged_share(both[0].truth, metric, len(sampling.class_names))
         return PairFacts(difference, drawn, max(p, tail_p(drawn)), int(mask.sum()), differ, missing)
 
-    common, alone = masks.all(0), dict.fromkeys(METRICS, [None] * len(predicted))
+    common = np.asarray(masks.all(0))
+    alone: dict[str, list[float | None]] = {m: [None] * len(predicted) for m in METRICS}
     return Evidence(value, interval, order, alone, on(common)[1], [int(mask.sum()) for mask in masks], pair)
 
 
@@ -256,5 +257,5 @@ def fold_interval(
     value = float(measured.value[metric][at])
     grow = float(np.sqrt(stretch_of(len(np.unique(folds.place[mask])), folds.count)))
     low, high = (value + grow * (end - value) for end in measured.interval[metric][at])
-    missing = unjudged_share(parts[at].truth, metric, len(measured.value[metric]) and parts[at].proba.shape[1])
+    missing = unjudged_share(parts[at].truth, metric, parts[at].proba.shape[1])
     return widened(metric, value, (low, high), missing)

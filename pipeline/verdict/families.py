@@ -47,7 +47,7 @@ def adjust(p_values: Sequence[float], members: Sequence[Hashable] | None = None)
     first = np.full(count, np.inf)
     np.minimum.at(first, member, p)
     order = np.argsort(first, kind="stable")
-    stepped = st.holm(first)
+    stepped = st.holm(first.tolist())
     steps, before = np.empty(count, np.int64), np.empty(count)
     steps[order] = count - np.arange(count)
     before[order] = np.concatenate([[0.0], stepped[order][:-1]])  # what those tested earlier came to
