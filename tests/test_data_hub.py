@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -144,10 +145,10 @@ def cached_emotion(tmp_path, hub_cache):
     )
 
 
-def test_a_cached_data_set_works_at_once_offline(cached_emotion):
-    start = time.perf_counter()
+def test_a_cached_data_set_works_offline_and_asks_nobody(cached_emotion, monkeypatch):
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, lambda *address: pytest.fail(f"asks {address}"))
     dataset = load("someone/emotion")
-    assert time.perf_counter() - start < 2
     assert dataset.name == "emotion"
     assert dataset.class_names == ("sadness", "joy")
     assert dataset.roles == {"train": "train", "validation": "validation", "test": "test"}
@@ -210,10 +211,10 @@ def test_offline_and_not_cached_names_the_ways_out(tmp_path, monkeypatch):
         assert "HF_HUB_OFFLINE is set" in message
 
 
-def test_a_hub_out_of_reach_fails_in_less_than_5_seconds(tmp_path):
+def test_a_hub_out_of_reach_is_asked_once(tmp_path):
     """A server that takes the connection and never answers: what a broken proxy does."""
     code = f"""
-import os, socket, sys, time
+import os, socket
 os.environ["HF_HUB_CACHE"] = {str(tmp_path)!r}
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ.pop(name, None)
@@ -221,18 +222,24 @@ silent = socket.create_server(("127.0.0.1", 0))
 os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{{silent.getsockname()[1]}}"
 from pipeline import UserError
 from pipeline.data import SourceOptions, read
-start = time.perf_counter()
 try:
     read(SourceOptions("someone/nosuch"))
 except UserError as error:
     print(error)
-print(time.perf_counter() - start)
+silent.setblocking(False)
+requests = 0
+try:
+    while silent.accept():
+        requests += 1
+except BlockingIOError:
+    print(requests)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    message, seconds = done.stdout.splitlines()
+    message, requests = done.stdout.splitlines()
     assert "the Hub cannot be reached" in message
     assert "the bundled sms-spam" in message
-    assert float(seconds) < 5
+    assert "within 4 s" in message or "Timeout" in message
+    assert requests == "1"
 
 
 # ── configurations, splits and files, as the card says ──────────────────────────────────────────────────────────────

@@ -1,7 +1,6 @@
 """An iterator in a thread: the same items, the same error, and no thread left behind."""
 
 import threading
-import time
 
 import pytest
 
@@ -14,21 +13,21 @@ def test_the_same_items_in_the_same_order():
 
 
 def test_it_runs_ahead_by_no_more_than_its_depth():
-    made = []
+    changed, taken, ahead = threading.Condition(), 0, []
 
     def items():
         for i in range(100):
-            made.append(i)
+            with changed:
+                ahead.append(i + 1 - taken)
+                changed.notify()
             yield i
 
-    line = prefetch(items(), 3)
-    assert next(line) == 0
-    deadline = time.monotonic() + 5
-    while len(made) < 5 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert len(made) == 5  # one taken, three in line, one in hand
-    line.close()
+    for number, item in enumerate(prefetch(items(), 3)):
+        with changed:
+            assert item == number
+            taken += 1
+            assert changed.wait_for(lambda n=number: len(ahead) >= min(n + 5, 100), 30)  # three in line, one in hand
+    assert max(ahead) <= 5  # and the one that is being taken
 
 
 def test_an_error_comes_after_what_was_made_before_it():
@@ -50,5 +49,7 @@ def test_closing_stops_the_thread():
 
     line = prefetch(endless(), 2)
     next(line)
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "prefetch")
     line.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch" and thread.is_alive()]
+    thread.join(30)
+    assert not thread.is_alive()
