@@ -20,8 +20,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pipeline.metrics import METRICS as TABLE
 from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
+from pipeline.verdict.measure import interval_of
 
 METRICS = ("accuracy", "macro_f1")
 ROWS = (100, 500, 2000)
@@ -70,7 +72,7 @@ def population(case: Case, metric: str) -> np.ndarray:
     for recall in (np.array(case.recall), np.array(case.recall) - case.gap):
         hit, miss = prior * recall, prior * (1 - recall)
         said = hit + (miss.sum() - miss) / (len(prior) - 1)
-        values.append(float(st.count_metric(metric, hit[:, None], said[:, None], prior[:, None])[0]))
+        values.append(float(TABLE[metric].counts(hit, said, prior)))
     return np.array(values)
 
 
@@ -81,9 +83,7 @@ def sample_metric(table: st.Outcomes, metric: str) -> np.ndarray:
         (np.bincount(p, table.rows * (p == table.truth), table.classes), np.bincount(p, table.rows, table.classes))
         for p in table.predicted
     ]
-    return np.array(
-        [float(st.count_metric(metric, hit[:, None], said[:, None], true[:, None])[0]) for hit, said in sums]
-    )
+    return np.array([float(TABLE[metric].counts(hit.astype(float), predicted, true)) for hit, predicted in sums])
 
 
 def simulate(case: Case, rows: int, repeats: int, draws: int, seed: int = 0, margin: float = 0.01) -> list[dict]:
@@ -155,26 +155,23 @@ def draw_losses(
 
 
 def simulate_losses(name: str, signal: float, sharp: float, rows: int, repeats: int, draws: int, seed: int = 0) -> list:
-    """The same for log loss, Brier score and calibration error of exchangeable contenders."""
+    """The same for every metric of rows, of exchangeable contenders."""
     k, rng = (4 if name.startswith("four") else 6), np.random.default_rng([seed, rows, 7])
     truth, probas = draw_losses(signal, sharp, 400_000, rng, k)
-    true = [st.row_metric(m, st.row_sums(m, truth, probas[0]).mean(0)) for m in st.ROW_METRICS]
-    held, apart_held, false = np.zeros(3), np.zeros(3), np.zeros(3)
+    names = [m for m in TABLE if TABLE[m].rows]
+    true = [float(TABLE[m].combine(TABLE[m].rows(truth, probas[0]).mean(0))) for m in names]
+    held, apart_held, false = np.zeros((3, len(names)))
     for _ in range(repeats):
         truth, probas = draw_losses(signal, sharp, rows, rng, k)
-        own, apart = bootstrap.rows(st.ROW_METRICS, truth, probas, draws, rng)
-        for i, m in enumerate(st.ROW_METRICS):
-            sums = [st.row_sums(m, truth, p) for p in probas]
-            low, high = bootstrap.interval(
-                own[i, 0], acceleration=0.0 if m == "ece" else bootstrap.acceleration(sums[0][:, 0])
-            )
-            if m == "ece":
-                chance = bootstrap.calibrated_quantile(truth, probas[0], draws, rng)
-                low = 0.0 if st.row_metric(m, sums[0].mean(0)) <= chance else low
+        own, apart = bootstrap.rows(names, truth, probas, draws, rng)
+        for i, m in enumerate(names):
+            terms = [TABLE[m].rows(truth, p) for p in probas]
+            value = float(TABLE[m].combine(terms[0].mean(0)))
+            low, high = interval_of(TABLE[m], value, own[i, 0], (truth, probas[0]), rng)
             wide = bootstrap.interval(apart[i, 0])
             held[i] += low <= true[i] <= high
             apart_held[i] += wide[0] <= 0 <= wide[1]
-            p = st.permute_rows(m, sums[0], sums[1], min(draws, 500), rng)
+            p = st.permute_rows(m, terms[0], terms[1], min(draws, 500), rng)
             false[i] += p < 0.05 and not wide[0] <= 0 <= wide[1]
     return [
         {
@@ -189,7 +186,7 @@ def simulate_losses(name: str, signal: float, sharp: float, rows: int, repeats: 
             "coverage_difference": float(apart_held[i] / repeats),
             "better_or_worse": float(false[i] / repeats),
         }
-        for i, m in enumerate(st.ROW_METRICS)
+        for i, m in enumerate(names)
     ]
 
 

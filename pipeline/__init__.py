@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -58,6 +59,15 @@ def one_line(text: str | Iterable[str], limit: int) -> str:
     joined = " ⏐ ".join(" ".join(part[: 4 * limit].split()) for part in parts)
     plain = "".join(character if character.isprintable() else "\ufffd" for character in joined)
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON knows it: a number that is not finite becomes null, at any depth."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def choose(table: Mapping[str, Row], name: str, what: str) -> Row:

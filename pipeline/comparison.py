@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, format_duration, log
+from pipeline import UserError, format_duration, log
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.contenders import check_names, profile_of
 from pipeline.encoder import locate
@@ -23,13 +23,14 @@ from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
 from pipeline.fitting import digests_of, fitted, limits_of, present, together, too_few
 from pipeline.kinds import KINDS, kind_row
 from pipeline.learning_curve import Curve, latest
+from pipeline.metrics import metric_for
 from pipeline.report import write_report
 from pipeline.run import Run, load_run, runs_of
 from pipeline.store import text_keys
 from pipeline.task import Task
 from pipeline.verdict import Comparison, admit, compare, group_column
 from pipeline.verdict.regret import Worth
-from pipeline.verdict.results import LABELS, fit_key
+from pipeline.verdict.results import fit_key
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
@@ -89,9 +90,8 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     """
     rules = replace(rules, contenders=as_trained(task, rules.contenders))
     check_names(rules.contenders)
-    choose(LABELS, rules.metric, "metric")  # all of these before anything is fitted
     data = task.dataset
-    data.role("test")
+    metric_for(rules.metric, data.role("test").labels)  # all of these before anything is fitted
     by = None if rules.by is None else group_column(data.test, rules.by)
     external_runs = [admit(known_kind(load_run(folder)), data) for folder in rules.external_runs]
     left_out: list[str] = []

@@ -6,6 +6,7 @@ A result is shown by the row of `SHOWN` that is named after its type; `--json` p
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,11 +22,11 @@ from rich.text import Text as RichText
 
 import pipeline
 from pipeline import printable
+from pipeline.metrics import METRICS, with_usual
 
 if TYPE_CHECKING:
     from pipeline.finetune.seeds import Seeds
 
-METRICS = ("accuracy", "macro_f1", "weighted_f1", "balanced_accuracy", "log_loss", "ece")
 WIDE = 2000  # columns, where no terminal sets a limit
 LINE_SECONDS = 15.0  # how often progress speaks where nobody watches a bar
 
@@ -203,12 +204,13 @@ def _runs(values: Sequence[Any]) -> Iterator[Any]:
     table = Table(title="runs", title_justify="left", box=None, pad_edge=False)
     table.add_column("run")
     table.add_column("split")
-    for metric in METRICS:
-        table.add_column(metric.replace("_", " "), justify="right")
+    brief = [name for name, metric in METRICS.items() if metric.brief]
+    for name in brief:
+        table.add_column(name.replace("_", " "), justify="right")
     for run in values:
         for role in ("validation", "test"):
             if role in run.metrics:
-                cells = [f"{run.metrics[role][metric]:.3f}" for metric in METRICS]
+                cells = [_number(run.metrics[role].get(name)) for name in brief]
                 table.add_row(Text(run.kind), Text(run.predictions[role].split), *cells)
     yield table
     for run in values:
@@ -241,6 +243,8 @@ def _number(value: float | None, form: str = ".3f") -> str:
 
 
 def _interval(interval: Any) -> str:
+    if math.isnan(interval.value):
+        return "–"  # not defined on these rows
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
@@ -254,7 +258,8 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
             box=None,
             pad_edge=False,
         )
-        for name in ("contender", "accuracy", "macro F1"):
+        measures = [name for name in METRICS if name in with_usual(comparison.metric)]
+        for name in ("contender", *(METRICS[name].label for name in measures)):
             table.add_column(name)
         costs = Table(title="costs", title_justify="left", box=None, pad_edge=False)
         costs.add_column("contender")
@@ -262,7 +267,7 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
             costs.add_column(name, justify="right")
         for c in comparison.contenders:
             who = Text(c.name, style="bold" if c.chosen else "")
-            table.add_row(who, _interval(c.metrics["accuracy"]), _interval(c.metrics["macro_f1"]))
+            table.add_row(who, *(_interval(c.metrics[name]) for name in measures))
             costs.add_row(
                 who,
                 _seconds(c.cost.fit_seconds),
@@ -275,7 +280,9 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
         yield Text()
         yield costs
         yield Text()
-        pairs = Table(title=f"differences in {comparison.metric}", title_justify="left", box=None, pad_edge=False)
+        pairs = Table(
+            title=f"differences in {METRICS[comparison.metric].label}", title_justify="left", box=None, pad_edge=False
+        )
         for name in ("pair", "difference", "p (Holm)", "verdict"):
             pairs.add_column(name)
         for p in comparison.pairs:
@@ -304,7 +311,7 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
 def _groups(comparison: Any) -> Iterator[Any]:
     """Scores of each group of rows, the largest first."""
     table = Table(
-        title=f"{comparison.metric} by {shown(comparison.by)}, 95 % intervals",
+        title=f"{METRICS[comparison.metric].label} by {shown(comparison.by)}, 95 % intervals",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -322,7 +329,7 @@ def _groups(comparison: Any) -> Iterator[Any]:
 def _curves(values: Sequence[Any]) -> Iterator[Any]:
     for curve in values:
         where = f"{curve.rows:,} rows of '{curve.split}', 95 % intervals"
-        yield Text(f"{curve.dataset}: {curve.metric} by number of labels, {where}", style="italic")
+        yield Text(f"{curve.dataset}: {METRICS[curve.metric].label} by number of labels, {where}", style="italic")
         table = Table(box=None, pad_edge=False)
         table.add_column("labels", justify="right")
         for line in curve.lines:

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.linear import calibrate
 from pipeline.linear.probe import softmax
-from pipeline.metrics import scores
+from pipeline.metrics import METRICS, scores
 
 
 def drawn(n: int = 20000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -55,13 +55,14 @@ def test_threshold_does_not_cut_between_equal_probabilities():
     assert f1 == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("objective", calibrate.OBJECTIVES)
+@pytest.mark.parametrize("objective", METRICS)
 def test_difference_is_that_of_the_scores(objective):
     logits, truth = drawn(500)
     a, b = softmax(logits), softmax(logits + np.random.default_rng(1).normal(size=logits.shape))
     found = calibrate.paired_interval(objective, truth, a, b, 0)
     names = ["a", "b", "c"]
     expected = scores(truth, a, names)[objective] - scores(truth, b, names)[objective]
+    expected *= -1 if objective in ("log_loss", "brier", "ece") else 1  # positive where a is better
     assert found["difference"] == pytest.approx(expected)
     assert found["low"] < expected < found["high"]
 

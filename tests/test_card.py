@@ -28,7 +28,7 @@ def test_the_header_is_what_the_hub_reads(told, tmp_path):
     data = found.data
     me = next(c for c in comparison.contenders if c.name == "fine-tune")
     assert (data.library_name, data.pipeline_tag, data.datasets) == ("transformers", "text-classification", ["emotion"])
-    assert data.metrics == ["accuracy", "f1", "log_loss"]
+    assert data.metrics == ["accuracy", "f1", "precision", "recall", "roc_auc", "log_loss"]
     values = {result.metric_name: result.metric_value for result in data.eval_results}
     assert values["accuracy"] == pytest.approx(me.metrics["accuracy"].value, abs=1e-6)
     assert values["macro F1"] == pytest.approx(me.metrics["macro_f1"].value, abs=1e-6)

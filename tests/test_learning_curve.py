@@ -16,6 +16,7 @@ from pipeline.learning_curve.crossing import ahead_from, between, common, redraw
 from pipeline.learning_curve.learners import epochs_at
 from pipeline.learning_curve.results import Curve, Line, Point, crossings, latest, save
 from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
+from pipeline.metrics import METRICS, scores
 from pipeline.task import Task
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])
@@ -142,12 +143,12 @@ def line_of(name, sizes, own, means):
 def simulated(rates_a, rates_b, sizes, rng, n=800, draws=4):
     """Two lines whose expected accuracies are known."""
     truth = rng.integers(0, 2, n)
-    said = [
-        np.array([predictions(truth, rate, rng) for _ in range(draws)])
+    probas = [
+        np.eye(2)[np.array([predictions(truth, rate, rng) for _ in range(draws)])]
         for rates in (rates_a, rates_b)
         for rate in rates
     ]
-    own, means = redrawn("accuracy", truth, 2, said, 300, rng)
+    own, means = redrawn("accuracy", truth, probas, 300, rng)
     k = len(sizes)
     lines = [line_of("a", sizes, own[:k], means[:k]), line_of("b", sizes, own[k:], means[k:])]
     (crossing,) = crossings(lines, [means[:k], means[k:]], "accuracy")
@@ -189,14 +190,14 @@ def test_without_a_crossing_it_is_said():
     assert c.sentence.startswith(f"{c.leader} overtakes {c.other} between ")
 
 
-def test_macro_f1_is_that_of_the_scores():
-    from pipeline.metrics import scores
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_curve_takes_any_metric_and_gives_its_score(metric):
 
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 300)
-    said = rng.integers(0, 3, (2, 300))
-    own, means = redrawn("macro_f1", truth, 3, [said], 200, rng)
-    expected = [scores(truth, np.eye(3)[row], "abc")["macro_f1"] for row in said]
+    probas = rng.dirichlet(np.ones(3), (2, 300))
+    own, means = redrawn(metric, truth, [probas], 200, rng)
+    expected = [scores(truth, proba, "abc")[metric] for proba in probas]
     assert own[0] == pytest.approx(expected)
     assert means.shape == (1, 200)
     assert means.mean() == pytest.approx(np.mean(expected), abs=0.02)

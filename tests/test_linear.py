@@ -348,7 +348,7 @@ def test_an_unlabelled_test_split_is_not_scored(tmp_path):
     ("settings", "listed"),
     [
         (LinearSettings(imbalance="adasyn"), "none, balanced, smote"),
-        (LinearSettings(objective="f2"), "macro_f1, accuracy"),
+        (LinearSettings(objective="f2"), "accuracy, macro_f1"),
         (LinearSettings(calibrate="platt"), "none, temperature"),
         (LinearSettings(threshold="recall"), "f1"),
     ],

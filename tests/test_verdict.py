@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.data import Dataset, Split
-from pipeline.metrics import scores
+from pipeline.metrics import METRICS, scores
 from pipeline.run import Cost, Predictions, Run
 from pipeline.verdict import Comparison, admit, bootstrap, compare, group_column
 from pipeline.verdict import statistics as st
@@ -665,8 +665,8 @@ def test_draws_cost_by_outcome_not_by_row(monkeypatch):
     monkeypatch.setattr(bootstrap, "poisson", counted)
     for table in (few, many):
         drawn.append(0)
-        own, apart = bootstrap.counts(table, st.COUNT_METRICS, 100, np.random.default_rng(0))
-        assert (own.shape, apart.shape) == ((4, 2, 100), (4, 1, 100))
+        own, apart = bootstrap.counts(table, [m for m in METRICS if METRICS[m].counts], 100, np.random.default_rng(0))
+        assert (own.shape, apart.shape) == ((6, 2, 100), (6, 1, 100))
     assert drawn[0] == drawn[1]
 
 
@@ -720,6 +720,6 @@ def test_every_case_is_honest(simulation, rows):
     ],
 )
 def test_a_difference_is_said_as_it_is(metric, value, shown):
-    from pipeline.verdict.results import change
+    from pipeline.metrics import change
 
     assert change(metric, value) == shown

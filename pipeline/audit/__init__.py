@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, choose, listed, silent
+from pipeline import Progress, UserError, choose, finite, listed, silent
 from pipeline.audit.dropped import Dropped, called, recommended, without
 from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
 from pipeline.audit.neighbours import Near, across, near_repeats
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
 from pipeline.data import Dataset, Split
 from pipeline.linear.folds import equal
-from pipeline.metrics import decide, scores
+from pipeline.metrics import METRICS, decide, metric_for, scores
 from pipeline.run import Predictions, Run
 from pipeline.verdict import Comparison, aligned, judged_role
-from pipeline.verdict.results import LABELS, names_of
-from pipeline.verdict.statistics import LOWER_IS_BETTER
+from pipeline.verdict.results import names_of
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 
@@ -107,7 +106,7 @@ class Audit:
             "near_total": self.near_total,
             "near_threshold": self.near_threshold,
             "near_pairs": [asdict(pair) for pair in self.near_pairs],
-            "worth": [asdict(dropped) for dropped in self.worth],
+            "worth": [finite(asdict(dropped)) for dropped in self.worth],
             "notes": list(self.notes),
         }
 
@@ -127,10 +126,11 @@ def audit(
     Raises UserError if the runs cannot be compared row by row, if none of them learns anything, or for an unknown
     metric or contender.
     """
-    choose(LABELS, settings.metric, "metric")
+    choose(METRICS, settings.metric, "metric")
     if not 0 < settings.near <= 1:
         raise UserError(f"--near {settings.near}: a cosine above 0 and up to 1, such as 0.95")
     predictions, role = aligned(runs), judged_role(runs)
+    metric_for(settings.metric, predictions[0].truth)
     named = dict(zip(names_of(runs), predictions, strict=True))
     judged = {name: named[name] for name in best_first(named, settings.metric, dataset.class_names)}
     own = dataset.role(role)
@@ -195,10 +195,9 @@ def worth_of(
 
 def best_first(judged: Mapping[str, Predictions], metric: str, class_names: Sequence[str]) -> list[str]:
     """Names of the contenders, the best score first."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
 
     def key(p: Predictions) -> float:
-        return sign * float(scores(p.truth, p.proba, class_names, p.threshold)[metric])
+        return -METRICS[metric].sign * float(scores(p.truth, p.proba, class_names, p.threshold, (metric,))[metric])
 
     return sorted(judged, key=lambda name: key(judged[name]))
 

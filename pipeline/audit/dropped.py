@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.metrics import METRICS, Metric
 from pipeline.run import Predictions, Run
 from pipeline.verdict import aligned, compare, judged_role
 from pipeline.verdict.results import names_of
-from pipeline.verdict.statistics import COUNT_METRICS, count_metric, row_metric, row_sums
 
 DRAWS = 1000
 FEW = 20  # rows below which no verdict is worth asking for
@@ -48,7 +48,7 @@ def recommended(runs: Sequence[Run], metric: str, margin: float) -> str | None:
     """Name of the contender that a comparison of `runs` recommends, if it does; None for a single run."""
     if len(runs) < 2:
         return None
-    draws = 100 if metric in COUNT_METRICS else DRAWS  # the verdict rests on one metric; the others need not be exact
+    draws = 100 if METRICS[metric].counts else DRAWS  # the verdict rests on one metric; the others need not be exact
     return compare(runs, metric=metric, margin=margin, draws=2 * DRAWS, row_draws=draws).recommended
 
 
@@ -68,6 +68,7 @@ def without(
     judged = aligned(runs)
     names = names_of(runs)
     count, n = int(drop.sum()), len(judged[0].truth)
+    undefined = METRICS[metric].ranked and len(np.unique(judged[0].truth[~drop])) < 2
     scores = []
     if 0 < count < n:
         for name, p in zip(names, judged, strict=True):
@@ -76,7 +77,7 @@ def without(
     stands: bool | None = None
     if count == 0:
         stands = True
-    elif n - count >= FEW and len(runs) > 1:
+    elif n - count >= FEW and len(runs) > 1 and not undefined:
         after = recommended([rest_of(run, runs[0], drop) for run in runs], metric, margin)
         stands = before == after
     found = Dropped(what, count, n, metric, tuple(scores), before, after, stands, "")
@@ -86,43 +87,42 @@ def without(
 def worth(name: str, p: Predictions, drop: np.ndarray, metric: str, seed: int) -> Without:
     """The score with all n rows minus that without `drop` (n,), and its percentile interval."""
     rng, n = np.random.default_rng(seed), len(p.truth)
-    score = scorer(metric, p)
-    every = np.arange(n)
-    whole, rest, alone = score(every), score(every[~drop]), score(every[drop])
+    keep = ~drop
+    whole, rest, alone = (scorer(METRICS[metric], p.take(rows)) for rows in (np.ones(n, bool), keep, drop))
     drawn = []
     for _ in range(DRAWS):
-        rows = rng.integers(0, n, n)
-        left = rows[~drop[rows]]
-        if len(left):
-            drawn.append(score(rows) - score(left))
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (whole - rest, whole - rest)
-    return Without(name, whole, rest, alone, whole - rest, float(low), float(high))
+        weights = np.bincount(rng.integers(0, n, n), minlength=n).astype(float)
+        if weights[keep].any():
+            drawn.append(whole(weights) - rest(weights[keep]))
+    once = np.ones(n)
+    with_all, without_them, of_them = whole(once), rest(once[keep]), alone(once[drop])
+    difference = with_all - without_them
+    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (difference, difference)
+    return Without(name, with_all, without_them, of_them, difference, float(low), float(high))
 
 
-def scorer(metric: str, p: Predictions) -> Callable[[np.ndarray], float]:
-    """Function: rows (m,), repeated ones counted as often → the metric on them."""
-    k = p.proba.shape[1]
-    if metric in COUNT_METRICS:
-        cells = p.truth * k + p.labels
+def scorer(metric: Metric, p: Predictions) -> Callable[[np.ndarray], float]:
+    """Function: weights (n,) of the rows → the metric, a rank metric to first order, by its pseudo-values."""
+    if metric.rows:
+        terms = metric.rows(p.truth, np.asarray(p.proba, np.float64))
+        return lambda weights: float(metric.combine(weights @ terms / weights.sum()))
+    counts, k = metric.counts, p.proba.shape[1]
+    assert counts is not None, "a metric is computed from counts or from rows"
+    cells = p.truth * k + p.labels
 
-        def count(rows: np.ndarray) -> float:
-            table = np.bincount(cells[rows], minlength=k * k).reshape(k, k).astype(float)
-            hit, predicted, true = np.diag(table), table.sum(0), table.sum(1)
-            return float(count_metric(metric, hit[:, None], predicted[:, None], true[:, None])[0])
+    def score(weights: np.ndarray) -> float:
+        table = np.bincount(cells, weights, k * k).reshape(k, k)
+        return float(counts(np.diag(table), table.sum(0), table.sum(1)))
 
-        return count
-    sums = row_sums(metric, p.truth, np.asarray(p.proba, np.float64))
-    return lambda rows: float(row_metric(metric, sums[rows].mean(0)[:, None])[0])
+    return score
 
 
 def rest_of(run: Run, first: Run, drop: np.ndarray) -> Run:
     """`run` with the judged split's predictions cut to the rows that are left; `drop` (n,) in `first`'s order."""
     role = judged_role([run, first])
-    own = run.predictions[role]
-    gone = set(first.predictions[role].row_ids[drop].tolist())
-    keep = np.array([row not in gone for row in own.row_ids.tolist()])
-    cut = replace(own, row_ids=own.row_ids[keep], truth=own.truth[keep], proba=own.proba[keep])
-    return replace(run, predictions={**run.predictions, role: cut})
+    mine = run.predictions[role]
+    keep = ~np.isin(mine.row_ids, first.predictions[role].row_ids[drop])
+    return replace(run, predictions={**run.predictions, role: mine.take(keep)})
 
 
 def called(dropped: Dropped, what: str) -> Dropped:

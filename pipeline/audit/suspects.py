@@ -83,11 +83,8 @@ def in_split_order(p: Predictions, split: Split) -> np.ndarray | None:
     """Probabilities (n, k) in the split's own order; None for other rows, and if all rows are answered alike."""
     if len(p.row_ids) != len(split) or len(split) < LEAST or not np.ptp(p.proba.argmax(1)):
         return None
-    if np.array_equal(p.row_ids, split.row_ids):
-        return p.proba
-    place = {str(row): i for i, row in enumerate(p.row_ids)}
-    order = [place.get(str(row), -1) for row in split.row_ids]
-    return None if -1 in order else p.proba[order]
+    aligned = p.aligned_to(split.row_ids)
+    return None if aligned is None else aligned.proba
 
 
 def doubt(split: Split, speakers: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Doubt:

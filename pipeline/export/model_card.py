@@ -6,6 +6,7 @@ What people wrote (names of classes, of data sets) stands in it escaped; paths o
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -17,14 +18,13 @@ from pipeline import UserError
 from pipeline.export.agreement import Checked
 from pipeline.export.markdown import code, safe
 from pipeline.kinds import describe, kind_row
+from pipeline.metrics import METRICS, bare, change, score, unit, with_usual
 from pipeline.run import Run
 from pipeline.store.shard import publish
 from pipeline.verdict import Comparison, Contender
-from pipeline.verdict.results import LABELS, LOWER_IS_BETTER, change, duration, plain, score, training_seconds, unit
+from pipeline.verdict.results import duration, plain, training_seconds
 
-SHOWN = ("accuracy", "macro_f1", "balanced_accuracy", "weighted_f1", "log_loss", "ece")
 EXPORTED = ("accuracy", "macro_f1", "log_loss", "ece")
-HUB_METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "weighted_f1": "f1", "log_loss": "log_loss"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?$")
 CLASSES = 100  # that are listed by name
 
@@ -85,7 +85,7 @@ def card(run: Run, comparison: Comparison) -> str:
     facts = {
         "model_name": f"{me.name} on {comparison.dataset}",
         "datasets": [comparison.dataset.partition(":")[0]],
-        "metrics": list(dict.fromkeys(HUB_METRICS.values())),
+        "metrics": list(dict.fromkeys(metric.hub for metric in METRICS.values() if metric.hub)),
         "eval_results": results(me, comparison),
     }
     parts = [
@@ -95,7 +95,7 @@ def card(run: Run, comparison: Comparison) -> str:
         safe(comparison.recommendation),
         table(comparison),
         f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`. The verdict rests on "
-        f"{LABELS[comparison.metric]}, named beforehand; differences within "
+        f"{METRICS[comparison.metric].label}, named beforehand; differences within "
         f"±{change(comparison.metric, comparison.margin)}{unit(comparison.metric)} are taken not to matter.",
         bullets([safe(reason) for reason in comparison.reasons]),
         "## Intended use",
@@ -164,11 +164,12 @@ def results(me: Contender, comparison: Comparison) -> list[Any]:
             dataset_type=comparison.dataset,
             dataset_name=comparison.dataset,
             dataset_split=comparison.split,
-            metric_type=HUB_METRICS.get(name, name),
-            metric_name=LABELS[name],
+            metric_type=metric.hub or name,
+            metric_name=metric.label,
             metric_value=round(me.metrics[name].value, 6),
         )
-        for name in SHOWN
+        for name, metric in METRICS.items()
+        if math.isfinite(me.metrics[name].value)
     ]
 
 
@@ -177,7 +178,7 @@ def results(me: Contender, comparison: Comparison) -> list[Any]:
 
 def table(comparison: Comparison) -> str:
     """The contenders with intervals and costs."""
-    metrics = [m for m in SHOWN if m in (comparison.metric, "accuracy", "macro_f1")]
+    metrics = with_usual(comparison.metric)
     rows = []
     for c in comparison.contenders:
         name = f"**{safe(c.name)}**" if c.name == comparison.recommended else safe(c.name)
@@ -188,16 +189,12 @@ def table(comparison: Comparison) -> str:
             "–" if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
         ]
         rows.append([name, *(interval(m, c) for m in metrics), *costs])
-    return grid(["contender", *(LABELS[m] for m in metrics), "training", "ms a text", "MB"], rows)
+    return grid(["contender", *(METRICS[m].label for m in metrics), "training", "ms a text", "MB"], rows)
 
 
 def interval(metric: str, c: Contender) -> str:
     at = c.metrics[metric]
-    return f"{score(metric, at.value)} ({_bare(metric, at.low)} to {_bare(metric, at.high)})"
-
-
-def _bare(metric: str, value: float) -> str:
-    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+    return f"{score(metric, at.value)} ({bare(metric, at.low)} to {bare(metric, at.high)})"
 
 
 def intended(run: Run, comparison: Comparison) -> str:

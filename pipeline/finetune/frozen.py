@@ -242,8 +242,9 @@ def fit_head(
                 record |= {"loss": float(np.mean(losses)), "seconds": round(time.perf_counter() - began, 3)}
             model = _model(head, mean, scale, class_names)
             if "validation" in vectors:
-                scored = scores(labels["validation"], _proba(model, vectors["validation"]), class_names)
-                record["validation"] = {name: scored[name] for name in ("accuracy", "macro_f1", "log_loss")}
+                names = ("accuracy", "macro_f1", "log_loss")
+                scored = scores(labels["validation"], _proba(model, vectors["validation"]), class_names, names=names)
+                record["validation"] = {name: scored[name] for name in names}
             history.append(record)
             judged = record.get("validation")  # equal scores are told apart by their log loss
             now = (judged["macro_f1"], -judged["log_loss"]) if judged else (float(epoch), 0.0)

@@ -82,8 +82,9 @@ class TrainingJob:
         if not np.isfinite(found).all():
             return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
         proba = np.exp(found - found.max(1, keepdims=True))
-        every = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names)
-        return {name: every[name] for name in ("accuracy", "macro_f1", "log_loss")}
+        names = ("accuracy", "macro_f1", "log_loss")
+        judged = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names, names=names)
+        return {name: judged[name] for name in names}
 
 
 def train(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path | None) -> TrainingState:

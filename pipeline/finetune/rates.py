@@ -83,7 +83,7 @@ def smallest_good(losses: Sequence[np.ndarray]) -> int:
 
 def _macro_f1(found: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> float:
     onehot = np.eye(found.shape[1])[np.nan_to_num(found).argmax(1)]
-    return float(scores(labels, onehot, class_names)["macro_f1"])
+    return float(scores(labels, onehot, class_names, names=("macro_f1",))["macro_f1"])
 
 
 def _short_run(model: Any, job: TrainingJob, rate: float, steps: int, place: tuple[int, int]) -> Any:

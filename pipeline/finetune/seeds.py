@@ -37,7 +37,7 @@ def summary(fitted: Sequence[Run]) -> Seeds:
     """Mean, spread and best of runs that differ in their seed alone."""
     tables: dict[str, dict[str, np.ndarray]] = {}
     for role, first in fitted[0].metrics.items():
-        names = [name for name, value in first.items() if isinstance(value, float)]
+        names = [name for name in first if all(isinstance(run.metrics[role].get(name), float) for run in fitted)]
         tables[role] = {name: np.array([run.metrics[role][name] for run in fitted]) for name in names}
 
     def each(of: Callable[[np.ndarray], Any]) -> dict[str, dict[str, float]]:

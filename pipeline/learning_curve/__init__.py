@@ -7,29 +7,29 @@ same command goes on from there, and a second call fits nothing.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, listed, log
+from pipeline import UserError, listed, log
 from pipeline.contenders import estimates
 from pipeline.finetune.rates import RATES
 from pipeline.fitting import Estimate, remaining
 from pipeline.kinds import curve_row, tuned
 from pipeline.learning_curve.crossing import redrawn
 from pipeline.learning_curve.learners import Learner, epochs_at, learners_of
-from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save, write
+from pipeline.learning_curve.points import old_point, read_point, write_point
+from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save
 from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
+from pipeline.metrics import METRICS, metric_for
 from pipeline.run import digest, slug
 from pipeline.task import Task
-from pipeline.verdict.bootstrap import interval
+from pipeline.verdict.bootstrap import interval, logit_interval
+from pipeline.verdict.measure import within
 from pipeline.verdict.results import duration
-from pipeline.verdict.statistics import COUNT_METRICS
 
 __all__ = ["Crossing", "Curve", "Line", "Plan", "Point", "curve", "latest"]
 
@@ -72,7 +72,7 @@ def curve(task: Task, plan: Plan) -> Curve:
     Raises UserError for an unknown contender, metric or size, and where a fit does.
     """
     started = time.perf_counter()
-    choose(dict.fromkeys(COUNT_METRICS), plan.metric, "metric of a curve")
+    metric_for(plan.metric, task.dataset.test.labels)
     if task.tuning.freeze:
         raise UserError("--freeze: a curve knows no head on frozen vectors but logistic regression; leave it out")
     names = tuple(dict.fromkeys(plan.contenders))
@@ -115,6 +115,7 @@ def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int,
     """(size, draw) → record of every point of a line, and how many of them had to be fitted."""
     home = curve_folder(task.runs, task.dataset.name, task.dataset.digest) / "points"
     labels, cells = task.dataset.train.labels, plan.cells(task, learner.tuned)
+    shape = len(task.dataset.test), len(task.dataset.class_names)
     subsets = {
         draw: nested(labels, [size for size, d in cells if d == draw], task.seed, draw)
         for draw in sorted({draw for _, draw in cells})
@@ -123,51 +124,41 @@ def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int,
     new = 0
     for done, (size, draw) in enumerate(cells):
         task.progress(f"curve {learner.name}", done, len(cells))
-        asked = digest([FORMAT, learner.identity, task.seed, size, draw, cells[0][0] if learner.tuned else None])
-        path = home / f"{slug(learner.kind)}-{size}-{draw}-{asked}.json"
-        record = read_point(path, len(task.dataset.test))
+        identity = digest([FORMAT, learner.identity, task.seed, size, draw, cells[0][0] if learner.tuned else None])
+        path = home / f"{slug(learner.kind)}-{size}-{draw}-{identity}.safetensors"
+        record = read_point(path, shape) or old_point(path, shape, plan.metric)
         if record is None:
             began = time.perf_counter()
-            predicted, facts = learner.fit(subsets[draw][size], draw, found[cells[0]] if found else {})
-            record = {"format": FORMAT, "kind": learner.kind, "size": size, "draw": draw}
-            record |= {"seconds": time.perf_counter() - began} | facts | {"predicted": predicted.tolist()}
-            write(path, record)
+            proba, facts = learner.fit(subsets[draw][size], draw, found[cells[0]] if found else {})
+            record = {"kind": learner.kind, "size": size, "draw": draw}
+            record |= {"seconds": time.perf_counter() - began} | facts
+            write_point(path, record, proba)
+            record["proba"] = proba
             new += 1
         found[size, draw] = record
     task.progress(f"curve {learner.name}", len(cells), len(cells))
     return found, new
 
 
-def read_point(path: Path, rows: int) -> dict[str, Any] | None:
-    """The record of a point; None if it has not been fitted, or is damaged: then it is fitted again."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        whole = record["format"] == FORMAT and len(record["predicted"]) == rows and record["seconds"] >= 0
-        return record if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def judged(
     task: Task, plan: Plan, learners: Sequence[Learner], kept: dict[str, dict[tuple[int, int], dict[str, Any]]]
 ) -> tuple[list[Line], list[np.ndarray]]:
     """Every line with its intervals, and its redrawn means (points, s)."""
-    test, k = task.dataset.test, len(task.dataset.class_names)
+    test, metric = task.dataset.test, METRICS[plan.metric]
     sizes = {x.name: sorted({size for size, _ in kept[x.name]}) for x in learners}
     records = [
         [kept[x.name][cell] for cell in sorted(kept[x.name]) if cell[0] == s] for x in learners for s in sizes[x.name]
     ]
-    said = [np.array([record["predicted"] for record in group], np.int64) for group in records]
-    own, means = redrawn(plan.metric, test.labels, k, said, REDRAWN, np.random.default_rng([task.seed, 7]))
+    probas = [np.array([record["proba"] for record in group]) for group in records]
+    scores, means = redrawn(plan.metric, test.labels, probas, REDRAWN, np.random.default_rng([task.seed, 7]))
     lines, drawn, place = [], [], 0
     for x in learners:
         points, upto = [], place + len(sizes[x.name])
         for i, size in zip(range(place, upto), sizes[x.name], strict=True):
-            value = float(own[i].mean())
-            low, high = interval(means[i])
+            value = float(scores[i].mean())
+            ends = (logit_interval if metric.ranked else interval)(means[i])
             seconds = float(np.mean([record["seconds"] for record in records[i]]))
-            inside = max(0.0, min(low, value)), min(1.0, max(high, value))
-            points.append(Point(size, value, *inside, tuple(own[i].tolist()), seconds))
+            points.append(Point(size, value, *within(metric, value, *ends), tuple(scores[i].tolist()), seconds))
         first = records[upto - 1][0]
         more = {key: first[key] for key in ("learning_rate",) if key in first}
         lines.append(Line(x.name, x.kind, tuple(points), x.settings | more))

@@ -15,23 +15,20 @@ fine-tuning usually has) moves with the test rows alone, not with its rows and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline.metrics import METRICS, Metric
 from pipeline.verdict.bootstrap import unbiased
-from pipeline.verdict.statistics import CHUNK, count_metric, indicator
+from pipeline.verdict.statistics import CHUNK, indicator
 
 
 def redrawn(
-    metric: str,
-    truth: np.ndarray,
-    classes: int,
-    points: Sequence[np.ndarray],
-    draws: int,
-    rng: np.random.Generator,
+    metric: str, truth: np.ndarray, points: Sequence[np.ndarray], draws: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Scores of points, each (D, n) predicted classes: by draw (D,) as they are, and redrawn means (points, draws)."""
+    """Scores of points, each (D, n, k) probabilities: by draw (D,) as they are, and redrawn means (points, draws)."""
+    scorers = [[scorer(METRICS[metric], truth, np.asarray(proba, np.float64)) for proba in point] for point in points]
     counts = {count: resampling(count, draws, rng) for count in sorted({len(point) for point in points})}
     step = max(1, CHUNK // max(len(truth), 1))
     pieces = []
@@ -39,24 +36,25 @@ def redrawn(
         weights = rng.poisson(1.0, (len(truth), min(step, draws - start))).astype(np.float32)
         part = slice(start, start + weights.shape[1])
         pieces.append(
-            [mean_of(scored(metric, truth, classes, p, weights), counts[len(p)][:, part]) for p in points],
+            [mean_of(np.array([one(weights) for one in fits]), counts[len(fits)][:, part]) for fits in scorers],
         )
     once = np.ones((len(truth), 1), np.float32)
-    own = [scored(metric, truth, classes, point, once)[:, 0] for point in points]
-    center = np.array([[values.mean()] for values in own])
-    return own, unbiased(np.concatenate(pieces, axis=1), center)
+    values = [np.array([one(once)[0] for one in fits]) for fits in scorers]
+    center = np.array([[of_draws.mean()] for of_draws in values])
+    return values, unbiased(np.concatenate(pieces, axis=1), center)
 
 
-def scored(metric: str, truth: np.ndarray, classes: int, point: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The metric (D, s) of predictions (D, n) under weights (n, s)."""
-    everywhere = np.ones(len(truth), bool)
-    true = np.asarray(indicator(truth, everywhere, classes) @ weights, np.float64)
-    found = []
-    for predicted in point:
-        hit = np.asarray(indicator(predicted, predicted == truth, classes) @ weights, np.float64)
-        said = np.asarray(indicator(predicted, everywhere, classes) @ weights, np.float64)
-        found.append(count_metric(metric, hit, said, true))
-    return np.array(found)
+def scorer(metric: Metric, truth: np.ndarray, proba: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Function: weights (n, s) of the rows → the metric (s,) of probabilities (n, k)."""
+    if metric.rows:
+        terms = metric.rows(truth, proba).T.astype(np.float32)  # (f, n)
+        return lambda weights: metric.combine(terms @ weights / np.maximum(weights.sum(0, dtype=np.float64), 1))
+    counts, k, everywhere = metric.counts, proba.shape[1], np.ones(len(truth), bool)
+    assert counts is not None, "a metric is computed from counts or from rows"
+    predicted = proba.argmax(1)
+    sums = indicator(predicted, predicted == truth, k), indicator(predicted, everywhere, k)
+    sums = (*sums, indicator(truth, everywhere, k))
+    return lambda weights: counts(*(np.asarray(part @ weights, np.float64) for part in sums))
 
 
 def resampling(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -88,18 +86,18 @@ def ahead_from(knots: Sequence[int], gap: np.ndarray) -> np.ndarray:
     """The size (s,) from which on gaps (knots, s) stay above 0: −∞ if always, +∞ if not at the end."""
     last = len(knots) - 1 - np.argmax((gap <= 0)[::-1], axis=0)  # the last knot that is not ahead
     never_behind = ~(gap <= 0).any(axis=0)
-    found = np.full(gap.shape[1], np.inf)
+    sizes = np.full(gap.shape[1], np.inf)
     inside = ~never_behind & (last < len(knots) - 1)
     at, columns = last[inside], np.flatnonzero(inside)
     before, after = gap[at, columns], gap[at + 1, columns]
     logs = np.log(np.asarray(knots, float))
-    found[inside] = np.exp(logs[at] + (logs[at + 1] - logs[at]) * (-before) / (after - before))
-    found[never_behind] = -np.inf
-    return found
+    sizes[inside] = np.exp(logs[at] + (logs[at + 1] - logs[at]) * (-before) / (after - before))
+    sizes[never_behind] = -np.inf
+    return sizes
 
 
-def span(found: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def span(sizes: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Percentile interval of sizes (s,) that may be infinite; nothing is interpolated."""
-    low = np.quantile(found, (1 - level) / 2, method="lower")
-    high = np.quantile(found, (1 + level) / 2, method="higher")
+    low = np.quantile(sizes, (1 - level) / 2, method="lower")
+    high = np.quantile(sizes, (1 + level) / 2, method="higher")
     return float(low), float(high)

@@ -43,7 +43,7 @@ class Learner:
     settings: dict[str, Any]  # what every point shares, for people
     identity: dict[str, Any]  # what every point depends on, besides size and draw: hashed
     checkpoint_digest: str | None
-    fit: Callable[[np.ndarray, int, Facts], tuple[np.ndarray, dict[str, Any]]]  # → predicted (n,) of test, facts
+    fit: Callable[[np.ndarray, int, Facts], tuple[np.ndarray, dict[str, Any]]]  # → proba (n, k) of test, facts
     tuned: bool = False
 
 
@@ -55,7 +55,7 @@ def tfidf_learners(task: Task) -> list[Learner]:
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
         texts = [data.train.texts[i] for i in rows]
         model = fit_tfidf_at(texts, data.train.labels[rows], data.class_names, C, min_df)
-        return model.proba(data.test.texts).argmax(1), {}
+        return model.proba(data.test.texts), {}
 
     shared = {"C": C, "min_df": min_df}
     return [Learner("tfidf", "tfidf", shared, shared, None, fit)]
@@ -77,7 +77,7 @@ def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
     C = chosen_c(run)
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
-        return fit_at(train[rows], data.train.labels[rows], data.class_names, C).proba(test).argmax(1), {}
+        return fit_at(train[rows], data.train.labels[rows], data.class_names, C).proba(test), {}
 
     digest = done.checkpoint.checkpoint_digest(chosen)
     facts = vectors.described(chosen, done.extracted.embedding_cache)
@@ -137,10 +137,10 @@ def epochs_at(rows: int, all_rows: int, epochs: int, step: int) -> int:
 
 
 def outcome_of(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
-    """What a run predicts of test (n,), and how it was trained."""
+    """A run's probabilities of test (n, k), and how it was trained."""
     chosen = run.settings["chosen"]
     facts = {"learning_rate": chosen["learning_rate"], "epoch": chosen["epoch"], "epochs": run.settings["epochs"]}
-    return run.predictions["test"].proba.argmax(1), facts | {"seconds": run.cost.fit_seconds}
+    return run.predictions["test"].proba, facts | {"seconds": run.cost.fit_seconds}
 
 
 def chosen_c(run: Run) -> float:

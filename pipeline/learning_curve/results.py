@@ -14,9 +14,9 @@ import numpy as np
 
 from pipeline import UserError, log
 from pipeline.learning_curve.crossing import ahead_from, between, common, span
+from pipeline.metrics import METRICS, change, unit
 from pipeline.run import digest, slug
 from pipeline.store.shard import publish
-from pipeline.verdict.results import LABELS, change, unit
 
 FORMAT = 1
 
@@ -120,11 +120,11 @@ def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -
             continue
         first, second = between(one.sizes, knots), between(two.sizes, knots)
         means = first @ [p.value for p in one.points] - second @ [p.value for p in two.points]
-        gaps = first @ ones - second @ twos
-        ahead = means[-1] >= 0
-        leader, other, sign = (one, two, 1) if ahead else (two, one, -1)
+        redrawn = first @ ones - second @ twos
+        better = METRICS[metric].sign
+        leader, other, sign = (one, two, better) if better * means[-1] >= 0 else (two, one, -better)
         at = float(ahead_from(knots, sign * means[:, None])[0])
-        low, high = span(ahead_from(knots, sign * gaps))
+        low, high = span(ahead_from(knots, sign * redrawn))
         crossing = Crossing(
             leader.name,
             other.name,
@@ -134,7 +134,7 @@ def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -
             finite(at),
             finite(low),
             finite(high),
-            certain=float((sign * gaps[-1] > 0).mean()),
+            certain=float((sign * redrawn[-1] > 0).mean()),
             gap=float(abs(means[-1])),
             sentence="",
         )
@@ -149,7 +149,7 @@ def finite(size: float) -> float | None:
 
 def sentence(c: Crossing, metric: str) -> str:
     """`fine-tune overtakes lr between 400 and 900 labels (at about 600)`."""
-    lead = f"by {change(metric, c.gap)}{unit(metric)} of {LABELS[metric]} at {c.largest:,}"
+    lead = f"by {change(metric, c.gap)}{unit(metric)} of {METRICS[metric].label} at {c.largest:,}"
     about = f" (the means cross at about {labels(c.at)})" if c.at else ""
     if c.verdict == "always":
         return f"No crossing up to {c.largest:,} labels: {c.leader} leads {c.other} from {c.smallest:,} on, {lead}."
@@ -183,14 +183,14 @@ def curve_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
     return Path(runs) / f"{slug(dataset)}-{dataset_digest[:16]}" / "curve"
 
 
-def write(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON object in one rename.
+def write(path: Path, payload: bytes) -> None:
+    """Write a file in one rename.
 
     Raises UserError if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
+        publish(path, payload)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another --runs") from error
 
@@ -201,7 +201,8 @@ def save(curve: Curve, runs: Path) -> Curve:
     asked = [curve.metric, curve.seed, curve.checkpoint_digests, lines]
     path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(asked)}.json"
     curve = replace(curve, file=str(path))
-    write(path, {"format": FORMAT} | curve.to_json())
+    record = {"format": FORMAT} | curve.to_json()
+    write(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
     return curve
 
 

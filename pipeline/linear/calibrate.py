@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import reliability, scores
+from pipeline.metrics import METRICS, Metric, reliability, scores
 
 DRAWS = 1000  # bootstrap draws of a paired interval
 COOLEST, HOTTEST = 0.05, 20.0  # bounds of the temperature
@@ -65,62 +64,52 @@ def best_threshold(truth: np.ndarray, positive: np.ndarray) -> tuple[float, floa
 
 def calibration(truth: np.ndarray, proba: np.ndarray) -> dict[str, Any]:
     """ECE, Brier score, log loss and reliability data of probabilities (n, k)."""
-    all_scores = scores(truth, proba, [str(c) for c in range(proba.shape[1])])
-    kept = {name: all_scores[name] for name in ("ece", "brier", "log_loss")}
-    return {**kept, "reliability": reliability(truth, proba)}
+    names = ("ece", "brier", "log_loss")
+    judged = scores(truth, proba, range(proba.shape[1]), names=names)
+    return {name: judged[name] for name in names} | {"reliability": reliability(truth, proba)}
 
 
 # ── what a choice was worth ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _confusions(codes: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
-    """Tables (draws, k, k) from counts (draws, u) of the u different codes truth · k + predicted."""
-    tables = np.zeros((len(counts), k * k))
-    for column, code in enumerate(codes):
-        tables[:, code] += counts[:, column]
-    return tables.reshape(-1, k, k)
-
-
-def _f1(tables: np.ndarray) -> np.ndarray:
-    hit, size = np.diagonal(tables, axis1=1, axis2=2), tables.sum(1) + tables.sum(2)
-    return np.divide(2 * hit, size, out=np.full(hit.shape, np.nan), where=size > 0)
-
-
-def _recall(tables: np.ndarray) -> np.ndarray:
-    hit, size = np.diagonal(tables, axis1=1, axis2=2), tables.sum(2)
-    return np.divide(hit, size, out=np.full(hit.shape, np.nan), where=size > 0)
-
-
-def _weighted_f1(tables: np.ndarray) -> np.ndarray:
-    return np.nansum(_f1(tables) * tables.sum(2), 1) / tables.sum((1, 2))
-
-
-# tables (draws, k, k) -> (draws,), higher is better
-OBJECTIVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "macro_f1": lambda tables: np.nanmean(_f1(tables), 1),
-    "accuracy": lambda tables: np.trace(tables, axis1=1, axis2=2) / tables.sum((1, 2)),
-    "balanced_accuracy": lambda tables: np.nanmean(_recall(tables), 1),
-    "weighted_f1": _weighted_f1,
-}
-
-
 def paired_interval(
     objective: str, truth: np.ndarray, proba: np.ndarray, other: np.ndarray, seed: int, level: float = 0.95
 ) -> dict[str, float]:
-    """`objective` of `proba` (n, k) minus that of `other`, with its percentile bootstrap interval over the same rows.
+    """How far `proba` (n, k) is ahead of `other` in `objective`, with its percentile bootstrap interval over rows.
 
-    Rows with equal (truth, prediction, other prediction) are interchangeable, so that a draw is one multinomial.
+    Positive where it is better, whichever way the metric points.
     """
-    k, metric, n = proba.shape[1], OBJECTIVES[objective], len(truth)
-    kinds, counts = np.unique((truth * k + proba.argmax(1)) * k + other.argmax(1), return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=DRAWS)
-    tables = np.concatenate([counts[None], drawn])
-    true, ours, theirs = kinds // (k * k), kinds // k % k, kinds % k
-    difference = np.concatenate(
-        [
-            metric(_confusions(true * k + ours, part, k)) - metric(_confusions(true * k + theirs, part, k))
-            for part in np.array_split(tables, max(1, k * k // 1000))
-        ]
-    )
-    low, high = np.quantile(difference[1:], [(1 - level) / 2, (1 + level) / 2])
-    return {"difference": float(difference[0]), "low": float(low), "high": float(high)}
+    metric, rng = METRICS[objective], np.random.default_rng(seed)
+    if metric.rows:
+        gaps = _row_gaps(metric, metric.rows(truth, proba), metric.rows(truth, other), rng)
+    else:
+        gaps = _count_gaps(metric, truth, proba.argmax(1), other.argmax(1), proba.shape[1], rng)
+    low, high = np.quantile(gaps[1:], [(1 - level) / 2, (1 + level) / 2])
+    return {"difference": float(gaps[0]), "low": float(low), "high": float(high)}
+
+
+def _row_gaps(metric: Metric, ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(1 + DRAWS,): the gain as it is, then redrawn, from terms (n, f) of rows."""
+    n, gaps = len(ours), []
+    for part in (np.ones((1, n)), *(rng.multinomial(n, np.full(n, 1 / n), size=DRAWS // 10) for _ in range(10))):
+        means = [metric.combine((part @ terms / n).T) for terms in (ours, theirs)]
+        gaps.append(metric.sign * (means[0] - means[1]))
+    return np.concatenate(gaps)
+
+
+def _count_gaps(
+    metric: Metric, truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The same from predictions (n,): rows of equal (truth, ours, theirs) are one outcome, a draw one multinomial."""
+    assert metric.counts is not None, "a metric is computed from counts or from rows"
+    outcomes, counts = np.unique((truth * k + ours) * k + theirs, return_counts=True)
+    drawn = rng.multinomial(len(truth), counts / len(truth), size=DRAWS)
+    tables = np.concatenate([counts[None], drawn])  # (1 + DRAWS, outcomes)
+    true, ours, theirs = outcomes // (k * k), outcomes // k % k, outcomes % k
+
+    def by_class(classes: np.ndarray) -> np.ndarray:
+        return np.stack([tables[:, classes == c].sum(1) for c in range(k)]).astype(float)
+
+    size = by_class(true)
+    scores = [metric.counts(by_class(np.where(p == true, true, k)), by_class(p), size) for p in (ours, theirs)]
+    return metric.sign * (scores[0] - scores[1])

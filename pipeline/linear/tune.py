@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, choose, listed, log, silent
-from pipeline.linear.calibrate import OBJECTIVES, best_threshold, calibration, paired_interval, prior_shift, temperature
+from pipeline.linear.calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
 from pipeline.linear.folds import Folds, split
 from pipeline.linear.probe import LinearModel, softmax
 from pipeline.linear.resample import SAMPLERS, balanced_weights, resample
@@ -30,6 +30,7 @@ from pipeline.linear.search import (
     unscaled,
 )
 from pipeline.linear.solver import FINAL, Axes, principal_axes, solve
+from pipeline.metrics import METRICS
 
 AUTO = ("none", "balanced", "smote")  # what imbalance "auto" chooses among; the first wins ties
 IMBALANCE = dict.fromkeys(("none", "balanced", *SAMPLERS, "auto"))
@@ -71,7 +72,7 @@ class Fitted:
 def check(settings: LinearSettings, classes: int) -> None:
     """Raises UserError if a setting is unknown or does not suit the number of classes."""
     choose(IMBALANCE, settings.imbalance, "imbalance")
-    choose(OBJECTIVES, settings.objective, "objective")
+    choose(METRICS, settings.objective, "objective")
     choose(CALIBRATE, settings.calibrate, "calibration")
     if settings.threshold is not None:
         choose(THRESHOLD, settings.threshold, "threshold")

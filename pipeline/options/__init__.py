@@ -265,7 +265,7 @@ plan_options = Bundle(
         "tuned_draws": click.option(
             "--fine-tune-draws", "tuned_draws", default=1, type=click.IntRange(1), help="The same for fine-tuning."
         ),
-        "metric": click.option("--metric", default="accuracy", help="What is drawn: a metric of counts."),
+        "metric": click.option("--metric", default="accuracy", help="What is drawn."),
     },
     made("pipeline.learning_curve:Plan"),
 )

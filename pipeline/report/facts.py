@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.metrics import METRICS, with_usual
 from pipeline.run import Predictions, Run
-from pipeline.verdict.results import LABELS, names_of
+from pipeline.verdict.results import names_of
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
@@ -57,7 +58,7 @@ class Facts:
         """Every metric that was measured: the one named beforehand, accuracy, macro F1, then the others."""
         c = self.comparison
         known = dict.fromkeys(metric for x in c.contenders for metric in x.metrics)
-        return [m for m in dict.fromkeys([c.metric, "accuracy", "macro_f1", *known]) if m in known]
+        return [m for m in dict.fromkeys([*with_usual(c.metric), *known]) if m in known]
 
     def texts(self) -> dict[str, tuple[str, ...]]:
         """Texts of the judged split by row id; empty without a data set."""
@@ -92,23 +93,13 @@ def collect(
     for name, run in joined.items():
         first = next(iter(judged.values()), None)
         found = next((p for p in run.predictions.values() if p.split == comparison.split), None)
-        if found is not None and (found := _in_order(found, first)) is not None:
-            judged[name] = found
+        aligned = found and found.aligned_to((first or found).row_ids)
+        if aligned:
+            judged[name] = aligned
     named = {"vectors": vectors} if isinstance(vectors, np.ndarray) else dict(vectors or {})
     rows = len(next(iter(judged.values())).truth) if judged else -1
     fitting = {name: v for name, v in named.items() if len(v) == rows}
     return Facts(comparison, joined, judged, profile, dataset, fitting, curve, audit, command, machine or {})
-
-
-def _in_order(mine: Predictions, first: Predictions | None) -> Predictions | None:
-    """`mine` in the row order of `first`; None if it is about other rows."""
-    if first is None or np.array_equal(first.row_ids, mine.row_ids):
-        return mine
-    place = {row: i for i, row in enumerate(mine.row_ids)}
-    order = [place.get(row, -1) for row in first.row_ids]
-    if len(place) != len(order) or -1 in order:
-        return None
-    return Predictions(mine.split, mine.row_ids[order], mine.truth[order], mine.proba[order])
 
 
 # ── words and numbers ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +116,7 @@ def words(name: str) -> str:
 
 def metric_name(metric: str) -> str:
     """`macro F1`."""
-    return LABELS.get(metric, words(metric))
+    return METRICS[metric].label if metric in METRICS else words(metric)
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verdict.results import LOWER_IS_BETTER
+from pipeline.metrics import METRICS
 
 
 def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
@@ -24,18 +24,12 @@ def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
 
 def frontier(rows: Sequence[dict[str, Any]], metric: str) -> set[int]:
     """Places of the rows that score higher than everything that costs no more."""
-    sign, best, found = -1 if metric in LOWER_IS_BETTER else 1, -math.inf, set()
+    sign, best, found = METRICS[metric].sign, -math.inf, set()
     for row in sorted(rows, key=lambda row: (row["cost"], -sign * row["value"])):
         if sign * row["value"] > best:
             best = sign * row["value"]
             found.add(row["i"])
     return found
-
-
-def class_f1(table: np.ndarray, i: int) -> float:
-    """F1 of class `i`, counts (k, k)."""
-    both = int(table[i].sum() + table[:, i].sum())
-    return 2 * int(table[i, i]) / both if both else 0.0
 
 
 def sparse(table: np.ndarray) -> np.ndarray:

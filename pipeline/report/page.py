@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.metrics import METRICS, bare, change, unit
 from pipeline.report.facts import Facts, metric_name, plain, words
 from pipeline.report.sections import SECTIONS, Section
-from pipeline.verdict.results import LOWER_IS_BETTER, change, duration, p_words, unit
+from pipeline.verdict.results import duration, p_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,7 +56,7 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["lower"] = LOWER_IS_BETTER
+    made.globals["metrics"] = METRICS
     made.filters |= {
         "amount": amount,
         "change": signed,
@@ -113,14 +114,14 @@ def embedded(value: Any) -> str:
 
 def heading(metric: str) -> str:
     """The name over a column of `score`s."""
-    return metric_name(metric) + ("" if metric in LOWER_IS_BETTER else ", %")
+    return metric_name(metric) + (", %" if METRICS[metric].percent else "")
 
 
 def score(value: float | None, metric: str) -> str:
     """`93.3`, in per cent, or `0.214` for a loss."""
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+    return bare(metric, value)
 
 
 def signed(value: float, metric: str) -> str:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.metrics import confusion, reliability
+from pipeline.metrics import METRICS, change, class_f1, confusion, reliability, unit, with_usual
 from pipeline.report import audited, charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
-from pipeline.report.numbers import class_f1, frontier, principal, sparse
-from pipeline.verdict.results import HORIZON, LOWER_IS_BETTER, change, duration, total_seconds, training_seconds, unit
+from pipeline.report.numbers import frontier, principal, sparse
+from pipeline.verdict.results import HORIZON, duration, total_seconds, training_seconds
 
 if TYPE_CHECKING:
     from pipeline.verdict import Contender, Pair
@@ -145,6 +145,7 @@ def errors(facts: Facts) -> Section | None:
         return None
     k = len(facts.classes)
     tables = [confusion(facts.truth, said, k) for said in facts.said().T]  # each (k, k)
+    f1 = [class_f1(np.diag(table), table.sum(0), table.sum(1)) for table in tables]
     mistakes = np.sum(tables, axis=0)
     mistakes -= np.diag(np.diag(mistakes))
     shown = np.sort(np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")[:CLASSES])
@@ -155,7 +156,7 @@ def errors(facts: Facts) -> Section | None:
         if mistakes[t, p]
     ]
     by_class = [
-        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [class_f1(table, i) for table in tables]}
+        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [float(of[i]) for of in f1]}
         for i, name in enumerate(facts.classes)
     ]
     told = {"names": facts.names, "worst": worst, "by_class": by_class, "k": k, "shown": len(shown)}
@@ -345,7 +346,7 @@ def headline(sentence: str) -> tuple[str, str]:
 
 def _headline(facts: Facts) -> list[str]:
     """The metrics of the first screen."""
-    return [m for m in facts.metrics if m in (facts.comparison.metric, "accuracy", "macro_f1")]
+    return [m for m in facts.metrics if m in with_usual(facts.comparison.metric)]
 
 
 def _telling(facts: Facts) -> list[Pair]:
@@ -358,7 +359,7 @@ def _telling(facts: Facts) -> list[Pair]:
 
 
 def _percent(metric: str) -> bool:
-    return metric not in LOWER_IS_BETTER
+    return METRICS[metric].percent
 
 
 def _dot(place: int, contender: Contender, metric: str, recommended: str | None) -> dict[str, Any]:

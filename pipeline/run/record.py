@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,21 @@ class Predictions:
     def labels(self) -> np.ndarray:
         """Class numbers (n,): what the run answers, by its threshold if it has one."""
         return decide(self.proba, self.threshold)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The predictions of some rows: positions (m,), or a mask (n,)."""
+        return replace(self, row_ids=self.row_ids[rows], truth=self.truth[rows], proba=self.proba[rows])
+
+    def aligned_to(self, row_ids: np.ndarray) -> Predictions | None:
+        """The same in the order of `row_ids` (n,); None unless these are exactly its rows."""
+        if np.array_equal(self.row_ids, row_ids):
+            return self
+        order, wanted = (np.argsort(ids, kind="stable") for ids in (self.row_ids, row_ids))
+        if not np.array_equal(self.row_ids[order], np.asarray(row_ids)[wanted]):
+            return None
+        positions = np.empty(len(order), np.int64)
+        positions[wanted] = order
+        return self.take(positions)
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import choose, listed
+from pipeline import choose, finite, listed
 from pipeline.kinds import kind_row
+from pipeline.metrics import ALWAYS, METRICS, metric_for, with_usual
 from pipeline.run import Predictions, Run
-from pipeline.verdict import statistics as st
 from pipeline.verdict.alignment import aligned, judged_role
 from pipeline.verdict.crossvalidation import RowFolds
 from pipeline.verdict.evidence import Entrant, Evidence, Sampling, entrants, on_one_split, out_of_fold
 from pipeline.verdict.external import admit
 from pipeline.verdict.families import false_share, near_copies
 from pipeline.verdict.field import Advice
-from pipeline.verdict.measure import METRICS, Group, group_column, groups_of
+from pipeline.verdict.measure import Group, group_column, groups_of
 from pipeline.verdict.pairing import judged_pairs
 from pipeline.verdict.recommend import recommend
 from pipeline.verdict.regret import PREFERENCES, Preference, Worth, regrets
 from pipeline.verdict.results import (
-    LABELS,
     Contender,
     Interval,
     Pair,
@@ -50,8 +49,6 @@ __all__ = [
     "group_column",
     "judged_role",
 ]
-
-ALWAYS = ("accuracy", "macro_f1")  # paired for the reader even when the verdict rests on another metric
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ class Comparison:
     cv: dict[str, Any] | None = None  # folds, repeats, rows, method, where each row was judged out of fold
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        record: dict[str, Any] = finite(asdict(self))
+        return record
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,19 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
     True
     """
     ask = replace(judging, **changes)
-    choose(LABELS, ask.metric, "metric")
+    choose(METRICS, ask.metric, "metric")
     choose(dict.fromkeys(PREFERENCES), ask.prefer, "preference")
     judged = aligned(runs) if ask.folds is None else [run.predictions[judged_role(runs)] for run in runs]
+    metric_for(ask.metric, judged[0].truth)
     fits = entrants(runs)
     evidence = evidence_of(fits, runs, judged, ask)
     names = names_of([fit.best for fit in fits])
-    sign = 1 if ask.metric in st.LOWER_IS_BETTER else -1
-    order = sorted(range(len(fits)), key=lambda i: (sign * evidence.order[ask.metric][i], names[i]))  # not by the clock
+    sign = METRICS[ask.metric].sign
+    order = sorted(
+        range(len(fits)), key=lambda i: (-sign * evidence.order[ask.metric][i], names[i])
+    )  # not by the clock
     contenders = contenders_of(fits, names, order, evidence, ask.metric)
-    paired = {m: pairs_of(m, order, names, fits, evidence, ask) for m in dict.fromkeys((ask.metric, *ALWAYS))}
+    paired = {m: pairs_of(m, order, names, fits, evidence, ask) for m in with_usual(ask.metric)}
     others = [pair for m in ALWAYS if m != ask.metric for pair in paired[m]]
     serious = [c.name for c in contenders if family_of(c.kind) != "constant"]
     losses = regrets(serious, paired[ask.metric])

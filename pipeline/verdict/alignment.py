@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -57,20 +56,18 @@ def in_order(run: Run, mine: Predictions, first: Run, wanted: Predictions) -> Pr
 
     Raises UserError, with how many rows differ, unless both hold the same row ids with the same labels.
     """
-    if not np.array_equal(mine.row_ids, wanted.row_ids):
+    same_rows = mine.aligned_to(wanted.row_ids)
+    if same_rows is None:
         alone = np.setxor1d(mine.row_ids, wanted.row_ids)
-        if len(alone) or len(mine.row_ids) != len(wanted.row_ids):
-            count = max(len(alone), abs(len(mine.row_ids) - len(wanted.row_ids)))
-            raise UserError(
-                f"{label(run)} and {label(first)} were judged on different rows of '{wanted.split}' ({count} of them "
-                "are in one only); fit both with the same --limit, --rows and --split"
-            )
-        order = np.argsort(mine.row_ids, kind="stable")[np.argsort(np.argsort(wanted.row_ids, kind="stable"))]
-        mine = replace(mine, row_ids=mine.row_ids[order], truth=mine.truth[order], proba=mine.proba[order])
-    wrong = int((mine.truth != wanted.truth).sum())
+        count = max(len(alone), abs(len(mine.row_ids) - len(wanted.row_ids)))
+        raise UserError(
+            f"{label(run)} and {label(first)} were judged on different rows of '{wanted.split}' ({count} of them "
+            "are in one only); fit both with the same --limit, --rows and --split"
+        )
+    wrong = int((same_rows.truth != wanted.truth).sum())
     if wrong:
         raise UserError(f"{label(run)} and {label(first)} disagree on the label of {wrong} rows; fit both again")
-    return mine
+    return same_rows
 
 
 def label(run: Run) -> str:

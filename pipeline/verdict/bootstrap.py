@@ -13,12 +13,12 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.metrics import CALIBRATION_BINS
-from pipeline.verdict.statistics import Outcomes, count_metric, indicator, row_metric, row_sums
+from pipeline.metrics import METRICS, rank_support
+from pipeline.verdict.statistics import Outcomes, indicator
 
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32
 EVEN = 2.0  # pseudo-rows of the smoothed table, in all
-OWN = 1.0  # and for each class
+EACH = 1.0  # and for each class
 
 
 def counts(
@@ -38,28 +38,30 @@ def counts(
     who = [*((c,) for c in range(len(table.predicted))), *combinations(range(len(table.predicted)), 2)]
     everywhere = np.ones(len(table.rows), bool)
     true_of = indicator(table.truth, everywhere, table.classes)
-    said_of = [indicator(p, everywhere, table.classes) for p in table.predicted]
+    predicted_of = [indicator(p, everywhere, table.classes) for p in table.predicted]
     hit_of = [indicator(p, p == table.truth, table.classes) for p in table.predicted]
     size = class_sizes(table)
-    keep = size / np.maximum(size + EVEN * size / size.sum() + OWN, 1)  # pseudo-rows take the place of real ones
+    keep = size / np.maximum(size + EVEN * size / size.sum() + EACH, 1)  # pseudo-rows take the place of real ones
     rates = table.rows * keep[table.truth]
     extra = [pseudo_rows(table, members) * keep for members in who]
 
     def metrics(draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         weights = draw(rates)
-        true, hits, saids = true_of @ weights, [hit @ weights for hit in hit_of], [said @ weights for said in said_of]
-        found = []
+        true, hits = true_of @ weights, [hit @ weights for hit in hit_of]
+        predictions = [predicted @ weights for predicted in predicted_of]
+        drawn = []
         for members, pseudo in zip(who, extra, strict=True):
             fill = draw(pseudo)  # (patterns, k, s)
-            values = [filled(names, hits[c], saids[c], true, fill, bit) for bit, c in enumerate(members)]
-            found.append(values[0] if len(members) == 1 else values[0] - values[1])
-        return np.stack(found, axis=1)
+            values = [filled(names, hits[c], predictions[c], true, fill, bit) for bit, c in enumerate(members)]
+            drawn.append(values[0] if len(members) == 1 else values[0] - values[1])
+        return np.stack(drawn, axis=1)
 
     center = metrics(expected)
     step = max(1, CHUNK // max(len(table.rows), 2 * table.classes * len(hit_of)))
     sizes = [min(step, draws - start) for start in range(0, draws, step)]
     drawn = np.concatenate([metrics(partial(poisson, draws=s, rng=rng)) for s in sizes], axis=2)
-    return split(unbiased(drawn, center), len(hit_of))
+    drawn = unbiased(drawn, center)
+    return drawn[:, : len(hit_of)], drawn[:, len(hit_of) :]
 
 
 def unbiased(drawn: np.ndarray, center: np.ndarray) -> np.ndarray:
@@ -71,11 +73,6 @@ def unbiased(drawn: np.ndarray, center: np.ndarray) -> np.ndarray:
     return drawn - 2 * (drawn.mean(-1, keepdims=True) - center)
 
 
-def split(found: np.ndarray, contenders: int) -> tuple[np.ndarray, np.ndarray]:
-    """(metrics, c + pairs, draws) → (metrics, c, draws), (metrics, pairs, draws)."""
-    return found[:, :contenders], found[:, contenders:]
-
-
 def class_sizes(table: Outcomes) -> np.ndarray:
     """Rows (k,) of each class."""
     return np.bincount(table.truth, table.rows, table.classes)
@@ -85,24 +82,24 @@ def pseudo_rows(table: Outcomes, who: tuple[int, ...]) -> np.ndarray:
     """Expected pseudo-rows (patterns, k) for contenders `who`; pattern = the bits of who is right.
 
     EVEN rows spread evenly over the patterns (for two patterns the prior of Laplace, for four that of Jeffreys), and
-    OWN rows a class with the patterns of all rows together (an empirical Bayes prior: many small classes are not all
+    EACH rows a class with the patterns of all rows together (an empirical Bayes prior: many small classes are not all
     drawn towards one half).
     """
     kinds = 2 ** len(who)
     pattern = sum((table.predicted[c] == table.truth).astype(int) << bit for bit, c in enumerate(who))
     size = class_sizes(table)
     pooled = (np.bincount(pattern, table.rows, kinds) + 0.5) / (size.sum() + 0.5 * kinds)
-    return EVEN / kinds * size[None, :] / size.sum() + OWN * pooled[:, None] * (size > 0)
+    return EVEN / kinds * size[None, :] / size.sum() + EACH * pooled[:, None] * (size > 0)
 
 
 def filled(
-    names: Sequence[str], hit: np.ndarray, said: np.ndarray, true: np.ndarray, fill: np.ndarray, bit: int
+    names: Sequence[str], hit: np.ndarray, predicted: np.ndarray, true: np.ndarray, fill: np.ndarray, bit: int
 ) -> np.ndarray:
     """Metrics (metrics, s) of sums (k, s) with pseudo-rows `fill` (patterns, k, s), whose bit `bit` says right."""
     right = (np.arange(len(fill)) >> bit & 1).astype(bool)
     good, bad = fill[right].sum(0), fill[~right].sum(0)
     strays = (bad.sum(0) - bad) / max(1, len(bad) - 1)  # a wrong pseudo-row goes to the other classes alike
-    return np.array([count_metric(name, hit + good, said + good + strays, true + good + bad) for name in names])
+    return np.array([METRICS[n].counts(hit + good, predicted + good + strays, true + good + bad) for n in names])
 
 
 def expected(rates: np.ndarray) -> np.ndarray:
@@ -113,17 +110,17 @@ def expected(rates: np.ndarray) -> np.ndarray:
 def poisson(rates: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Poisson counts (*rates.shape, draws) float32; small rates through a table of 2¹⁶ quantiles, ten times as fast."""
     flat = rates.ravel()
-    found = np.empty((len(flat), draws), np.float32)
+    drawn = np.empty((len(flat), draws), np.float32)
     few = flat <= 8
-    found[~few] = rng.poisson(flat[~few, None], size=(int((~few).sum()), draws))
+    drawn[~few] = rng.poisson(flat[~few, None], size=(int((~few).sum()), draws))
     values, place = np.unique(flat[few], return_inverse=True)
     rows = np.flatnonzero(few)
     coins = np.frombuffer(rng.bytes(2 * len(rows) * draws), np.uint16).reshape(len(rows), draws)
     for i, edges in enumerate(poisson_edges(values)):
-        mine = place == i
+        of_rate = place == i
         quantiles = np.repeat(np.arange(len(edges), dtype=np.uint8), np.diff(edges, prepend=0))
-        found[rows[mine]] = quantiles[coins[mine]]
-    return found.reshape(*rates.shape, draws)
+        drawn[rows[of_rate]] = quantiles[coins[of_rate]]
+    return drawn.reshape(*rates.shape, draws)
 
 
 def poisson_edges(rates: np.ndarray) -> np.ndarray:
@@ -141,24 +138,59 @@ def rows(
     """The same for metrics of rows: truth (n,), probabilities (n, k) a contender; Poisson weights, a matrix product.
 
     The 95 % intervals hold the truth 92 to 96 times in 100, log loss 91 times below 1,000 rows where only 4 % are wrong
-    (a few rows make the loss), and the difference of two calibration errors 90 to 94 times.
+    (a few rows make the loss), and the difference of two calibration errors 90 to 94 times. Rank metrics: `ranked`.
     """
-    blocks = [row_sums(name, truth, proba) for name in names for proba in probas]
-    sums = np.hstack(blocks)  # (n, f of every metric and contender)
+    blocks = [_terms(name, truth, proba) for name in names for proba in probas]
+    terms = np.hstack(blocks)  # (n, f of every metric and contender)
     ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
-    couples = list(combinations(range(len(probas)), 2))
 
     def metrics(weights: np.ndarray) -> np.ndarray:  # weights (n, s)
-        means = (sums.T.astype(np.float32) @ weights) / np.maximum(weights.sum(0, dtype=np.float64), 1)  # (f, s)
-        own = np.array([row_metric(names[i // len(probas)], part) for i, part in enumerate(np.split(means, ends))])
-        own = own.reshape(len(names), len(probas), -1)
-        return np.concatenate([own, *(own[:, [a]] - own[:, [b]] for a, b in couples)], axis=1)
+        means = (terms.T.astype(np.float32) @ weights) / np.maximum(weights.sum(0, dtype=np.float64), 1)  # (f, s)
+        values = [METRICS[names[i // len(probas)]].combine(part) for i, part in enumerate(np.split(means, ends))]
+        return np.array(values).reshape(len(names), len(probas), -1)
 
     step = max(1, CHUNK // len(truth))
     once = np.ones(len(truth))
     sizes = [min(step, draws - start) for start in range(0, draws, step)]
     drawn = np.concatenate([metrics(poisson(once, s, rng)) for s in sizes], axis=2)
-    return split(unbiased(drawn, metrics(once[:, None])), len(probas))
+    center = metrics(once[:, None])
+    drawn = unbiased(drawn, center)
+    for place, name in enumerate(names):
+        if METRICS[name].ranked:
+            drawn[place] = ranked(drawn[place], center[place], rank_support(truth, probas[0].shape[1]), rng)
+    pairs = [drawn[:, a] - drawn[:, b] for a, b in combinations(range(len(probas)), 2)]
+    return drawn, np.stack(pairs, axis=1) if pairs else np.empty((len(names), 0, draws))
+
+
+def _terms(name: str, truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
+    of_rows = METRICS[name].rows
+    assert of_rows is not None, f"{name} is not computed from rows"
+    return of_rows(truth, np.asarray(proba, np.float64))
+
+
+def ranked(drawn: np.ndarray, value: np.ndarray, support: float, rng: np.random.Generator) -> np.ndarray:
+    """Draws (c, d) of a rank metric of `value` (c, 1), with half a pseudo-row among `support` rows at a random place.
+
+    That rows of the smaller side all stand where they should does not show that the next one will: without it the
+    interval of a perfect ranking has no width. Nine tenths of its variance are the same for all contenders, since what
+    is hard is hard for all. In simulations (benchmarks/verdict.py) the 95 % intervals, taken over log odds, hold the
+    truth 92 to 98 times in 100 from 20 rows of the smaller side on, with five 78 to 97 times.
+    """
+    common, single = rng.standard_normal((1, drawn.shape[1])), rng.standard_normal(drawn.shape)
+    spread = np.sqrt(0.5) * np.abs(0.5 - value) / (support + 0.5)
+    center = (support * value + 0.25) / (support + 0.5)
+    noise = np.sqrt(0.9) * common + np.sqrt(0.1) * single
+    return center + (drawn - value) * support / (support + 0.5) + spread * noise
+
+
+def logit_interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval of draws (d,) around a share, taken over its log odds, so that it ends at 0 and 1."""
+    center = float(draws.mean())
+    if not 0 < center < 1:
+        return center, center
+    ends = np.quantile(draws - center, [(1 - level) / 2, (1 + level) / 2]) / (center * (1 - center))
+    low, high = 1 / (1 + np.exp(-(np.log(center / (1 - center)) + ends)))
+    return float(low), float(high)
 
 
 def interval(draws: np.ndarray, level: float = 0.95, acceleration: float = 0.0) -> tuple[float, float]:
@@ -178,18 +210,3 @@ def acceleration(values: np.ndarray) -> float:
     centered = values - values.mean()
     square = (centered**2).sum() ** 1.5
     return float((centered**3).sum() / (6 * square)) if square > 0 else 0.0
-
-
-def calibrated_quantile(
-    truth: np.ndarray, proba: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.975
-) -> float:
-    """What the calibration error would reach by chance, at `level`, if every confidence were right on average.
-
-    Each bin's gap is then normal around 0, with the variance of its coins (Bröcker & Smith 2007). Below this value the
-    sample cannot be told from a calibrated one, and the interval of the error starts at 0.
-    """
-    confidence = np.asarray(proba, np.float64).max(1)
-    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    variance = np.bincount(place, confidence * (1 - confidence), CALIBRATION_BINS)
-    gaps = rng.standard_normal((draws, CALIBRATION_BINS)) * np.sqrt(variance) / len(truth)
-    return float(np.quantile(np.abs(gaps).sum(1), level))

@@ -7,18 +7,17 @@ cross-validation each pair is judged on the rows that both predicted out of fold
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.metrics import METRICS
 from pipeline.run import Predictions, Run
 from pipeline.verdict import statistics as st
 from pipeline.verdict.crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
-from pipeline.verdict.measure import METRICS, Measured, measure, within
-from pipeline.verdict.pairing import MACRO, PairFacts
+from pipeline.verdict.measure import Measured, measure, within
+from pipeline.verdict.pairing import PairFacts
 from pipeline.verdict.results import fit_key
-
-MEANS = ("accuracy", "log_loss", "brier")  # of rows: their differences have a formula
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ class Evidence:
 
 def unjudged_share(truth: np.ndarray, metric: str, classes: int) -> float:
     """Share of the classes without a judged row, for metrics that are means over classes."""
-    return 1 - len(np.unique(truth)) / classes if metric in MACRO else 0.0
+    return 1 - len(np.unique(truth)) / classes if METRICS[metric].over_classes else 0.0
 
 
 def widened(metric: str, value: float, ends: tuple[float, float], unjudged: float) -> tuple[float, float]:
     """An interval of a score, wide enough for classes that have no judged row: their F1 may be anything."""
     low, high = ends
-    return within(metric, value, low * (1 - unjudged), high * (1 - unjudged) + unjudged)
+    return within(METRICS[metric], value, low * (1 - unjudged), high * (1 - unjudged) + unjudged)
 
 
 # ── the same rows for all ───────────────────────────────────────────────────────────────────────────────────────────
@@ -152,13 +151,14 @@ def tail_p(drawn: np.ndarray) -> float:
 def paired_p(metric: str, pair: tuple[Predictions, Predictions], draws: int, rng: np.random.Generator) -> float:
     """Exact McNemar for accuracy, the paired permutation test for every other metric."""
     truth, labels = pair[0].truth, np.array([p.labels for p in pair])
-    if metric == "accuracy":
+    row = METRICS[metric]
+    if row.right_or_wrong:
         right_a, right_b = labels == truth
         return st.mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
     a, b = (np.asarray(p.proba, np.float64) for p in pair)
-    if metric in st.COUNT_METRICS:
-        return st.permute_counts(metric, st.outcomes(truth, labels, a.shape[1]), draws, rng)
-    return st.permute_rows(metric, st.row_sums(metric, truth, a), st.row_sums(metric, truth, b), draws, rng)
+    if row.rows:
+        return st.permute_rows(metric, row.rows(truth, a), row.rows(truth, b), draws, rng)
+    return st.permute_counts(metric, st.outcomes(truth, labels, a.shape[1]), draws, rng)
 
 
 # ── out of fold ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +213,7 @@ def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sam
         differ = int((right([both[0]])[0] != right([both[1]])[0]).sum())
         p = paired_p(metric, both, sampling.draws, rng)
         place = folds.place[mask]
-        if metric in MEANS:
+        if METRICS[metric].mean_of_rows:
             mean = fold_difference(
                 row_values(metric, both[0]) - row_values(metric, both[1]), place, folds.count, folds.groups[mask]
             )
@@ -233,20 +233,15 @@ def restricted(predictions: Predictions, places: np.ndarray, rows: np.ndarray) -
     """Predictions of the `rows` (m,), in that order; `places` (n,) says which row each prediction is of."""
     at = np.empty(int(places.max()) + 1, np.int64)
     at[places] = np.arange(len(places))
-    taken = at[rows]
-    return replace(
-        predictions,
-        row_ids=predictions.row_ids[taken],
-        truth=predictions.truth[taken],
-        proba=predictions.proba[taken],
-    )
+    return predictions.take(at[rows])
 
 
 def row_values(metric: str, predictions: Predictions) -> np.ndarray:
     """What each row (n,) adds to a mean of rows."""
-    if metric == "accuracy":
+    of_rows = METRICS[metric].rows
+    if of_rows is None:
         return (predictions.labels == predictions.truth).astype(np.float64)
-    return st.row_sums(metric, predictions.truth, np.asarray(predictions.proba, np.float64))[:, 0]
+    return of_rows(predictions.truth, np.asarray(predictions.proba, np.float64))[:, 0]
 
 
 def fold_interval(

@@ -22,8 +22,8 @@ def admit(run: Run, dataset: Dataset) -> Run:
     """
     where, test = run.folder, dataset.test
     if set(run.class_names) != set(dataset.class_names):
-        there, here = set(run.class_names), set(dataset.class_names)
-        sides = {"only there": sorted(there - here), "only here": sorted(here - there)}
+        theirs, here = set(run.class_names), set(dataset.class_names)
+        sides = {"only there": sorted(theirs - here), "only here": sorted(here - theirs)}
         differ = "; ".join(f"{side}: {listed(names[:5])}" for side, names in sides.items() if names)
         raise UserError(f"--run {where}: knows other classes ({differ}); pass a run of the same classes")
     if run.class_names != dataset.class_names:
@@ -31,19 +31,17 @@ def admit(run: Run, dataset: Dataset) -> Run:
     mine = run.predictions.get("test")
     if mine is None:
         raise UserError(f"--run {where}: has no predictions of a labelled test split; fit it again on a labelled one")
-    if len(mine.row_ids) != len(test) or not np.array_equal(np.sort(mine.row_ids), np.sort(test.row_ids)):
+    aligned = mine.aligned_to(test.row_ids)
+    if aligned is None:
         shared = len(np.intersect1d(mine.row_ids, test.row_ids))
         raise UserError(
             f"--run {where}: was judged on {len(mine.row_ids):,} rows of '{mine.split}', of which {shared:,} are among "
             f"the {len(test):,} of '{test.name}' here; fit it with the same --split, --limit, --rows and --seed"
         )
-    place = {row: i for i, row in enumerate(mine.row_ids)}
-    order = np.array([place[row] for row in test.row_ids])
-    mine = replace(mine, split=test.name, row_ids=test.row_ids, truth=mine.truth[order], proba=mine.proba[order])
-    wrong = int((mine.truth != test.labels).sum())
+    wrong = int((aligned.truth != test.labels).sum())
     if wrong:
         raise UserError(f"--run {where}: {wrong:,} of its test rows have another label here; is it another data set?")
-    run = replace(run, predictions=run.predictions | {"test": mine})
+    run = replace(run, predictions=run.predictions | {"test": replace(aligned, split=test.name)})
     if run.dataset_digest == dataset.digest:
         return run
     return replace(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.metrics import METRICS, change, score
 from pipeline.run import Run
 from pipeline.verdict.crossvalidation import RowFolds
 from pipeline.verdict.regret import Preference
-from pipeline.verdict.results import LABELS, Contender, Pair, change, score
-from pipeline.verdict.statistics import LOWER_IS_BETTER
+from pipeline.verdict.results import Contender, Pair
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rise:
         return "more --epochs" + (" or --learning-rate auto" if self.given else "")
 
     def __str__(self) -> str:
-        name, was, now = LABELS[self.metric], score(self.metric, self.before), score(self.metric, self.last)
+        name, was, now = METRICS[self.metric].label, score(self.metric, self.before), score(self.metric, self.last)
         return f"validation {name} went from {was} to {now} in the last of {self.epochs} epochs"
 
 
@@ -95,7 +95,7 @@ class Field:
 
     def span(self, pair: Pair) -> str:
         """The 95 % interval of how far a is ahead."""
-        low, high = (-pair.high, -pair.low) if self.metric in LOWER_IS_BETTER else (pair.low, pair.high)
+        low, high = (-pair.high, -pair.low) if METRICS[self.metric].lower_is_better else (pair.low, pair.high)
         return f"{change(self.metric, low)} to {change(self.metric, high)}"
 
     def says(self, contender: Contender) -> str:
@@ -103,4 +103,4 @@ class Field:
 
     @property
     def label(self) -> str:
-        return LABELS[self.metric]
+        return METRICS[self.metric].label

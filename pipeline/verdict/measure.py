@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -11,14 +11,12 @@ import numpy as np
 
 from pipeline import UserError, listed
 from pipeline.data import Split
-from pipeline.metrics import scores
+from pipeline.metrics import METRICS, Metric, scores
 from pipeline.run import Predictions
 from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
 from pipeline.verdict.results import Interval
 
-METRICS = (*st.COUNT_METRICS, *st.ROW_METRICS)
-MEANS = ("log_loss", "brier")  # means of rows, skewed and without an upper end
 GROUPS = 40  # groups that are shown, the largest
 GROUP_DRAWS = 2_000
 
@@ -35,36 +33,53 @@ class Measured:
 def measure(
     judged: Sequence[Predictions], class_names: Sequence[str], draws: int, row_draws: int, seed: int
 ) -> Measured:
-    """Values, intervals and paired draws of every metric, from predictions of the same rows, one a contender."""
+    """Values, intervals and paired draws of every metric, from predictions of the same rows, one a contender.
+
+    A metric that the rows do not allow (a rank metric where truth holds one class) is NaN throughout.
+    """
     truth, probas = judged[0].truth, [np.asarray(p.proba, np.float64) for p in judged]
     counts_rng, rows_rng, null_rng = np.random.default_rng(seed).spawn(3)
     table = st.outcomes(truth, np.array([p.labels for p in judged]), len(class_names))
-    counts = bootstrap.counts(table, st.COUNT_METRICS, draws, counts_rng)
-    rows = bootstrap.rows(st.ROW_METRICS, truth, probas, row_draws, rows_rng)
-    whole = [scores(truth, p, class_names, j.threshold) for p, j in zip(probas, judged, strict=True)]
-    value = {m: np.array([s[m] for s in whole]) for m in METRICS}
-    intervals = {}
-    for m, own in zip(METRICS, [*counts[0], *rows[0]], strict=True):
-        bend = [
-            bootstrap.acceleration(st.row_sums(m, truth, p)[:, 0]) if m in ("log_loss", "brier") else 0.0
-            for p in probas
+    counted, of_rows = ([m for m in METRICS if bool(METRICS[m].counts) is way] for way in (True, False))
+    counts = bootstrap.counts(table, counted, draws, counts_rng)
+    rows = bootstrap.rows(of_rows, truth, probas, row_draws, rows_rng)
+    names = (*counted, *of_rows)
+    each = [scores(truth, p, class_names, j.threshold) for p, j in zip(probas, judged, strict=True)]
+    value = {m: np.array([s[m] for s in each], float) for m in METRICS}
+    intervals = {
+        m: [
+            interval_of(METRICS[m], float(v), d, (truth, p), null_rng)
+            for v, d, p in zip(value[m], drawn, probas, strict=True)
         ]
-        ends = [bootstrap.interval(d, acceleration=a) for d, a in zip(own, bend, strict=True)]
-        if m == "ece":
-            chance = [bootstrap.calibrated_quantile(truth, p, row_draws, null_rng) for p in probas]
-            ends = [(0.0 if v <= c else low, high) for v, c, (low, high) in zip(value[m], chance, ends, strict=True)]
-        intervals[m] = [within(m, float(v), *pair) for v, pair in zip(value[m], ends, strict=True)]
-    apart: dict[str, dict[tuple[int, int], np.ndarray]] = {}
-    for m, drawn in zip(METRICS, [*counts[1], *rows[1]], strict=True):
+        for m, drawn in zip(names, [*counts[0], *rows[0]], strict=True)
+    }
+    apart: dict[str, dict[tuple[int, int], np.ndarray]] = {m: {} for m in METRICS}
+    for m, drawn in zip(names, [*counts[1], *rows[1]], strict=True):
         for (a, b), d in zip(combinations(range(len(probas)), 2), drawn, strict=True):
-            apart.setdefault(m, {}).update({(a, b): d, (b, a): -d})
+            apart[m] |= {(a, b): d, (b, a): -d}
     return Measured(value, intervals, apart)
 
 
-def within(metric: str, value: float, low: float, high: float) -> tuple[float, float]:
-    """An interval that stays in the metric's range and holds the value itself."""
-    top = np.inf if metric in MEANS else 1.0
-    return max(0.0, min(low, value)), float(min(top, max(high, value)))
+def interval_of(
+    metric: Metric, value: float, draws: np.ndarray, rows: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> tuple[float, float]:
+    """95 % interval from draws (d,) of a metric of `rows`, truth (n,) and probabilities (n, k); it holds the value."""
+    truth, proba = rows
+    if metric.ranked:
+        low, high = bootstrap.logit_interval(draws)
+    else:
+        bend = bootstrap.acceleration(metric.rows(truth, proba)[:, 0]) if metric.skewed and metric.rows else 0.0
+        low, high = bootstrap.interval(draws, acceleration=bend)
+    if metric.chance and value <= metric.chance(proba, len(draws), rng):
+        low = 0.0
+    return within(metric, value, low, high)
+
+
+def within(metric: Metric, value: float, low: float, high: float) -> tuple[float, float]:
+    """An interval that stays in the metric's range and holds the value itself; NaN as the value is."""
+    if np.isnan(value):
+        return value, value
+    return max(0.0, min(low, value)), float(min(metric.high, max(high, value)))
 
 
 # ── groups of rows ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -104,8 +119,7 @@ def groups_of(
     found = []
     for place in np.argsort(-sizes, kind="stable")[:GROUPS]:
         rows = by == values[place]
-        own = [replace(p, row_ids=p.row_ids[rows], truth=p.truth[rows], proba=p.proba[rows]) for p in judged]
-        m = measure(own, class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
+        m = measure([p.take(rows) for p in judged], class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
         metrics = {
             name: {metric: Interval(float(m.value[metric][i]), *m.interval[metric][i]) for metric in METRICS}
             for i, name in enumerate(names)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.metrics import METRICS
 from pipeline.verdict import bootstrap
 from pipeline.verdict import statistics as st
 from pipeline.verdict.families import ALPHA, adjust
@@ -14,7 +15,6 @@ from pipeline.verdict.results import Pair, describe
 
 PRECISION = 0.02  # half the width of an interval that is worth more rows: ±2 points
 FEW_DISCORDANT = 10  # rows below which the draws are no ground for "equivalent" (benchmarks/verdict.py)
-MACRO = ("macro_f1", "balanced_accuracy")  # means over classes, judged or not
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def judged_pairs(
 
 def judged_pair(metric: str, margin: float, names: tuple[str, str], facts: PairFacts, p: float, share: int) -> Pair:
     """One pair, its p adjusted for `share` comparisons and its interval at the same level."""
-    sign = -1 if metric in st.LOWER_IS_BETTER else 1
+    sign = METRICS[metric].sign
     level = 1 - ALPHA / share
     low, high = facts.interval(level)
     if p >= ALPHA:  # the interval holds whatever is not rejected, by either
@@ -92,9 +92,9 @@ def enough_to_equal(facts: PairFacts, margin: float, metric: str) -> bool:
     """
     from scipy.special import betaincinv
 
-    if metric in st.ROW_METRICS or facts.discordant >= FEW_DISCORDANT:
+    if METRICS[metric].rows or facts.discordant >= FEW_DISCORDANT:
         return True
-    if metric != "accuracy" and facts.discordant:
+    if not METRICS[metric].right_or_wrong and facts.discordant:
         return False  # in a small class a few rows are much
     return float(betaincinv(facts.discordant + 1, max(1, facts.rows - facts.discordant), 1 - ALPHA)) <= margin
 

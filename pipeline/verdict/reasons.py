@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from pipeline import listed
 from pipeline.kinds import kind_row
+from pipeline.metrics import METRICS, change, score, unit
 from pipeline.run import Run
 from pipeline.verdict.field import Field
-from pipeline.verdict.results import LABELS, Contender, change, score, unit
-from pipeline.verdict.statistics import LOWER_IS_BETTER
+from pipeline.verdict.results import Contender
 
 
 def reasons_of(field: Field, choice: Contender | None) -> list[str]:
@@ -51,13 +51,13 @@ def other_metrics(field: Field, choice: Contender) -> list[str]:
         ("log_loss", "which matters if the probabilities are used"),
     ):
         rivals = [c for c in field.contenders if field.families[c.name] != "constant"]
-        key = {c.name: c.metrics[metric].value * (-1 if metric in LOWER_IS_BETTER else 1) for c in rivals}
+        key = {c.name: METRICS[metric].sign * c.metrics[metric].value for c in rivals}
         lead = max(rivals, key=lambda c, key=key: key[c.name])  # type: ignore[misc]
         mine, theirs = choice.metrics[metric], lead.metrics[metric]
-        apart = theirs.high < mine.low if metric in LOWER_IS_BETTER else theirs.low > mine.high
+        apart = theirs.high < mine.low if METRICS[metric].lower_is_better else theirs.low > mine.high
         if metric != field.metric and lead is not choice and apart:
             found.append(
-                f"By {LABELS[metric]}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
+                f"By {METRICS[metric].label}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
                 f"{score(metric, mine.value)} for {choice.name}."
             )
     return found

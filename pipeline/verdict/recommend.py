@@ -10,22 +10,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.kinds import kind_row
+from pipeline.metrics import METRICS, change, score, unit
 from pipeline.run import Run
 from pipeline.verdict.field import Advice, Field, rise
 from pipeline.verdict.reasons import borrowed_rates, reasons_of
 from pipeline.verdict.results import (
     HORIZON,
-    LABELS,
     Contender,
     Pair,
-    change,
     duration,
     fit_key,
     p_words,
-    score,
     total_seconds,
     training_seconds,
-    unit,
 )
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
@@ -116,9 +113,9 @@ def nothing_learnt(
                 m = found.metric
                 mine, plain = score(m, c.metrics[m].value), score(m, guess.metrics[m].value)
                 return (
-                    f"{start}; but by {LABELS[m]} {c.name} is ({mine} against {plain}): where classes are uneven that "
-                    f"tells more, yet a metric counts as named beforehand (--metric {m}) only on rows not yet "
-                    f"judged.{more}"
+                    f"{start}; but by {METRICS[m].label} {c.name} is ({mine} against {plain}): where classes are "
+                    f"uneven that tells more, yet a metric counts as named beforehand (--metric {m}) only on rows "
+                    f"not yet judged.{more}"
                 )
     few = field.advice.rows < FEW_ROWS and field.advice.folds is None
     remedy = "judge every row (--cv) before you doubt the labels" if few else "look at the labels before the models"
@@ -199,7 +196,7 @@ def out_of_fold_words(field: Field, choice: Contender, rivals: Sequence[Contende
     for rival in rivals:
         pair = field.pairs[choice.name, rival.name]
         gap = f"{change(m, abs(pair.difference))}{unit(m)}"
-        than = f"{gap} more often than" if m == "accuracy" else f"{LABELS[m]} better by {gap} than"
+        than = f"{gap} more often than" if m == "accuracy" else f"{METRICS[m].label} better by {gap} than"
         parts.append(f"{than} {rival.name} (95 % interval {field.span(pair)}, over rows, training sets and seeds)")
     verb = "is right" if m == "accuracy" else "has"
     rows = f"{field.advice.folds.training_rows:,}"

@@ -11,19 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.metrics import METRICS, change, unit
 from pipeline.run import Cost, Run
-from pipeline.verdict.statistics import LOWER_IS_BETTER
 
 HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
-LABELS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "weighted_f1": "weighted F1",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-    "ece": "expected calibration error",
-}
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ class Pair:
     @property
     def gain(self) -> float:
         """How far a is ahead of b, whichever way the metric points."""
-        return -self.difference if self.metric in LOWER_IS_BETTER else self.difference
+        return METRICS[self.metric].sign * self.difference
 
 
 # ── names and numbers in words ──────────────────────────────────────────────────────────────────────────────────────
@@ -150,23 +141,6 @@ def plain(key: str, value: Any) -> str:
     return str(value) if key in ("pooling", "imbalance", "head") else f"{key} {value}"
 
 
-def score(metric: str, value: float) -> str:
-    """`93.3 %`, or `0.214` for a loss."""
-    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f} %"
-
-
-def change(metric: str, value: float, sign: bool = False) -> str:
-    """A difference without its unit: `5.3` (points), or `0.021` for a loss; the minus is a real one."""
-    shown, places = (value, 3) if metric in LOWER_IS_BETTER else (100 * value, 1)
-    if round(shown, places) == 0:
-        return f"{0:.{places}f}"  # neither +0.0 nor −0.0
-    return f"{shown:{'+' if sign else ''}.{places}f}".replace("-", "−")
-
-
-def unit(metric: str) -> str:
-    return "" if metric in LOWER_IS_BETTER else " points"
-
-
 def p_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
 
@@ -174,7 +148,7 @@ def p_words(p: float) -> str:
 def describe(pair: Pair, margin: float) -> str:
     """One sentence with the verdict of a pair and the numbers it rests on."""
     m = pair.metric
-    gap = f"{LABELS[m]} {change(m, pair.difference, True)}{unit(m)}"
+    gap = f"{METRICS[m].label} {change(m, pair.difference, True)}{unit(m)}"
     wide = f"95 % interval {change(m, pair.low)} to {change(m, pair.high)}, adjusted {p_words(pair.p_adjusted)}"
     if pair.verdict in ("better", "worse"):
         return f"{pair.a} is {pair.verdict} than {pair.b}: {gap} ({wide})."
@@ -257,7 +231,7 @@ def break_even(dear: Contender, cheap: Contender) -> dict[str, Any]:
 
 def pareto_front(contenders: Sequence[Contender], metric: str) -> set[str]:
     """Names of those that no other contender matches in score for less, or beats in score for as much."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = METRICS[metric].sign
     points = [(sign * c.metrics[metric].value, -total_seconds(c.cost)) for c in contenders]
     return {
         c.name

@@ -1,4 +1,4 @@
-"""Metrics as functions of sums over rows, paired tests and the verdict rule: pure functions of arrays.
+"""Paired tests and the verdict rule: pure functions of arrays.
 
 Randomness comes in as an argument. Rows that share a truth and what each contender predicted are one entry of the
 joint table of outcomes, so that a test costs as much as there are distinct outcomes, not rows.
@@ -6,59 +6,15 @@ joint table of outcomes, so that a test costs as much as there are distinct outc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import CALIBRATION_BINS
+from pipeline.metrics import METRICS
 
-COUNT_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "weighted_f1")
-ROW_METRICS = ("log_loss", "brier", "ece")
-LOWER_IS_BETTER = frozenset(ROW_METRICS)
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32
-TINY = 1e-9  # a draw of a few rows may come out empty
 EXACT_ROWS = 12  # up to 2¹² assignments are enumerated instead of drawn
-
-
-# ── metrics from counts and from rows ───────────────────────────────────────────────────────────────────────────────
-
-
-def count_metric(name: str, hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """The metric (...,) of hits, predictions and truths per class, each (k, ...), as `metrics.scores` defines it."""
-    if name == "accuracy":
-        return hit.sum(0) / np.maximum(true.sum(0), TINY)
-    if name == "balanced_accuracy":
-        present = true > 0
-        return np.divide(hit, true, out=np.zeros_like(hit), where=present).sum(0) / np.maximum(present.sum(0), 1)
-    both = predicted + true
-    f1 = np.divide(2 * hit, both, out=np.zeros_like(hit), where=both > 0)
-    if name == "macro_f1":
-        return f1.sum(0) / np.maximum((both > 0).sum(0), 1)
-    assert name == "weighted_f1", name
-    return (f1 * true).sum(0) / np.maximum(true.sum(0), TINY)
-
-
-def row_sums(name: str, truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """What each row adds to the metric: (n, 1), or (n, 15) for `ece`, a column for each bin of confidence."""
-    proba = np.asarray(proba, np.float64)
-    n, k = proba.shape
-    own = proba[np.arange(n), truth]
-    if name == "log_loss":
-        return -np.log(np.clip(own, 1e-15, None))[:, None]
-    if name == "brier":
-        return ((proba**2).sum(1) - 2 * own + 1)[:, None] / (2 if k == 2 else 1)
-    assert name == "ece", name
-    confidence = proba.max(1)
-    bins = np.zeros((n, CALIBRATION_BINS))
-    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    bins[np.arange(n), place] = confidence - (proba.argmax(1) == truth)
-    return bins
-
-
-def row_metric(name: str, sums: np.ndarray) -> np.ndarray:
-    """The metric (...,) of mean sums (f, ...)."""
-    return np.abs(sums).sum(0) if name == "ece" else sums[0]
 
 
 # ── the joint table of outcomes ─────────────────────────────────────────────────────────────────────────────────────
@@ -128,58 +84,58 @@ def p_value(observed: float, null: np.ndarray, exact: bool) -> float:
     return extreme / len(null) if exact else (extreme + 1) / (len(null) + 1)
 
 
+def permuted(
+    gap: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, observed: float, draws: int, rng: np.random.Generator
+) -> float:
+    """p-value of `observed` among the gaps (d,) of assignments (o, d) in which some of `rows` (o,) trade places."""
+    null, exact, step = [], False, max(1, CHUNK // len(rows))
+    for start in range(0, draws, step):
+        moved, exact = swaps(rows, min(step, draws - start), rng)
+        null.append(gap(moved))
+        if exact:
+            break
+    return p_value(observed, np.concatenate(null), exact)
+
+
 def permute_counts(name: str, table: Outcomes, draws: int, rng: np.random.Generator) -> float:
     """p-value of the paired permutation test of contenders 0 and 1 of `table`: predictions trade places row by row."""
     a, b = table.predicted
-    everywhere = np.ones(len(a), bool)
+    metric, k, everywhere = METRICS[name].counts, table.classes, np.ones(len(a), bool)
+    assert metric is not None, f"{name} is not computed from counts"
     size = table.rows.astype(np.float64)
-    true = indicator(table.truth, everywhere, table.classes) @ size
-    sums = [
-        (indicator(p, p == table.truth, table.classes) @ size, indicator(p, everywhere, table.classes) @ size)
-        for p in (a, b)
-    ]
-    (hit_a, said_a), (hit_b, said_b) = sums
-    observed = float(count_metric(name, hit_a, said_a, true) - count_metric(name, hit_b, said_b, true))
+    true = indicator(table.truth, everywhere, k) @ size
+    hit_a, hit_b = (indicator(p, p == table.truth, k) @ size for p in (a, b))
+    predicted_a, predicted_b = (indicator(p, everywhere, k) @ size for p in (a, b))
+    observed = float(metric(hit_a, predicted_a, true) - metric(hit_b, predicted_b, true))
     differ = a != b
     if not differ.any():
         return 1.0
-    hit_shift = indicator(b, differ & (b == table.truth), table.classes) - indicator(
-        a, differ & (a == table.truth), table.classes
-    )
-    said_shift = indicator(b, differ, table.classes) - indicator(a, differ, table.classes)
-    hit_shift, said_shift = hit_shift[:, differ], said_shift[:, differ]
-    null = []
-    step = max(1, CHUNK // max(int(differ.sum()), table.classes))
-    exact = False
-    for start in range(0, draws, step):
-        moved, exact = swaps(table.rows[differ], min(step, draws - start), rng)
-        hit, said = hit_shift @ moved, said_shift @ moved  # (k, s)
-        first = count_metric(name, hit_a[:, None] + hit, said_a[:, None] + said, true[:, None])
-        second = count_metric(name, hit_b[:, None] - hit, said_b[:, None] - said, true[:, None])
-        null.append(first - second)
-        if exact:
-            break
-    return p_value(observed, np.concatenate(null), exact)
+    hit_shift = indicator(b, differ & (b == table.truth), k) - indicator(a, differ & (a == table.truth), k)
+    shift = indicator(b, differ, k) - indicator(a, differ, k)
+    hit_shift, shift = hit_shift[:, differ], shift[:, differ]
+
+    def gap(moved: np.ndarray) -> np.ndarray:
+        hit, predicted = hit_shift @ moved, shift @ moved  # (k, s)
+        first = metric(hit_a[:, None] + hit, predicted_a[:, None] + predicted, true[:, None])
+        return first - metric(hit_b[:, None] - hit, predicted_b[:, None] - predicted, true[:, None])
+
+    return permuted(gap, table.rows[differ], observed, draws, rng)
 
 
-def permute_rows(name: str, sums_a: np.ndarray, sums_b: np.ndarray, draws: int, rng: np.random.Generator) -> float:
-    """p-value of the same test for a metric of rows: `row_sums` (n, f) of both contenders."""
-    n = len(sums_a)
-    total_a, total_b, shift = sums_a.mean(0), sums_b.mean(0), (sums_b - sums_a) / n
-    observed = float(row_metric(name, total_a) - row_metric(name, total_b))
-    shift = shift[(shift != 0).any(1)]
-    if not len(shift):
+def permute_rows(name: str, terms_a: np.ndarray, terms_b: np.ndarray, draws: int, rng: np.random.Generator) -> float:
+    """p-value of the same test for a metric of rows: terms (n, f) of both contenders."""
+    metric, mean_a, mean_b = METRICS[name].combine, terms_a.mean(0), terms_b.mean(0)
+    observed = float(metric(mean_a) - metric(mean_b))
+    shift = (terms_b - terms_a) / len(terms_a)
+    shift = shift[(shift != 0).any(1)].T.astype(np.float32)  # (f, rows that differ)
+    if not shift.size:
         return 1.0
-    null = []
-    step = max(1, CHUNK // len(shift))
-    exact = False
-    for start in range(0, draws, step):
-        moved, exact = swaps(np.ones(len(shift), np.int64), min(step, draws - start), rng)
-        change = shift.T.astype(np.float32) @ moved  # (f, s)
-        null.append(row_metric(name, total_a[:, None] + change) - row_metric(name, total_b[:, None] - change))
-        if exact:
-            break
-    return p_value(observed, np.concatenate(null), exact)
+
+    def gap(moved: np.ndarray) -> np.ndarray:
+        change = shift @ moved  # (f, s)
+        return metric(mean_a[:, None] + change) - metric(mean_b[:, None] - change)
+
+    return permuted(gap, np.ones(shift.shape[1], np.int64), observed, draws, rng)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
