@@ -13,7 +13,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,17 @@ LOSSES = (
 )
 
 
+LOSS_METRICS = ["log_loss", "brier", "ece"]
+RANKS = (  # share of the second class, by how much its scores are higher (in standard deviations)
+    ("half, ROC area 0.80", 0.5, 1.19),
+    ("half, ROC area 0.99", 0.5, 3.29),
+    ("one in twenty, ROC area 0.80", 0.05, 1.19),
+    ("one in twenty, ROC area 0.95", 0.05, 2.33),
+    ("one in twenty, ROC area 0.99", 0.05, 3.29),
+)
+Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, list[np.ndarray]]]
+
+
 def draw_losses(
     signal: float, sharp: float, rows: int, rng: np.random.Generator, k: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -154,15 +167,27 @@ def draw_losses(
     return truth, probas
 
 
-def simulate_losses(name: str, signal: float, sharp: float, rows: int, repeats: int, draws: int, seed: int = 0) -> list:
-    """The same for every metric of rows, of exchangeable contenders."""
-    k, rng = (4 if name.startswith("four") else 6), np.random.default_rng([seed, rows, 7])
-    truth, probas = draw_losses(signal, sharp, 400_000, rng, k)
-    names = [m for m in TABLE if TABLE[m].rows]
+def draw_ranks(
+    positive: float, separation: float, rows: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Two classes, a share of them `positive`, told apart by two normal scores that agree as models do (0.8)."""
+    truth = np.zeros(rows, np.int64)
+    truth[rng.random(rows) < positive] = 1
+    truth[:2] = (0, 1)
+    shared = rng.normal(size=rows)
+    scores = [0.8 * shared + 0.6 * rng.normal(size=rows) + separation * truth for _ in range(2)]
+    second = [1 / (1 + np.exp(-score)) for score in scores]
+    return truth, [np.stack([1 - p, p], axis=1) for p in second]
+
+
+def simulate_rows(name: str, draw: Draw, names: list[str], rows: int, repeats: int, draws: int, seed: int = 0) -> list:
+    """The same for metrics of rows, of the exchangeable contenders that `draw` gives for a number of rows."""
+    rng = np.random.default_rng([seed, rows, 7])
+    truth, probas = draw(400_000, rng)
     true = [float(TABLE[m].combine(TABLE[m].rows(truth, probas[0]).mean(0))) for m in names]
     held, apart_held, false = np.zeros((3, len(names)))
     for _ in range(repeats):
-        truth, probas = draw_losses(signal, sharp, rows, rng, k)
+        truth, probas = draw(rows, rng)
         own, apart = bootstrap.rows(names, truth, probas, draws, rng)
         for i, m in enumerate(names):
             terms = [TABLE[m].rows(truth, p) for p in probas]
@@ -195,7 +220,7 @@ def line(record: dict) -> str:
     called = record.get("better_or_worse", record.get("better", 0) + record.get("worse", 0))
     kind = "power" if record["gap"] else "false"
     return (
-        f"{record['case']:34s} {record['rows']:5d} {record['metric']:9s} coverage {100 * record['coverage']:5.1f} "
+        f"{record['case']:34s} {record['rows']:5d} {record['metric']:17s} coverage {100 * record['coverage']:5.1f} "
         f"of difference {100 * record['coverage_difference']:5.1f}  {kind} {100 * called:5.1f}"
     )
 
@@ -215,7 +240,14 @@ def main() -> None:
                 print(line(record), flush=True)
     for name, signal, sharp in LOSSES:
         for rows in ROWS:
-            for record in simulate_losses(name, signal, sharp, rows, max(100, repeats // 4), options.draws):
+            draw = partial(draw_losses, signal, sharp, k=4 if name.startswith("four") else 6)
+            for record in simulate_rows(name, draw, LOSS_METRICS, rows, max(100, repeats // 4), options.draws):
+                records.append(record)
+                print(line(record), flush=True)
+    for name, positive, separation in RANKS:
+        for rows in ROWS:
+            draw, metrics = partial(draw_ranks, positive, separation), ["roc_auc", "average_precision"]
+            for record in simulate_rows(name, draw, metrics, rows, max(100, repeats // 4), options.draws):
                 records.append(record)
                 print(line(record), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import listed, one_line
+from pipeline.metrics import METRICS
 
 if TYPE_CHECKING:
     from pipeline.audit import Audit, NearPair
@@ -27,7 +28,9 @@ def tables(found: Audit) -> Iterator[Any]:
         yield Text(f"• {dropped.sentence}")
         for w in dropped.scores:
             worth = f"{w.worth:+.4f} [{w.low:+.4f}, {w.high:+.4f}]"
-            yield Text(f"    {w.name}: {found.metric} {w.whole:.4f}, without them {w.rest:.4f}: worth {worth}")
+            yield Text(
+                f"    {w.name}: {METRICS[found.metric].label} {w.whole:.4f}, without them {w.rest:.4f}: worth {worth}"
+            )
     for note in found.notes:
         yield Text(note, style="dim")
 

@@ -52,8 +52,8 @@ def scorer(metric: Metric, truth: np.ndarray, proba: np.ndarray) -> Callable[[np
     counts, k, everywhere = metric.counts, proba.shape[1], np.ones(len(truth), bool)
     assert counts is not None, "a metric is computed from counts or from rows"
     predicted = proba.argmax(1)
-    sums = indicator(predicted, predicted == truth, k), indicator(predicted, everywhere, k)
-    sums = (*sums, indicator(truth, everywhere, k))
+    hit = indicator(predicted, predicted == truth, k)
+    sums = hit, indicator(predicted, everywhere, k), indicator(truth, everywhere, k)
     return lambda weights: counts(*(np.asarray(part @ weights, np.float64) for part in sums))
 
 

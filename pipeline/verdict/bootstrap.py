@@ -99,7 +99,8 @@ def filled(
     right = (np.arange(len(fill)) >> bit & 1).astype(bool)
     good, bad = fill[right].sum(0), fill[~right].sum(0)
     strays = (bad.sum(0) - bad) / max(1, len(bad) - 1)  # a wrong pseudo-row goes to the other classes alike
-    return np.array([METRICS[n].counts(hit + good, predicted + good + strays, true + good + bad) for n in names])
+    sums = hit + good, predicted + good + strays, true + good + bad
+    return np.array([rule(*sums) for name in names if (rule := METRICS[name].counts)])
 
 
 def expected(rates: np.ndarray) -> np.ndarray:
@@ -174,7 +175,8 @@ def ranked(drawn: np.ndarray, value: np.ndarray, support: float, rng: np.random.
     That rows of the smaller side all stand where they should does not show that the next one will: without it the
     interval of a perfect ranking has no width. Nine tenths of its variance are the same for all contenders, since what
     is hard is hard for all. In simulations (benchmarks/verdict.py) the 95 % intervals, taken over log odds, hold the
-    truth 92 to 98 times in 100 from 20 rows of the smaller side on, with five 78 to 97 times.
+    area under the ROC curve 91 to 96 times in 100 from 25 rows of the smaller side on, with five 86 to 92 times; average
+    precision 91 to 97 times, but 82 to 91 times where a weak model ranks a rare class; differences 89 to 100 times.
     """
     common, single = rng.standard_normal((1, drawn.shape[1])), rng.standard_normal(drawn.shape)
     spread = np.sqrt(0.5) * np.abs(0.5 - value) / (support + 0.5)
