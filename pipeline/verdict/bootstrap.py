@@ -175,8 +175,9 @@ def ranked(drawn: np.ndarray, value: np.ndarray, support: float, rng: np.random.
     That rows of the smaller side all stand where they should does not show that the next one will: without it the
     interval of a perfect ranking has no width. Nine tenths of its variance are the same for all contenders, since what
     is hard is hard for all. In simulations (benchmarks/verdict.py) the 95 % intervals, taken over log odds, hold the
-    area under the ROC curve 91 to 96 times in 100 from 25 rows of the smaller side on, with five 86 to 92 times; average
-    precision 91 to 97 times, but 82 to 91 times where a weak model ranks a rare class; differences 89 to 100 times.
+    area under the ROC curve 91 to 96 times in 100 from 25 rows of the smaller side on, with five 86 to 92 times;
+    average precision 91 to 97 times, but 82 to 91 times where a weak model ranks a rare class; differences 89
+    to 100 times.
     """
     common, single = rng.standard_normal((1, drawn.shape[1])), rng.standard_normal(drawn.shape)
     spread = np.sqrt(0.5) * np.abs(0.5 - value) / (support + 0.5)
