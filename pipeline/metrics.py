@@ -97,7 +97,7 @@ def brier_scores(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
     return ((proba**2).sum(1) - 2 * of_label + 1)[:, None] / (2 if proba.shape[1] == 2 else 1)
 
 
-def _bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+def _bins(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
     return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
@@ -105,7 +105,7 @@ def confidence_gaps(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Confidence minus right or wrong, (n, 15): in the column of the row's bin of confidence, 0 elsewhere."""
     confidence = proba.max(1)
     gaps = np.zeros((len(truth), CALIBRATION_BINS))
-    gaps[np.arange(len(truth)), _bins(confidence, CALIBRATION_BINS)] = confidence - (proba.argmax(1) == truth)
+    gaps[np.arange(len(truth)), _bins(confidence)] = confidence - (proba.argmax(1) == truth)
     return gaps
 
 
@@ -113,14 +113,10 @@ def reliability(truth: np.ndarray, proba: np.ndarray, bins: int = CALIBRATION_BI
     """Confidence of the predicted class against how often it is right, in the non-empty of `bins` of equal width."""
     confidence, right = proba.max(1), proba.argmax(1) == truth
     place = _bins(confidence, bins)
+    inside = [place == b for b in range(bins) if (place == b).any()]
     return [
-        {
-            "rows": int((place == b).sum()),
-            "confidence": float(confidence[place == b].mean()),
-            "accuracy": float(right[place == b].mean()),
-        }
-        for b in range(bins)
-        if (place == b).any()
+        {"rows": int(b.sum()), "confidence": float(confidence[b].mean()), "accuracy": float(right[b].mean())}
+        for b in inside
     ]
 
 
@@ -131,7 +127,7 @@ def gap_by_chance(proba: np.ndarray, draws: int, rng: np.random.Generator, level
     sample cannot be told from a calibrated one, and the interval of the error starts at 0.
     """
     confidence = np.asarray(proba, np.float64).max(1)
-    variance = np.bincount(_bins(confidence, CALIBRATION_BINS), confidence * (1 - confidence), CALIBRATION_BINS)
+    variance = np.bincount(_bins(confidence), confidence * (1 - confidence), CALIBRATION_BINS)
     gaps = rng.standard_normal((draws, CALIBRATION_BINS)) * np.sqrt(variance) / len(proba)
     return float(np.quantile(np.abs(gaps).sum(1), level))
 
@@ -228,11 +224,6 @@ class Metric:
     hub: str = ""  # its name among Hugging Face's metrics
 
     @property
-    def mean_of_rows(self) -> bool:
-        """Whether each row adds a number of its own: differences of such a mean have a formula."""
-        return self.skewed or self.right_or_wrong
-
-    @property
     def sign(self) -> int:
         """1 where higher is better, −1 where lower is."""
         return -1 if self.lower_is_better else 1
@@ -326,15 +317,12 @@ def scores(
         exact = float(metric.combine(metric.rows(truth, proba).mean(0)))
         return min(max(exact, 0.0), metric.high) + 0.0 if np.isfinite(exact) else None  # never −0
 
-    of_class = (_ratio(hit, predicted), _ratio(hit, true), class_f1(hit, predicted, true))
-    return {
-        "rows": n,
-        **{name: value(METRICS[name]) for name in names},
-        "per_class": {
-            str(name): {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(rows)}
-            for name, p, r, f, rows in zip(class_names, *of_class, true, strict=True)
-        },
+    each = _ratio(hit, predicted), _ratio(hit, true), class_f1(hit, predicted, true)
+    per_class = {
+        str(name): {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(size)}
+        for name, p, r, f, size in zip(class_names, *each, true, strict=True)
     }
+    return {"rows": n, **{name: value(METRICS[name]) for name in names}, "per_class": per_class}
 
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -213,7 +213,7 @@ def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sam
         differ = int((right([both[0]])[0] != right([both[1]])[0]).sum())
         p = paired_p(metric, both, sampling.draws, rng)
         place = folds.place[mask]
-        if METRICS[metric].mean_of_rows:
+        if METRICS[metric].skewed or METRICS[metric].right_or_wrong:  # means of rows: the difference has a formula
             mean = fold_difference(
                 row_values(metric, both[0]) - row_values(metric, both[1]), place, folds.count, folds.groups[mask]
             )
