@@ -10,9 +10,14 @@ import importlib
 import importlib.util
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
+
+from pipeline.words import format_duration as format_duration
+from pipeline.words import listed
+from pipeline.words import one_line as one_line
+from pipeline.words import printable as printable
 
 log = logging.getLogger("pipeline")  # one-line notes for the user; the command line prints them on standard error
 
@@ -23,11 +28,6 @@ class UserError(Exception):
     """Something the user can mend. The message is one line that says where, what and the next step."""
 
 
-def printable(text: object) -> str:
-    """Text that a terminal shows and does not obey: signs that cannot be printed become replacement characters."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
-
-
 class Progress(Protocol):
     """What a long call tells its caller: `done` of `total` (None if unknown) units of `stage`."""
 
@@ -36,29 +36,6 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int | None) -> None:
     """Progress that nobody watches."""
-
-
-def listed(names: Iterable[str]) -> str:
-    """`a, b, c`, as errors and tables show a list of names."""
-    return ", ".join(map(str, names))
-
-
-def format_duration(seconds: float) -> str:
-    """`4 s`, `3 min`, `1.5 h`."""
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def one_line(text: str | Iterable[str], limit: int) -> str:
-    """A stranger's text, or a pair, on one line of at most `limit` characters.
-
-    What would steer a terminal or turn the direction of writing becomes a mark.
-    """
-    parts = [text] if isinstance(text, str) else list(text)
-    joined = " ⏐ ".join(" ".join(part[: 4 * limit].split()) for part in parts)
-    plain = "".join(character if character.isprintable() else "\ufffd" for character in joined)
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
 def finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, format_duration, log
+from pipeline import UserError, log
 from pipeline.audit import Audit, AuditSettings, audit
 from pipeline.contenders import check_names, profile_of
 from pipeline.encoder import locate
@@ -31,6 +31,7 @@ from pipeline.task import Task
 from pipeline.verdict import Comparison, admit, compare, group_column
 from pipeline.verdict.regret import Worth
 from pipeline.verdict.results import fit_key
+from pipeline.words import roughly
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
@@ -226,7 +227,7 @@ def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> A
     if vectors is not None:
         rows, width = sum(map(len, vectors.values())), next(iter(vectors.values())).shape[1]
         seconds = rows**2 * width / 2 / multiply_rate()
-        log.info("near-repeats among %s rows: about %s at most", f"{rows:,}", format_duration(seconds))
+        log.info("near-repeats among %s rows: %s at most", f"{rows:,}", roughly(seconds))
     return audit(task.dataset, runs, vectors, settings, task.progress)
 
 

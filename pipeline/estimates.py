@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import Progress, format_duration, log
+from pipeline import Progress, log
 from pipeline.data import SourceOptions, count_rows, read_chunks
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
@@ -21,6 +21,7 @@ from pipeline.extract import Extracted, missing_rows
 from pipeline.extract.anywhere import EncodingOptions, extract_on
 from pipeline.finetune.rates import row_passes
 from pipeline.task import Task
+from pipeline.words import roughly
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
 # Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.
@@ -86,7 +87,7 @@ def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runti
     device, rate = device_rate(runtime)
     seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (rate * EFFICIENCY[device])
     what = f"{rows:,} rows through {spec.name}, those that are not in the cache"
-    log.info("%s: %s; about %s for all of them", source.source, what, format_duration(seconds + 1.5))
+    log.info("%s: %s; %s for all of them", source.source, what, roughly(seconds + 1.5))
     return rows
 
 

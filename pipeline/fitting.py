@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import UserError, format_duration, kinds, listed, log
+from pipeline import UserError, kinds, listed, log
 from pipeline.contenders import estimates, fit, fits_of, linear_runs, tuned_runs
 from pipeline.encoder import POOLERS, locate
 from pipeline.finetune import check as check_tuning
@@ -18,7 +18,7 @@ from pipeline.linear import kind_of as kind_of_linear
 from pipeline.linear.tune import check as check_linear
 from pipeline.run import Run, answer, runs_of
 from pipeline.task import Task
-from pipeline.verdict.results import duration
+from pipeline.words import format_duration, roughly
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
@@ -125,8 +125,8 @@ def within(prospects: dict[str, Estimate], budget: float) -> tuple[list[str], di
     for name in sorted(names, key=lambda name: price(name, prospects, extract)):
         cost = price(name, prospects, 0.0 if extracted else extract)
         if spent + cost > budget:
-            rest = f"{duration(budget - spent)} of {duration(budget)} are left"
-            left_out[name] = f"{name}: takes about {duration(cost)}, {rest}"
+            rest = f"{format_duration(budget - spent)} of {format_duration(budget)} are left"
+            left_out[name] = f"{name}: takes {roughly(cost)}, {rest}"
             continue
         taken.append(name)
         spent += cost
@@ -134,7 +134,8 @@ def within(prospects: dict[str, Estimate], budget: float) -> tuple[list[str], di
     if not taken:
         least = min(price(name, prospects, extract) for name in names)
         raise UserError(
-            f"nothing of {listed(names)} fits into {duration(budget)}; the quickest takes about {duration(least)}: "
+            f"nothing of {listed(names)} fits into {format_duration(budget)}; "
+            f"the quickest takes {roughly(least)}: "
             "pass a larger --budget"
         )
     return taken, left_out
@@ -159,7 +160,7 @@ def remedy(task: Task, name: str, seconds: float) -> str:
         needed = estimates(shorter, (name,))[name]
         if needed <= seconds:
             once = " --seeds 1" if task.seeds > 1 else ""
-            return f"--epochs {epochs} --learning-rate {rate:g}{once} would take about {duration(needed)}"
+            return f"--epochs {epochs} --learning-rate {rate:g}{once} would take {roughly(needed)}"
     return ""
 
 
@@ -188,7 +189,7 @@ def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> t
         left = None if budget is None else budget - (time.monotonic() - started)
         needed = price(name, prospects, pending)
         if runs and left is not None and needed > max(left, 0.0):
-            why = f"{name}: takes about {duration(needed)}, but the others took longer than planned"
+            why = f"{name}: takes {roughly(needed)}, but the others took longer than planned"
             left_out.append(advised(task, name, why, left))
             continue
         pending = 0.0 if needs_extraction(name, prospects) else pending
@@ -245,6 +246,6 @@ def announcement(
             says = kinds.describe(name)
         total += at.seconds
         part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
-        state = f"about {format_duration(at.seconds)}{part}" if at.missing else "is there"
+        state = f"{roughly(at.seconds)}{part}" if at.missing else "is there"
         lines.append(f"  {name:<10} {state}: {says}")
-    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together about {format_duration(total)}"]
+    return [*lines, *(f"  left out: {line}" for line in left_out), f"  together {roughly(total)}"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, listed, log
+from pipeline.words import error_line
 
 TIMEOUT = 3.0  # seconds for the one request
 WANTED = (  # what an encoder is made of; nothing executable is among it
@@ -206,8 +207,9 @@ def download(name: str, commit: str, files: list[str], cache: Path) -> Path:
             Path(hf_hub_download(name, file, revision=commit, cache_dir=cache, endpoint=endpoint())) for file in files
         ]
     except Exception as error:  # every transport has errors of its own
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(f"--encoder {name}: the download broke off ({reason}); run it again, or {WAYS_OUT}") from error
+        raise UserError(
+            f"--encoder {name}: the download broke off ({error_line(error)}); run it again, or {WAYS_OUT}"
+        ) from error
     return places[0].parent
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, choose
+from pipeline.words import format_change
 
 CALIBRATION_BINS = 15
 TINY = 1e-9  # a draw of a few rows may come out empty
@@ -340,10 +341,7 @@ def bare(metric: str, value: float) -> str:
 
 def change(metric: str, value: float, sign: bool = False) -> str:
     """A difference without its unit: `5.3` (points), or `0.021` for what is no share; the minus is a real one."""
-    shown, places = (100 * value, 1) if METRICS[metric].percent else (value, 3)
-    if round(shown, places) == 0:
-        return f"{0:.{places}f}"  # neither +0.0 nor −0.0
-    return f"{shown:{'+' if sign else ''}.{places}f}".replace("-", "−")
+    return format_change(100 * value, 1, sign) if METRICS[metric].percent else format_change(value, 3, sign)
 
 
 def unit(metric: str) -> str:

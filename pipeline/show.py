@@ -21,8 +21,8 @@ from rich.table import Table
 from rich.text import Text as RichText
 
 import pipeline
-from pipeline import printable
 from pipeline.metrics import METRICS, with_usual
+from pipeline.words import format_duration, printable, roughly
 
 if TYPE_CHECKING:
     from pipeline.finetune.seeds import Seeds
@@ -162,7 +162,7 @@ class Lines:
         share = f"{done:,} of {total:,} ({done / total:.0%})" if total else f"{done:,}"
         left = ""
         if total and first < done < total:
-            left = f", about {pipeline.format_duration((total - done) * (now - start) / (done - first))} left"
+            left = f", {roughly((total - done) * (now - start) / (done - first))} left"
         self.console.print(f"{stage}: {share}{left}", highlight=False, markup=False)
 
 
@@ -232,12 +232,6 @@ def _seeds(found: Seeds) -> Text:
     )
 
 
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2g} s" if value < 1 else f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
-
-
 def _number(value: float | None, form: str = ".3f") -> str:
     return "–" if value is None else format(value, form)
 
@@ -270,8 +264,8 @@ def _comparison(values: Sequence[Any]) -> Iterator[Any]:
             table.add_row(who, *(_interval(c.metrics[name]) for name in measures))
             costs.add_row(
                 who,
-                _seconds(c.cost.fit_seconds),
-                _seconds(c.cost.extract_seconds),
+                format_duration(c.cost.fit_seconds),
+                format_duration(c.cost.extract_seconds),
                 _number(c.cost.ms_per_text_batch, ".2f"),
                 _number(c.cost.ms_per_text_single, ".1f"),
                 f"{_number(c.cost.model_mb, '.1f')} MB",
@@ -384,7 +378,7 @@ def _checkup(values: Sequence[Any]) -> Iterator[Any]:
             for row in found.speeds:
                 speed = _number(row.tokens_per_second, ",.0f")
                 note = Text("; ".join(filter(None, ("what auto takes" if row.chosen else "", row.note))))
-                table.add_row(row.engine, row.precision, row.device, speed, _seconds(row.setup_seconds), note)
+                table.add_row(row.engine, row.precision, row.device, speed, format_duration(row.setup_seconds), note)
             yield Text()
             yield table
         if found.job:
@@ -393,7 +387,7 @@ def _checkup(values: Sequence[Any]) -> Iterator[Any]:
             yield _facts(
                 f"{job.source}: {job.rows:,} rows",
                 [
-                    ("to extract", f"about {_seconds(job.seconds)}, for {job.tokens:,.0f} tokens"),
+                    ("to extract", f"{roughly(job.seconds)}, for {job.tokens:,.0f} tokens"),
                     ("there already", f"{job.cached_share:.0%}"),
                     ("cut", f"{job.truncated_share:.1%} of the texts are longer than the limit"),
                     ("disk", f"{job.disk_mb:,.1f} MB of vectors"),

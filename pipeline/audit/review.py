@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline import UserError
 from pipeline.audit.suspects import HEADER, SuspectRow
-from pipeline.store.shard import publish
+from pipeline.files import publish
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline import UserError, listed
+from pipeline.words import error_line
 
 NOT_ROWS = {"labels.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 BOM = b"\xef\xbb\xbf"
@@ -261,7 +262,7 @@ def _parquet(path: Path) -> Any:
     try:
         return pq.ParquetFile(path)
     except pa.ArrowInvalid as error:
-        raise UserError(f"{path}: not a parquet file, or damaged ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a parquet file, or damaged ({error_line(error)})") from error
 
 
 def _parquet_names(path: Path) -> list[str]:
@@ -277,7 +278,7 @@ def _parquet_blocks(path: Path, wanted: Sequence[str], size: int) -> Iterator[Bl
             yield Block({name: batch.column(name).to_pylist() for name in wanted}, None)
             done += batch.num_rows
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path} from row {done}: damaged ({str(error).splitlines()[0]}); write it again") from error
+        raise UserError(f"{path} from row {done}: damaged ({error_line(error)}); write it again") from error
 
 
 def class_names(path: Path, column: str) -> dict[int, str] | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
+from pipeline.words import error_line
 
 FORMAT = 3  # raise it when the graph is built differently
 CHECKED = 3  # the first whose record has a check of itself
@@ -92,9 +93,8 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dic
             decoder = TorchScriptPythonDecoder(module, example_input=example)  # must outlive the conversion
             model = frontend.convert(frontend.load(decoder))
         except Exception as error:  # tracing can fail in any way
-            reason = (str(error).strip().splitlines() or ["?"])[0][:160]
             raise UserError(
-                f"--engine openvino: {checkpoint.name} cannot be converted ({reason}); pass --engine torch"
+                f"--engine openvino: {checkpoint.name} cannot be converted ({error_line(error)}); pass --engine torch"
             ) from error
     for parameter in model.inputs:
         parameter.get_node().set_element_type(openvino.Type.i64)

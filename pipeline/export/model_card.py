@@ -17,12 +17,13 @@ from typing import Any
 from pipeline import UserError
 from pipeline.export.agreement import Checked
 from pipeline.export.markdown import code, safe
+from pipeline.files import publish
 from pipeline.kinds import describe, kind_row
 from pipeline.metrics import METRICS, bare, change, score, unit, with_usual
 from pipeline.run import Run
-from pipeline.store.shard import publish
 from pipeline.verdict import Comparison, Contender
-from pipeline.verdict.results import duration, plain, training_seconds
+from pipeline.verdict.results import plain, training_seconds
+from pipeline.words import format_duration
 
 EXPORTED = ("accuracy", "macro_f1", "log_loss", "ece")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?$")
@@ -184,7 +185,7 @@ def table(comparison: Comparison) -> str:
         name = f"**{safe(c.name)}**" if c.name == comparison.recommended else safe(c.name)
         learning = training_seconds(c.cost)
         costs = [
-            "–" if learning is None else duration(learning),
+            format_duration(learning),
             "–" if c.cost.ms_per_text_batch is None else f"{c.cost.ms_per_text_batch:.2g}",
             "–" if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
         ]

@@ -14,9 +14,10 @@ from pipeline.encoder import Encoder, Runtime
 from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
 from pipeline.encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
 from pipeline.encoder.int8 import calibration_of
+from pipeline.files import publish
 from pipeline.store import Located, Rows, Store
 from pipeline.store.remote import bring
-from pipeline.store.shard import DTYPES, publish
+from pipeline.store.shard import DTYPES
 from pipeline.store.upkeep import describe
 
 LEFT_PADDED = ("xlnet",)  # whose vectors depend on max_length even where it cuts nothing

@@ -18,6 +18,7 @@ from pipeline import UserError, listed
 from pipeline.encoder.batches import TokenBatch, pad
 from pipeline.encoder.tokens import Tokenizer, Tokens
 from pipeline.finetune.device import Machine, world_size
+from pipeline.words import error_line
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768
@@ -224,9 +225,7 @@ def trainer_for(
     except (ValueError, RuntimeError, ImportError) as error:
         if not trackers:
             raise
-        raise UserError(
-            f"--report-to {listed(trackers)}: {str(error).splitlines()[0][:160]}; or leave it out"
-        ) from error
+        raise UserError(f"--report-to {listed(trackers)}: {error_line(error)}; or leave it out") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
 

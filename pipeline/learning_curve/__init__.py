@@ -29,7 +29,7 @@ from pipeline.run import digest, slug
 from pipeline.task import Task
 from pipeline.verdict.bootstrap import interval, logit_interval
 from pipeline.verdict.measure import within
-from pipeline.verdict.results import duration
+from pipeline.words import roughly
 
 __all__ = ["Crossing", "Curve", "Line", "Plan", "Point", "curve", "latest"]
 
@@ -199,7 +199,7 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
         if name not in grids:
             total += prospect.seconds
             if prospect.seconds:
-                lines.append(f"  {name}: about {duration(prospect.seconds)}")
+                lines.append(f"  {name}: {roughly(prospect.seconds)}")
             continue
         cells = plan.cells(task, tuned(name))
         labels = sum(size for size, _ in cells)
@@ -214,9 +214,9 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
         total += seconds
         lines.append(
             f"  {name}: {listed(f'{size:,}' for size in grids[name])} labels, {len(cells)} fits and the one on all; "
-            f"about {duration(seconds)}"
+            f"{roughly(seconds)}"
         )
-    return [*lines, f"  together about {duration(total)} at most; points that are there are not fitted again"]
+    return [*lines, f"  together {roughly(total)} at most; points that are there are not fitted again"]
 
 
 def part_seconds(task: Task, name: str, size: int) -> float:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, log
+from pipeline.files import publish
 from pipeline.learning_curve.crossing import ahead_from, between, common, span
 from pipeline.metrics import METRICS, change, unit
 from pipeline.run import digest, slug
-from pipeline.store.shard import publish
 
 FORMAT = 1
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline import Progress, format_duration, log
+from pipeline import Progress, log
 from pipeline.data import SourceOptions, count_rows
 from pipeline.predict.answer import Answer
 from pipeline.run import Run
+from pipeline.words import roughly
 
 
 def announce(run: Run, file: Path) -> int:
@@ -17,7 +18,7 @@ def announce(run: Run, file: Path) -> int:
     Raises UserError if the file cannot be read.
     """
     rows, each = count_rows(SourceOptions(str(file))), run.cost.ms_per_text_batch
-    about = "" if each is None else f", about {format_duration(rows * each / 1000)} where nothing is in the cache"
+    about = "" if each is None else f", {roughly(rows * each / 1000)} where nothing is in the cache"
     log.info("%s: %s texts for %s%s", file, f"{rows:,}", run.kind, about)
     return rows
 

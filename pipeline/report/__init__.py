@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import UserError
+from pipeline.files import publish
 from pipeline.report.facts import collect
 from pipeline.report.page import render
 from pipeline.run import Run
-from pipeline.store.shard import publish
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset

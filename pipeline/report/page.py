@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.metrics import METRICS, bare, change, unit
 from pipeline.report.facts import Facts, metric_name, plain, words
 from pipeline.report.sections import SECTIONS, Section
-from pipeline.verdict.results import duration, p_words
+from pipeline.words import format_duration, format_p
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -64,9 +64,9 @@ def environment() -> Any:
         "heading": heading,
         "margin": margin,
         "metric": metric_name,
-        "p": p_words,
+        "p": format_p,
         "score": score,
-        "seconds": duration,
+        "seconds": format_duration,
         "unit": lambda metric: f",{unit(metric)}" if unit(metric) else "",
         "words": words,
     }

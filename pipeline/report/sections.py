@@ -20,7 +20,8 @@ from pipeline.metrics import METRICS, change, class_f1, confusion, reliability, 
 from pipeline.report import audited, charts
 from pipeline.report.facts import Facts, cut, metric_name, plain, words
 from pipeline.report.numbers import frontier, principal, sparse
-from pipeline.verdict.results import HORIZON, duration, total_seconds, training_seconds
+from pipeline.verdict.results import HORIZON, total_seconds, training_seconds
+from pipeline.words import format_duration
 
 if TYPE_CHECKING:
     from pipeline.verdict import Contender, Pair
@@ -63,7 +64,7 @@ def verdict(facts: Facts) -> Section:
     ]
     if c.truncated_share:
         remarks.append(f"{100 * c.truncated_share:.1f} % of the texts are longer than max_length and were cut")
-    learning = {x.name: _time(training_seconds(x.cost)) for x in c.contenders}
+    learning = {x.name: format_duration(training_seconds(x.cost)) for x in c.contenders}
     head, lead = headline(c.recommendation)
     told = {"head": head, "lead": lead, "metrics": _headline(facts), "learning": learning}
     told["remarks"] = [*remarks, *(f"left out: {line}" for line in c.left_out)]
@@ -381,10 +382,6 @@ def _flat(point: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found["training loss" if key == "loss" else words(key)] = value
     return found
-
-
-def _time(seconds: float | None) -> str:
-    return "–" if seconds is None else "< 0.1 s" if seconds < 0.05 else duration(seconds)
 
 
 def _profile_facts(profile: Mapping[str, Any]) -> dict[str, str]:

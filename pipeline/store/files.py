@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline import UserError, log
-from pipeline.store.shard import SUFFIX, Shard, publish, read_header, sync
+from pipeline.files import publish, refusal, sync
+from pipeline.store.shard import SUFFIX, Shard, read_header
+from pipeline.words import error_line
 
 QUARANTINE = "quarantine"
 
@@ -67,7 +69,7 @@ class Files:
         except FileNotFoundError:
             pass  # another process was faster
         except OSError as error:
-            log.warning("%s: %s; not served (cannot be moved away: %s)", path, reason, error.strerror)
+            log.warning("%s: %s; not served (cannot be moved away: %s)", path, reason, error_line(error))
             return False
         return True
 
@@ -83,7 +85,7 @@ def listing(folder: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise UserError(f"{folder}: cannot read ({error.strerror}); choose another --cache") from error
+        raise refusal(folder, "cannot read", error, "choose another --cache") from error
 
 
 def is_shard(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline import UserError
+from pipeline.files import disk_errors
 from pipeline.store.files import NotUploadedError
 from pipeline.store.index import Index, Located, Rows
 from pipeline.store.remote import files_of
@@ -30,6 +31,7 @@ from pipeline.store.shard import (
     read_rows,
     text_keys,
 )
+from pipeline.words import error_line
 
 ABOUT = "about.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -266,10 +268,8 @@ class Store:
         if shard.path.name not in self._numbers:
             return False
         self._forget(shard.path.name)
-        try:
+        with disk_errors(shard.path, "cannot delete", "mend its permissions"):
             self.files.remove(shard.path.name)
-        except OSError as error:
-            raise UserError(f"{shard.path}: cannot delete ({error.strerror}); mend its permissions") from error
         return True
 
     # inside
@@ -337,5 +337,5 @@ class Store:
     def _not_written(self, error: OSError) -> str:
         kept = f"{self.rows:,} rows committed before are kept"
         if error.errno in FULL:
-            return f"{self.folder}: disk full ({error.strerror}), {kept}; free some space or choose another --cache"
-        return f"{self.folder}: cannot write ({error.strerror or error}), {kept}; choose another --cache"
+            return f"{self.folder}: disk full ({error_line(error)}), {kept}; free some space or choose another --cache"
+        return f"{self.folder}: cannot write ({error_line(error)}), {kept}; choose another --cache"

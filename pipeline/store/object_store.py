@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from pipeline import UserError, need
-from pipeline.store.shard import DRAFT
+from pipeline.files import DRAFT, refusal
 
 TRIES, PAUSE = 5, 0.5  # of a request that failed: after 0.5, 1, 2 and 4 seconds
 TOGETHER = 64  # objects that are asked for at a time
@@ -126,9 +126,7 @@ class ObjectStore:
                 raise
             except Exception as error:  # every backend has errors of its own
                 if turn == TRIES - 1 or isinstance(error, PermissionError):
-                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-                    raise UserError(
-                        f"{self.url}/{name}: cannot {verb} ({reason}); check the network, the URL and your credentials"
-                    ) from error
+                    remedy = "check the network, the URL and your credentials"
+                    raise refusal(f"{self.url}/{name}", f"cannot {verb}", error, remedy) from error
                 time.sleep(PAUSE * 2**turn)
         raise AssertionError("the last turn answers or raises")

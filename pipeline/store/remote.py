@@ -19,15 +19,15 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import UserError, log
+from pipeline.files import disk_errors, draft, publish
 from pipeline.store.files import QUARANTINE, Files, NotUploadedError, is_shard, listing
 from pipeline.store.object_store import ObjectStore, object_store
-from pipeline.store.shard import DRAFT, SUFFIX, DamagedError, Shard, publish, read_header
+from pipeline.store.shard import SUFFIX, DamagedError, Shard, read_header
 
 MARK = "remote.json"  # what tells a mirror from a cache of its own
 CARD = "about.json"
@@ -61,12 +61,10 @@ def opened(cache: Path, url: str) -> ObjectStore:
     Raises UserError if nothing installed opens such a URL, or if the mirror cannot be written.
     """
     remote = object_store(url)
-    try:
+    with disk_errors(cache, "cannot write", "set XDG_CACHE_HOME to another folder"):
         cache.mkdir(parents=True, exist_ok=True)
         if not (cache / MARK).exists():
             publish(cache / MARK, json.dumps({"url": url}).encode())
-    except OSError as error:
-        raise UserError(f"{cache}: cannot write ({error.strerror}); set XDG_CACHE_HOME to another folder") from error
     return remote
 
 
@@ -183,11 +181,9 @@ class Mirrored(Files):
         return f"{self.folder.name}/{name}"
 
     def _place(self, path: Path, payload: bytes) -> None:
-        try:
+        with disk_errors(path, "cannot write the local copy", "free some space"):
             path.parent.mkdir(parents=True, exist_ok=True)
             publish(path, payload)
-        except OSError as error:
-            raise UserError(f"{path}: cannot write the local copy ({error.strerror}); free some space") from error
 
     def _drop(self, name: str) -> None:
         """Forget the local copy of an object that is gone."""
@@ -247,23 +243,14 @@ class Mirrored(Files):
             self._place(self.folder / name, pieces[0])
             return
         path = self.folder / COLUMNS / name
-        draft = path.with_name(f"{DRAFT}{secrets.token_hex(8)}")
-        try:
+        with disk_errors(path, "cannot write the local copy", "free some space"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_pieces(draft, size, pieces)
-            try:
-                shard = read_header(draft, self.folder.name)
-            except DamagedError:
-                pass  # as the store will find
-            else:
-                if rest := missing_columns(shard, pieces):
-                    got = self.far.read([(self._far_name(name), start, end) for start, end in rest])
-                    write_pieces(draft, size, {start: p or b"" for (start, _), p in zip(rest, got, strict=True)})
-            os.replace(draft, path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot write the local copy ({error.strerror}); free some space") from error
-        finally:
-            draft.unlink(missing_ok=True)
+            with draft(path) as new:
+                write_pieces(new, size, pieces)
+                with contextlib.suppress(DamagedError):  # the store will see that it is
+                    if rest := missing_columns(read_header(new, self.folder.name), pieces):
+                        got = self.far.read([(self._far_name(name), start, end) for start, end in rest])
+                        write_pieces(new, size, {start: p or b"" for (start, _), p in zip(rest, got, strict=True)})
 
     def _download(self, names: Sequence[str]) -> list[bytes | None]:
         """Whole shards; those whose bytes are not what they are named after are asked for once more."""

@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline import UserError
+from pipeline.files import refusal
 
 FORMAT = "probe-or-tune vectors 1"
 SUFFIX = ".safetensors"
-DRAFT = ".draft-"
 DTYPES: dict[str, tuple[str, np.dtype[Any]]] = {
     "float32": ("F32", np.dtype("<f4")),
     "float16": ("F16", np.dtype("<f2")),
@@ -100,36 +99,6 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 # ── one shard, one file ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def publish(path: Path, payload: bytes) -> None:
-    """Make `payload` appear at `path`, whole and durable, or not at all. Raises OSError; no draft is left behind."""
-    draft = path.parent / f"{DRAFT}{secrets.token_hex(8)}"
-    try:
-        with open(draft, "xb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)  # the only moment at which the file appears
-    except BaseException:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
-    sync(path.parent)  # the rename itself survives a power cut
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(handle)
 
 
 def pack(
@@ -271,7 +240,7 @@ def _opened(path: Path) -> Iterator[io.FileIO]:
     except OSError as error:
         if error.errno == errno.EIO:
             raise DamagedError("the disk cannot read it") from error
-        raise UserError(f"{path}: cannot read ({error.strerror}); mend that or choose another --cache") from error
+        raise refusal(path, "cannot read", error, "mend that or choose another --cache") from error
 
 
 def _fill(file: io.FileIO, offset: int, into: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import UserError
+from pipeline.files import refusal
 from pipeline.store import Writer
 
 try:
@@ -174,7 +174,7 @@ class Claim:
         except FileNotFoundError:
             return None  # released this very moment
         except OSError as error:
-            raise UserError(f"{folder}: cannot write ({error.strerror}); choose another --cache") from error
+            raise refusal(folder, "cannot write", error, "choose another --cache") from error
         try:
             if fcntl is None:
                 raise OSError(errno.ENOTSUP, "no locks on this system")

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError, log, silent
+from pipeline.files import DRAFT, disk_errors, publish, refusal, sweep
 from pipeline.store import ABOUT, SHARD_ROWS, Store
 from pipeline.store.files import QUARANTINE
 from pipeline.store.index import Index
 from pipeline.store.remote import files_of, pull_folders
-from pipeline.store.shard import DRAFT, DamagedError, Shard, publish
+from pipeline.store.shard import DamagedError, Shard
 from pipeline.store.sharing import CLAIM
 
-DAY = 86400.0
 TEMPORARY = (DRAFT, CLAIM)
 CARDS = (ABOUT, "timing.json")
 
@@ -77,12 +77,10 @@ def describe(folder: Path, about: Mapping[str, Any]) -> None:
     if (Path(folder) / ABOUT).exists():
         return
     created = {"created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    try:
+    with disk_errors(folder, "cannot write", "choose another --cache"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         publish(Path(folder) / ABOUT, json.dumps({**about, **created}, indent=1, ensure_ascii=False).encode())
         files_of(Path(folder)).announce(ABOUT)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write ({error.strerror or error}); choose another --cache") from error
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -102,7 +100,7 @@ def folders(cache: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{cache}: cannot read ({error.strerror}); choose another --cache") from error
+        raise refusal(cache, "cannot read", error, "choose another --cache") from error
     return [folder for folder in below if (folder / ABOUT).exists() or next(headers(folder), None)]
 
 
@@ -202,7 +200,7 @@ def prune(folder: Path, litter: bool = False, progress: Progress = silent) -> Pr
             replaced += sum(store.remove(shard) for shard in waiting)
             positions, vectors, waiting = [], [], []
         progress("prune", done, len(group))
-    swept = _sweep(folder) if litter else ()
+    swept = _swept(folder) if litter else ()
     return Pruned(folder, duplicates, replaced, written, before - store.bytes, swept)
 
 
@@ -230,19 +228,9 @@ def _write_again(store: Store, positions: np.ndarray, vectors: np.ndarray) -> in
     return len(positions)
 
 
-def _sweep(folder: Path) -> tuple[str, ...]:
+def _swept(folder: Path) -> tuple[str, ...]:
     """Delete drafts, claims and quarantined files that are older than a day."""
-    gone = []
-    paths = [folder / name for name in _names(folder) if name.startswith(TEMPORARY)]
-    paths += [folder / QUARANTINE / name for name in _names(folder / QUARANTINE)]
-    for path in paths:
-        try:
-            if time.time() - path.stat().st_mtime > DAY:
-                path.unlink()
-                gone.append(path.name)
-        except OSError as error:
-            log.warning("%s: cannot delete (%s)", path, error.strerror)
-    return tuple(gone)
+    return sweep(folder, TEMPORARY) + sweep(folder / QUARANTINE, ("",))
 
 
 def _names(folder: Path) -> list[str]:
@@ -251,4 +239,4 @@ def _names(folder: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"{folder}: cannot read ({error.strerror}); choose another --cache") from error
+        raise refusal(folder, "cannot read", error, "choose another --cache") from error

@@ -18,12 +18,11 @@ from pipeline.verdict.results import (
     HORIZON,
     Contender,
     Pair,
-    duration,
     fit_key,
-    p_words,
     total_seconds,
     training_seconds,
 )
+from pipeline.words import format_duration, format_p
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
 
@@ -105,7 +104,7 @@ def nothing_learnt(
     more = f" {precision(field, pair)}" if pair.more_rows else ""
     start = (
         f"None of these: {best.name} ({field.label} {field.says(best)}) is not shown to beat always guessing "
-        f"one class ({field.says(guess)}; adjusted {p_words(pair.p_adjusted)})"
+        f"one class ({field.says(guess)}; adjusted {format_p(pair.p_adjusted)})"
     )
     for c in serious:
         for found in others:
@@ -232,7 +231,9 @@ def cheaper(choice: Contender, best: Contender) -> str:
         return "costs no more than it"
     ratio = other / mine
     share = f"costs {fraction(ratio)} of it" if ratio >= 1.5 else "costs about the same"
-    return f"{share} ({duration(mine)} against {duration(other)} for training and {HORIZON:,} predictions)"
+    return (
+        f"{share} ({format_duration(mine)} against {format_duration(other)} for training and {HORIZON:,} predictions)"
+    )
 
 
 def fraction(ratio: float) -> str:
@@ -287,7 +288,7 @@ def precision(field: Field, pair: Pair) -> str:
 def price(dear: Contender, cheap: Contender) -> str:
     """`8 min more of training and 3.2 ms a text instead of 0.02`."""
     extra = (training_seconds(dear.cost) or 0.0) - (training_seconds(cheap.cost) or 0.0)
-    parts = [f"{duration(extra)} more of training"] if extra > 0 else []
+    parts = [f"{format_duration(extra)} more of training"] if extra > 0 else []
     slow, fast = dear.cost.ms_per_text_batch, cheap.cost.ms_per_text_batch
     if slow is not None and fast is not None and slow > 1.2 * fast:
         parts.append(f"{slow:.2g} ms a text instead of {fast:.2g}")

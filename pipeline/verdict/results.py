@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.metrics import METRICS, change, unit
 from pipeline.run import Cost, Run
+from pipeline.words import format_duration, format_p
 
 HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
 
@@ -141,15 +142,11 @@ def plain(key: str, value: Any) -> str:
     return str(value) if key in ("pooling", "imbalance", "head") else f"{key} {value}"
 
 
-def p_words(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
 def describe(pair: Pair, margin: float) -> str:
     """One sentence with the verdict of a pair and the numbers it rests on."""
     m = pair.metric
     gap = f"{METRICS[m].label} {change(m, pair.difference, True)}{unit(m)}"
-    wide = f"95 % interval {change(m, pair.low)} to {change(m, pair.high)}, adjusted {p_words(pair.p_adjusted)}"
+    wide = f"95 % interval {change(m, pair.low)} to {change(m, pair.high)}, adjusted {format_p(pair.p_adjusted)}"
     if pair.verdict in ("better", "worse"):
         return f"{pair.a} is {pair.verdict} than {pair.b}: {gap} ({wide})."
     if pair.verdict == "equivalent":
@@ -160,15 +157,6 @@ def describe(pair: Pair, margin: float) -> str:
     width = f"±{change(m, 0.02)}{unit(m)}"
     more = f"; about {pair.more_rows:,} more rows make it {width}" if pair.more_rows else ""
     return f"Undecided between {pair.a} and {pair.b}: {gap} ({wide}){more}."
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `45 s`, `12 min`, `3.1 h`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 # ── cost ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,11 +202,12 @@ def break_even(dear: Contender, cheap: Contender) -> dict[str, Any]:
     saved = (cheap.cost.ms_per_text_batch or 0.0) - (dear.cost.ms_per_text_batch or 0.0)
     predictions = int(np.ceil(1000 * extra / saved)) if saved > 0 else None
     if predictions is None:
-        sentence = f"{dear.name} takes {duration(extra)} longer to train than {cheap.name} and never wins it back."
-    else:
         sentence = (
-            f"{dear.name} wins back its {duration(extra)} of training over {cheap.name} after {predictions:,} texts."
+            f"{dear.name} takes {format_duration(extra)} longer to train than {cheap.name} and never wins it back."
         )
+    else:
+        spent = format_duration(extra)
+        sentence = f"{dear.name} wins back its {spent} of training over {cheap.name} after {predictions:,} texts."
     return {
         "dear": dear.name,
         "cheap": cheap.name,
