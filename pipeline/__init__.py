@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import logging
 import math
+import sys
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,10 @@ from pipeline.words import format_duration as format_duration
 from pipeline.words import listed
 from pipeline.words import one_line as one_line
 from pipeline.words import printable as printable
+
+# OpenVINO reports every import of it to an analytics service, with a lasting id below the home folder, unless this
+# module is missing: then it takes its own stub.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 log = logging.getLogger("pipeline")  # one-line notes for the user; the command line prints them on standard error
 

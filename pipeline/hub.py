@@ -144,7 +144,9 @@ def weights(folder: Path) -> list[Path]:
         parts = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
-    files = [folder / Path(str(part)).name for part in parts]
+    if any(Path(str(part)).name != part for part in parts):
+        return []  # names inside the folder only
+    files = [folder / part for part in parts]
     return files if all(file.exists() for file in files) else []
 
 

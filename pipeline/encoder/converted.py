@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
+from pipeline.encoder.quiet import quiet
 from pipeline.words import error_line
 
 FORMAT = 3  # raise it when the graph is built differently
@@ -88,7 +89,7 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dic
     mask[1, 6:] = 0
     example = (ids, mask, torch.zeros_like(ids)) if module.types else (ids, mask)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    with torch.inference_mode(), graph.quiet():
+    with torch.inference_mode(), quiet():
         try:
             decoder = TorchScriptPythonDecoder(module, example_input=example)  # must outlive the conversion
             model = frontend.convert(frontend.load(decoder))

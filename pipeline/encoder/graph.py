@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint
-from pipeline.encoder.quiet import quiet
+from pipeline.encoder.opener import opened_model
 
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
 
@@ -124,26 +124,18 @@ def load_model(checkpoint: Checkpoint) -> Any:
     """
     from transformers import AutoModel
 
-    with quiet():
+    def loaded(**attention: Any) -> Any:
+        return opened_model(AutoModel, checkpoint.folder, checkpoint.name, dtype=torch.float32, **attention)
+
+    try:
         try:
-            model = AutoModel.from_pretrained(
-                checkpoint.folder,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                attn_implementation="sdpa",
-            )
-        except ValueError as error:
-            if "sdpa" not in str(error) and "scaled_dot_product" not in str(error):
-                raise UserError(
-                    f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})"
-                ) from error
-            model = AutoModel.from_pretrained(
-                checkpoint.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-            )
-        except Exception as error:  # a stranger's files can be wrong in any way
-            raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})") from error
+            model = loaded(attn_implementation="sdpa")
+        except ValueError:  # an architecture without fused attention is one of many reasons: the second time tells
+            model = loaded()
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's files can be wrong in any way
+        raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a further layer on [CLS], which no pooling here uses
     return model.eval()

@@ -19,6 +19,7 @@ import numpy as np
 from pipeline import UserError
 from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch, pad, plan
 from pipeline.encoder.checkpoint import Checkpoint, cuts_left, tokenizer_digest
+from pipeline.encoder.opener import opened
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
 
@@ -152,7 +153,7 @@ def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+        made = opened(AutoTokenizer, checkpoint.folder, checkpoint.name)
         home.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
         try:
@@ -160,6 +161,8 @@ def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
             os.replace(draft / "tokenizer.json", final)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"--encoder {checkpoint.name}: no tokenizer.json, and none can be kept ({error})") from error
     except Exception as error:  # a stranger's files can be wrong in any way

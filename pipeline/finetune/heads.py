@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline import UserError, choose
 from pipeline.encoder.checkpoint import Checkpoint
+from pipeline.encoder.opener import opened, opened_model
 from pipeline.encoder.quiet import quiet
 from pipeline.linear.probe import LinearModel
 from pipeline.run.model import read_record
@@ -121,7 +122,7 @@ def build(
 def _config(checkpoint: Checkpoint, class_names: Sequence[str], dropout: float | None) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True, trust_remote_code=False)
+    config = opened(AutoConfig, checkpoint.folder, checkpoint.name)
     config.id2label = dict(enumerate(class_names))
     config.label2id = {name: i for i, name in enumerate(class_names)}
     config.problem_type = "single_label_classification"
@@ -148,9 +149,21 @@ def known(config: Any, checkpoint: Checkpoint) -> list[str]:
 
 
 def _stock(checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, pretrained: bool) -> Any:
+    import torch
+    from transformers import AutoModel
     from transformers import AutoModelForSequenceClassification as Auto
 
-    return _load(Auto, checkpoint, _config(checkpoint, class_names, spec.dropout), pretrained)
+    config = _config(checkpoint, class_names, spec.dropout)
+    drawn = torch.random.get_rng_state()
+    model = _load(Auto, checkpoint, config, False)
+    if pretrained:  # the encoder alone: a head that lies beside it was trained for somebody else's classes
+        encoder = _load(AutoModel, checkpoint, config, True)
+        lost = model.base_model.load_state_dict(encoder.state_dict(), strict=False).missing_keys
+        assert not [name for name in lost if "pooler" not in name], "the classifier's encoder is the bare encoder"
+        torch.random.set_rng_state(drawn)  # the head depends on the seed alone, not on how much the encoder drew
+        for part in head_of(model):
+            part.apply(model._init_weights)
+    return model
 
 
 def _on_cls(checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, pretrained: bool) -> Any:
@@ -170,16 +183,11 @@ def _load(auto: Any, checkpoint: Checkpoint, config: Any, pretrained: bool) -> A
     try:
         if not pretrained:
             return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
-        return auto.from_pretrained(
-            checkpoint.folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (ValueError, OSError, KeyError) as error:
-        line = str(error).splitlines()[0][:160]
+        return opened_model(auto, checkpoint.folder, checkpoint.name, config=config, dtype=torch.float32)
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's files can be wrong in any way
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UserError(
             f"--encoder {checkpoint.name}: cannot be fine-tuned ({line}); choose another encoder"
         ) from error
@@ -291,8 +299,10 @@ def read(checkpoint: Checkpoint, class_names: Sequence[str]) -> Any:
     Raises UserError if the folder is damaged or knows other classes.
     """
     if not (checkpoint.folder / "head.json").exists():
+        from transformers import AutoModelForSequenceClassification as Auto
+
         with quiet(), isolated(0):
-            model = _stock(checkpoint, class_names, HeadSpec(), True)
+            model = _load(Auto, checkpoint, _config(checkpoint, class_names, None), True)
         return model.eval()
     record = read_record(checkpoint.folder / "head.json", "head")
     if record.get("class_names") != list(class_names) or record.get("head") not in ("linear", "mlp"):
