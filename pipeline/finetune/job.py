@@ -127,61 +127,61 @@ def _load(model: Any, file: Path) -> None:
     load_model(model, str(file))
 
 
-def _watcher(model: Any, job: TrainingJob, state: TrainingState) -> Any:
+def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
     """A TrainerCallback that judges every epoch, keeps the best one's weights and says how far it is."""
     from transformers import TrainerCallback
 
     settings = job.settings
-    clock = _Clock(state)
+    clock = _Clock(training)
 
     class Watcher(TrainerCallback):
         tell: Callable[[dict[str, Any]], None]  # to the trackers
 
-        def on_train_begin(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
-            if not any("epoch" in record for record in state.history):
-                state.history.append({"epoch": 0, **_flat(job.judge(model))})
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not any("epoch" in record for record in training.history):
+                training.history.append({"epoch": 0, **_flat(job.judge(model))})
 
-        def on_step_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
-            job.progress("fine-tune", trainer.global_step, trainer.max_steps)
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            job.progress("fine-tune", state.global_step, state.max_steps)
 
-        def on_epoch_begin(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.began = time.perf_counter()
 
-        def on_epoch_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             seconds = time.perf_counter() - self.began
-            state.epoch += 1
+            training.epoch += 1
             found = job.judge(model)
             if found is not None and found["log_loss"] is None:
-                raise diverged(state.epoch, job.rate)
-            state.history.append({"epoch": state.epoch, "seconds": round(seconds, 3), **_flat(found)})
+                raise diverged(training.epoch, job.rate)
+            training.history.append({"epoch": training.epoch, "seconds": round(seconds, 3), **_flat(found)})
             if settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
             score = (0.0, 0.0) if found is None else (found["macro_f1"], -found["log_loss"])
-            if found is None or score > (state.best_score, -state.best_loss):
-                state.best_epoch = state.epoch
-                if found is None or found["macro_f1"] > state.best_score:
-                    state.better_epoch = state.epoch
+            if found is None or score > (training.best_score, -training.best_loss):
+                training.best_epoch = training.epoch
+                if found is None or found["macro_f1"] > training.best_score:
+                    training.better_epoch = training.epoch
                 if found is not None:
-                    state.best_score, state.best_loss = found["macro_f1"], found["log_loss"]
+                    training.best_score, training.best_loss = found["macro_f1"], found["log_loss"]
                 if is_main_process():
-                    _keep(model, _weights(job.work, state.epoch))
-            if state.finished(settings):  # the weights are kept: nothing is left to resume
+                    _keep(model, _weights(job.work, training.epoch))
+            if training.finished(settings):  # the weights are kept: nothing is left to resume
                 control.should_save, control.should_training_stop = False, True
 
-        def on_log(self, args: Any, trainer: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 if finite(logs["loss"]) is None:
-                    raise diverged(state.epoch, job.rate)
-                state.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": job.rate}
+                    raise diverged(training.epoch, job.rate)
+                training.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": job.rate}
 
-        def on_save(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock.stop()
             if is_main_process():
-                home = job.work / f"checkpoint-{trainer.global_step}"
-                state.write(home / MILESTONE)
-                _tidy(job.work, home, _weights(job.work, state.best_epoch or state.epoch))
+                home = job.work / f"checkpoint-{state.global_step}"
+                training.write(home / MILESTONE)
+                _tidy(job.work, home, _weights(job.work, training.best_epoch or training.epoch))
 
-        def on_train_end(self, args: Any, trainer: Any, control: Any, **_: Any) -> None:
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock.stop()
 
     return Watcher()

@@ -117,7 +117,7 @@ def nothing_learnt(
                     f"not yet judged.{more}"
                 )
     few = field.advice.rows < FEW_ROWS and field.advice.folds is None
-    remedy = "judge every row (--cv) before you doubt the labels" if few else "look at the labels before the models"
+    remedy = "judge more rows (--split 60/10/30) before you doubt the labels" if few else "look at the labels before the models"
     return f"{start}, so {remedy}.{more}"
 
 
