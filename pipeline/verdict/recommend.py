@@ -117,7 +117,8 @@ def nothing_learnt(
                     f"not yet judged.{more}"
                 )
     few = field.advice.rows < FEW_ROWS and field.advice.folds is None
-    remedy = "judge more rows (--split 60/10/30) before you doubt the labels" if few else "look at the labels before the models"
+    more_first = "judge more rows (--split 60/10/30) before you doubt the labels"
+    remedy = more_first if few else "look at the labels before the models"
     return f"{start}, so {remedy}.{more}"
 
 
