@@ -18,6 +18,7 @@ from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from pipeline.encoder.tokens import tokenizer
 from pipeline.extract.extractor import Extractor
 from pipeline.store import text_keys
+from pipeline.store.remote import cache_folder
 
 TRIES = 2  # how often rows that fail their check are encoded again
 
@@ -40,8 +41,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     max_length : tokens a text, special ones included, at most; None is as many as the encoder takes.
     revision : branch, tag or commit of a Hugging Face name.
     precision, engine, device : `auto` is what is fastest on this machine without moving more than last bits.
-    cache_dir : folder of the store, shared with `--cache` of the command line. None keeps no vectors and leaves the
-        encoder open between calls: for serving, where every text is new.
+    cache_dir : folder or URL of the store, shared with `--cache` of the command line. None keeps no vectors and leaves
+        the encoder open between calls: for serving, where every text is new.
 
     Attributes
     ----------
@@ -142,7 +143,9 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         keys = text_keys(texts)
         spec = replace(self._spec(), pooling=parts((self.pooling,)))
         for _ in range(TRIES):
-            extractor = Extractor(checkpoint, spec, Runtime(device=self.device), Path(self.cache_dir), keys=keys)
+            extractor = Extractor(
+                checkpoint, spec, Runtime(device=self.device), cache_folder(self.cache_dir), keys=keys
+            )
             extractor.run([texts], len(texts))
             assert extractor.embedding_cache is not None, "given keys, the cache is known from the start"
             rows = extractor.embedding_cache.serve(keys, self.pooling)

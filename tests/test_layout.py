@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "words files metrics kinds memory hub data explore encoder store extract transformer run linear "
+    "words files metrics kinds memory urls hub data explore encoder store extract transformer run linear "
     "baseline finetune predict verdict export task estimates contenders audit fitting learning_curve "
     "report doctor comparison show options"
 ).split()
-LIGHT = "words files metrics kinds memory store run".split()  # neither torch nor a room above them
+LIGHT = "words files metrics kinds memory urls store run".split()  # neither torch nor a room above them
 
 
 def imports(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ from pipeline import UserError, listed, log
 from pipeline.data import files, hub
 from pipeline.data.labels import read_names
 from pipeline.data.naming import role_of
+from pipeline.urls import checked_url, is_url
 
 LONGEST_NAME = 150  # owner, name and configuration of a Hub data set
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -80,6 +81,8 @@ def locate(source: str) -> Source:
         return _file(path, source)
     if source in samples():
         return _folder(SAMPLES / source, source)
+    if is_url(source):
+        raise UserError(f"{checked_url(source, 'SOURCE')}: a URL; fetch it, or pass --runner ray for Parquet behind it")
     if looks_like_a_path(source):
         short = source if len(source) <= LONGEST_NAME else source[:60] + "..."
         raise UserError(f"{short}: no such file or folder; check the path, or try the bundled {listed(samples())}")

@@ -36,7 +36,9 @@ from pipeline.extract.counting import Extraction
 from pipeline.extract.embedding_cache import INT8, models_below, open_variant
 from pipeline.extract.extractor import WINDOW, Extractor
 from pipeline.memory import peak_rss_mb
-from pipeline.store.remote import bring, mirror, send, url_of
+from pipeline.store.remote import bring, cache_folder, send, url_of
+from pipeline.urls import checked_url, is_url
+from pipeline.words import error_line
 
 SUFFIXES = (".parquet", ".pq")
 SMALLEST, LARGEST = 1024, 4 * WINDOW  # rows of a block
@@ -207,7 +209,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
             ray.init(cluster.address or "local", **quiet, **({} if cluster.address else here))
     except Exception as error:  # it raises that very class where a node does not start in time
         where = cluster.address or "this machine"
-        raise UserError(f"--runner ray: no cluster at {where} ({first_line(error)}); check --address") from error
+        raise UserError(f"--runner ray: no cluster at {where} ({error_line(error)}); check --address") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -219,7 +221,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
             if cause := user_error(error):
                 raise UserError(str(cause)) from error
             raise UserError(
-                f"--runner ray: {first_line(error)}; what was committed stays, the same command goes on from there"
+                f"--runner ray: {error_line(error)}; what was committed stays, the same command goes on from there"
             ) from error
         finally:
             if own:
@@ -237,19 +239,16 @@ def user_error(error: BaseException | None) -> UserError | None:
     return None
 
 
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def reader(ray: Any, source: SourceOptions) -> tuple[Any, tuple[str, ...]]:
     """A Ray data set of the source's texts, and their columns. Raises UserError for what is not a folder of Parquet."""
     if source.limit or source.rows:
         raise UserError("--runner ray reads whole folders; leave out --limit and --rows")
-    if "://" in source.source:
+    if is_url(source.source):
+        checked_url(source.source, "SOURCE")
         try:
             names = ray.data.read_parquet(source.source).schema().names
         except (OSError, ValueError, AttributeError) as error:  # what Ray raises where nothing is there
-            raise UserError(f"{source.source}: Ray cannot read it ({first_line(error)}); check the URL") from error
+            raise UserError(f"{source.source}: Ray cannot read it ({error_line(error)}); check the URL") from error
         columns, paths = text_columns(names, source.text, source.source), [source.source]
     else:
         parts = [part for several in locate_source(source.source).splits.values() for part in several]
@@ -319,7 +318,7 @@ def place_of(cache: Path) -> str:
 
 def cache_at(place: str) -> Path:
     """The cache on this node: a folder that every node sees, or this node's own mirror of a URL."""
-    return mirror(place) if "://" in place else Path(place)
+    return cache_folder(place)
 
 
 def stream(ray: Any, rows: Any, total: int, job: Job, workers: int, worker: type[Worker]) -> Iterator[dict[str, Any]]:

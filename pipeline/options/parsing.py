@@ -11,9 +11,20 @@ from typing import Any
 import click
 
 from pipeline.kinds import load
+from pipeline.urls import is_url
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+class LocalPath(click.Path):
+    """A file or a folder of this machine, and no URL: that would become a folder called `s3:`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if is_url(str(value)):
+            self.fail("a URL; pass a path on this machine", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = LocalPath(file_okay=False, path_type=Path)
+FILE = LocalPath(dir_okay=False, path_type=Path)
 
 Command = Callable[..., Any]
 Options = dict[str, Callable[[Command], Command]]
@@ -105,8 +116,8 @@ def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> f
 
 def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
-    if "://" not in value:
+    if not is_url(value):
         return FOLDER.convert(value, parameter, None)
-    from pipeline.store.remote import mirror
+    from pipeline.store.remote import cache_folder
 
-    return mirror(value)
+    return FOLDER.convert(cache_folder(value), parameter, None)

@@ -31,6 +31,7 @@ from pipeline.store.shard import (
     read_rows,
     text_keys,
 )
+from pipeline.urls import is_url
 from pipeline.words import error_line
 
 ABOUT = "about.json"
@@ -70,6 +71,8 @@ class Store:
 
     def __init__(self, folder: Path | str, dim: int | None = None, dtype: str | None = None, by_length: bool = False):
         assert dtype in (None, *DTYPES), f"vectors are kept as one of {list(DTYPES)}"
+        if is_url(str(folder)):
+            raise UserError("a URL is no folder; pass the one that stands for it: pipeline.store.remote.mirror(url)")
         self.folder = Path(os.path.abspath(folder))
         self.files = files_of(self.folder)
         self.dim, self.dtype, self.by_length = dim, dtype, by_length

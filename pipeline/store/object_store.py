@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +12,13 @@ from typing import Any, TypeVar
 
 from pipeline import UserError, need
 from pipeline.files import DRAFT, refusal
+from pipeline.words import error_line
 
 TRIES, PAUSE = 5, 0.5  # of a request that failed: after 0.5, 1, 2 and 4 seconds
 TOGETHER = 64  # objects that are asked for at a time
+REFUSED = ("credential", "accessdenied", "access denied", "forbidden", "signature", "invalidaccesskey", "unauthorized")
+NO_SPACE = ("quota", "no space")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ATOMIC = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory")  # where an object appears whole
 
 Answer = TypeVar("Answer")
@@ -24,13 +29,29 @@ def object_store(url: str) -> ObjectStore:
     """Raises UserError if there is nothing installed that opens such a URL."""
     protocol = url.partition("://")[0]
     fsspec = need("fsspec", "s3")
+    options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):
         need("s3fs", "s3")
+        # our own checks find what has changed, and then we want the bytes; the client would only go on refusing them
+        users = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+        options["config_kwargs"] = {"response_checksum_validation": "when_required"} | users
     try:
-        system, root = fsspec.url_to_fs(url, use_listings_cache=False)
+        system, root = fsspec.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        raise UserError(f"--cache {url}: {error}; pass s3://bucket/prefix or a folder") from error
+        raise UserError(f"--cache {url}: {error_line(error)}; pass s3://bucket/prefix or a folder") from error
     return ObjectStore(url, system, root.rstrip("/"), protocol in ATOMIC)
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about a request that failed for good, by what the answer says."""
+    answer = f"{type(error).__name__} {error}".lower()
+    if isinstance(error, PermissionError) or any(word in answer for word in REFUSED):
+        return "check your credentials and what they may do"
+    if any(word in answer for word in NO_SPACE) or (isinstance(error, OSError) and error.errno in FULL):
+        return "free some space there"
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return "mend that, or pass another --cache"  # of a disk, which no network lies between
+    return "check the network and the URL"
 
 
 class ObjectStore:
@@ -126,7 +147,6 @@ class ObjectStore:
                 raise
             except Exception as error:  # every backend has errors of its own
                 if turn == TRIES - 1 or isinstance(error, PermissionError):
-                    remedy = "check the network, the URL and your credentials"
-                    raise refusal(f"{self.url}/{name}", f"cannot {verb}", error, remedy) from error
+                    raise refusal(f"{self.url}/{name}", f"cannot {verb}", error, remedy(error)) from error
                 time.sleep(PAUSE * 2**turn)
         raise AssertionError("the last turn answers or raises")

@@ -28,6 +28,7 @@ from pipeline.files import disk_errors, draft, publish
 from pipeline.store.files import QUARANTINE, Files, NotUploadedError, is_shard, listing
 from pipeline.store.object_store import ObjectStore, object_store
 from pipeline.store.shard import SUFFIX, DamagedError, Shard, read_header
+from pipeline.urls import checked_url, is_url
 
 MARK = "remote.json"  # what tells a mirror from a cache of its own
 CARD = "about.json"
@@ -45,14 +46,20 @@ _urls: dict[Path, str] = {}  # of the mirrors that this process has named; other
 def mirror(url: str) -> Path:
     """The local folder that stands for `url`: below $XDG_CACHE_HOME (or ~/.cache), the same for every process.
 
-    It is made, and the URL opened, when the folder is first used.
+    It is made, and the URL opened, when the folder is first used. Raises UserError for a URL that is none, that names
+    no bucket or that carries credentials.
     """
-    url = url.rstrip("/")
+    url = checked_url(url, "--cache")
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "probe-or-tune"
     words = re.sub(r"[^a-z0-9.]+", "-", url.lower()).strip("-")[:60]
     folder = home / f"{words}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
     _urls[folder] = url
     return folder
+
+
+def cache_folder(place: Path | str) -> Path:
+    """The local folder of a cache that is given as a folder, or as a URL (see `mirror`)."""
+    return mirror(str(place)) if isinstance(place, str) and is_url(place) else Path(place)
 
 
 def opened(cache: Path, url: str) -> ObjectStore:
