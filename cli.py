@@ -18,6 +18,7 @@ import click
 from pipeline import UserError, options, printable
 from pipeline.options import commands
 from pipeline.options.parsing import Command
+from pipeline.words import error_line
 
 if TYPE_CHECKING:
     from pipeline.audit import AuditSettings
@@ -331,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
         return 0
     except OSError as error:  # standard output on a full disk, say
-        click.echo(f"error: {error.filename or 'standard output'}: {error.strerror or error}", err=True)
+        click.echo(f"error: {error.filename or 'standard output'}: {error_line(error)}", err=True)
         return 1
 
 

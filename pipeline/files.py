@@ -30,9 +30,10 @@ def disk_errors(
 
     Raises UserError.
     """
+    refused: tuple[type[BaseException], ...] = (OSError, *also)
     try:
         yield
-    except (OSError, *also) as error:
+    except refused as error:
         raise refusal(path, problem, error, remedy) from error
 
 

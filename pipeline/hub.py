@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import UserError, listed, log
+from pipeline.files import publish
 from pipeline.words import error_line
 
 TIMEOUT = 3.0  # seconds for the one request
@@ -219,13 +220,11 @@ def remember(ref: Path, commit: str) -> None:
     """Note which commit a revision stands for, so that it is found without the Hub next time."""
     if ref.name == commit or (ref.is_file() and ref.read_text("utf-8").strip() == commit):
         return
-    draft = ref.with_name(f".{ref.name}-{os.getpid()}")
     try:
         ref.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(commit, "utf-8")
-        os.replace(draft, ref)
+        publish(ref, commit.encode())
     except OSError as error:  # a shared cache may be read-only: only a later offline run misses this
-        log.info(f"{ref}: not written ({error.strerror or error}); without the Hub this encoder will not be found")
+        log.info(f"{ref}: not written ({error_line(error)}); without the Hub this encoder will not be found")
 
 
 def within(seconds: float, call: Callable[[], Answer]) -> Answer:

@@ -16,12 +16,13 @@ import pytest
 from pipeline import UserError
 from pipeline.metrics import class_f1, confusion
 from pipeline.report import charts, write_report
-from pipeline.report.facts import collect, cut, plain
+from pipeline.report.facts import collect, plain
 from pipeline.report.numbers import frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
 from pipeline.report.sections import SECTIONS, headline
 from pipeline.run import Run
 from pipeline.verdict import Group
+from pipeline.words import shorten
 
 
 class Page(HTMLParser):
@@ -326,7 +327,7 @@ def test_hostile_strings_open_no_element_and_come_back_whole(hostile, page):
         zip(runs[0].predictions["test"].row_ids, example.dataset(runs[0], hostile=True).test.texts, strict=True)
     )
     for row in taken.given["disagreements"]["rows"]:
-        assert row["text"] == [cut(part, 600).replace("\ud800", "?") for part in texts[row["id"]]]
+        assert row["text"] == [shorten(part, 600).replace("\ud800", "?") for part in texts[row["id"]]]
 
 
 def test_no_string_of_the_users_stands_where_vega_reads_code(hostile):
@@ -406,8 +407,8 @@ def test_scores_of_a_class_and_its_cells():
 def test_plain_and_cut():
     assert plain(SimpleNamespace(a=1)).startswith("namespace")
     assert plain({1: (np.arange(2), None, True)}) == {"1": [[0, 1], None, True]}
-    assert cut("abcdef", 4) == "abc…"
-    assert cut("abcd", 4) == "abcd"
+    assert shorten("abcdef", 4) == "abc…"
+    assert shorten("abcd", 4) == "abcd"
 
 
 def test_specifications_are_valid_vega_lite(page):

@@ -11,9 +11,8 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline import UserError
 from pipeline.audit.suspects import HEADER, SuspectRow
-from pipeline.files import publish
+from pipeline.files import disk_errors, publish
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -43,9 +42,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     for row in rows:
         writer.writerow([cell if isinstance(cell, float | int) else guarded(cell) for cell in row])
         count += 1
-    try:
+    with disk_errors(path, "cannot write", "choose another --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, lines.getvalue().encode("utf-8-sig", "replace"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot write ({error.strerror or error}); choose another --out") from error
     return count

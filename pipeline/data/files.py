@@ -84,9 +84,7 @@ class guarded:  # noqa: N801 - reads as a verb
         if isinstance(error, gzip.BadGzipFile | EOFError):
             raise UserError(f"{self.path}: damaged gzip file ({error}); fetch or pack it again") from error
         if isinstance(error, OSError):
-            raise UserError(
-                f"{self.path}: cannot be read ({error.strerror or error}); check its permissions"
-            ) from error
+            raise UserError(f"{self.path}: cannot be read ({error_line(error)}); check its permissions") from error
 
 
 # ── text files ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,6 +24,7 @@ from typing import Any
 
 from pipeline import UserError, hub, listed, log
 from pipeline.data import files
+from pipeline.words import error_line, shorten
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"  # what older data sets have instead of a card that speaks of columns
@@ -362,5 +363,4 @@ def _parquet_branch(repo: str) -> str:
 
 def _reason(error: Exception, hidden: str = "") -> str:
     """The first line of what an error says, without the folder that is `hidden` from the user."""
-    said = str(error).replace(hidden, "") if hidden else str(error)
-    return next((line for line in said.splitlines() if line.strip()), type(error).__name__).strip()[:160]
+    return shorten(error_line(error, 2000).replace(hidden, "").strip() or type(error).__name__, 160)

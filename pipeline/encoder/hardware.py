@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import platform
-import secrets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline import UserError, choose
+from pipeline.files import publish
 
 CPUINFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -200,9 +200,7 @@ def kept_gain(cpuinfo: Path, home: Path | None = None) -> float | None:
     gain = bf16_gain()
     with contextlib.suppress(OSError):  # where nothing can be kept, it is measured each time
         home.mkdir(parents=True, exist_ok=True)
-        draft = home / f".draft-{secrets.token_hex(6)}"
-        draft.write_text(json.dumps({"gain": gain}), "utf-8")
-        os.replace(draft, file)
+        publish(file, json.dumps({"gain": gain}).encode())
     return gain
 
 

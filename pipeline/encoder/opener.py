@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import UserError, listed
 from pipeline.encoder.quiet import quiet
+from pipeline.words import error_line
 
 LARGE_FILES = ("tokenizer.json", "vocab.json")  # of tokenizers: read by a library that knows no code in them
 LARGEST_RECORD = 8 << 20  # bytes; a config is a few thousand
@@ -52,7 +53,7 @@ def record_keys(file: Path, name: str) -> set[str]:
     except RecursionError as error:
         raise UserError(f"--encoder {name}: {file.name} is nested too deeply; fetch the checkpoint again") from error
     except OSError as error:
-        raise UserError(f"--encoder {name}: {file.name} cannot be read ({error.strerror})") from error
+        raise UserError(f"--encoder {name}: {file.name} cannot be read ({error_line(error)})") from error
     keys, left = set(), [value]
     while left:
         part = left.pop()

@@ -7,7 +7,6 @@ off, every text is tokenised whole, once, and cut here the way transformers cuts
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from pipeline import UserError
 from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch, pad, plan
 from pipeline.encoder.checkpoint import Checkpoint, cuts_left, tokenizer_digest
 from pipeline.encoder.opener import opened
+from pipeline.files import draft
+from pipeline.words import error_line
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
 
@@ -155,19 +156,17 @@ def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
     try:
         made = opened(AutoTokenizer, checkpoint.folder, checkpoint.name)
         home.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
-        try:
-            made.backend_tokenizer.save(str(draft / "tokenizer.json"))
-            os.replace(draft / "tokenizer.json", final)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with draft(final) as new:
+            made.backend_tokenizer.save(str(new))
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"--encoder {checkpoint.name}: no tokenizer.json, and none can be kept ({error})") from error
+        raise UserError(
+            f"--encoder {checkpoint.name}: no tokenizer.json, and none can be kept ({error_line(error)})"
+        ) from error
     except Exception as error:  # a stranger's files can be wrong in any way
         raise UserError(
-            f"--encoder {checkpoint.name}: its tokenizer cannot be read ({error}); fetch it again"
+            f"--encoder {checkpoint.name}: its tokenizer cannot be read ({error_line(error)}); fetch it again"
         ) from error
     return final
 

@@ -6,9 +6,6 @@ renamed when it agrees: a folder of that name is always whole and always checked
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from pipeline.export.agreement import Checked, check, reference_of, texts_for
 from pipeline.export.model_card import Exported, export_card
 from pipeline.export.parts import parts_of, rounded
 from pipeline.export.upload import push, ready
+from pipeline.files import disk_errors, draft
 from pipeline.kinds import kind_row
 from pipeline.run import Run
 
@@ -161,21 +159,15 @@ def export_run(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there already; pass another --out")
     texts, name = texts_for(run, source)
-    draft = out.absolute().parent / f".draft-{secrets.token_hex(6)}"
-    try:
-        draft.mkdir(parents=True)
-        notes = [*row.write(run, encoder, draft), *rounded(run)]
+    with disk_errors(out, "cannot write", "choose another --out"), draft(out.absolute()) as new:
+        new.mkdir(parents=True)
+        notes = [*row.write(run, encoder, new), *rounded(run)]
         reference = reference_of(run, runtime or Runtime(), cache, encoder)
-        checked = check(run, reference, row.reload(draft, run, cache), texts, name)
+        checked = check(run, reference, row.reload(new, run, cache), texts, name)
         about = Exported(form, repository or out.name, checked, notes)
-        (draft / "README.md").write_text(export_card(run, about), "utf-8", "replace")
-        for file in draft.iterdir():
+        (new / "README.md").write_text(export_card(run, about), "utf-8", "replace")
+        for file in new.iterdir():
             file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
-        files = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
-        os.replace(draft, out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot write ({error.strerror or error}); choose another --out") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        files = {file.name: file.stat().st_size for file in sorted(new.iterdir())}
     address = push(out, repository) if repository is not None else None
     return Handed(str(run.folder), form, str(out), files, checked, tuple(notes), address)

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError
 from pipeline.export.agreement import Checked
 from pipeline.export.markdown import code, safe
-from pipeline.files import publish
+from pipeline.files import disk_errors, publish
 from pipeline.kinds import describe, kind_row
 from pipeline.metrics import METRICS, bare, change, score, unit, with_usual
 from pipeline.run import Run
@@ -72,11 +71,8 @@ def write_card(run: Run, comparison: Comparison) -> Path:
     """
     assert run.folder is not None, "a run has a folder once it is saved"
     path = Path(run.folder) / "README.md"
-    try:
+    with disk_errors(path, "cannot write the model card", "mend its permissions"):
         publish(path, card(run, comparison).encode("utf-8", "replace"))
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"{path}: cannot write the model card ({why}); mend its permissions") from error
     return path
 
 

@@ -14,6 +14,7 @@ from pipeline.encoder.checkpoint import parts as single
 from pipeline.encoder.quiet import quiet
 from pipeline.export.parts import Head, Parts
 from pipeline.export.stock import write_tokenizer
+from pipeline.words import error_line
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -50,8 +51,9 @@ def write(parts: Parts, folder: Path) -> list[str]:
                 opset_version=OPSET,
             )
         except Exception as error:  # tracing can fail in any way
-            line = (str(error).strip().splitlines() or ["?"])[0][:160]
-            raise UserError(f"--format onnx: {parts.checkpoint.name} cannot be converted ({line})") from error
+            raise UserError(
+                f"--format onnx: {parts.checkpoint.name} cannot be converted ({error_line(error)})"
+            ) from error
     graph = onnx.load(str(file))
     facts = {"class_names": list(parts.run.class_names), "max_length": parts.max_length, "threshold": parts.threshold}
     for key, value in facts.items():

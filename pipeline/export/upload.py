@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pipeline import UserError
+from pipeline.words import error_line
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -41,11 +42,11 @@ def push(folder: Path, repository: str) -> str:
         reason = "this login may not write there" if status in (401, 403) else f"the Hub answered {status}"
         raise UserError(f"--push {repository}: {reason}; the export itself is in {folder}") from error
     except (OSError, OfflineModeIsEnabled, ValueError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"--push {repository}: no upload ({line}); the export itself is in {folder}") from error
-    except Exception as error:  # the client's own errors of connection derive from nothing that is common
-        line = (str(error).strip().splitlines() or ["?"])[0][:120]
         raise UserError(
-            f"--push {repository}: the Hub is out of reach ({type(error).__name__}: {line}); "
+            f"--push {repository}: no upload ({error_line(error)}); the export itself is in {folder}"
+        ) from error
+    except Exception as error:  # the client's own errors of connection derive from nothing that is common
+        raise UserError(
+            f"--push {repository}: the Hub is out of reach ({type(error).__name__}: {error_line(error)}); "
             f"the export itself is in {folder}"
         ) from error

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import UserError, choose, log
+from pipeline import choose, log
 from pipeline.encoder import Encoder, Runtime
 from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
 from pipeline.encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
 from pipeline.encoder.int8 import calibration_of
-from pipeline.files import publish
+from pipeline.files import disk_errors, publish
 from pipeline.store import Located, Rows, Store
 from pipeline.store.remote import bring
 from pipeline.store.shard import DTYPES
@@ -86,12 +86,8 @@ class EmbeddingCache:
         payload = json.dumps({"ms_single": ms_single, "device": self.backend.device}).encode()
         for store in self.stores.values():
             if store.folder.exists():
-                try:
+                with disk_errors(store.folder, "cannot write", "choose another --cache"):
                     publish(store.folder / TIMING, payload)
-                except OSError as error:
-                    raise UserError(
-                        f"{store.folder}: cannot write ({error.strerror}); choose another --cache"
-                    ) from error
 
     def timing(self) -> float | None:
         """What `keep_timing` kept, or None."""

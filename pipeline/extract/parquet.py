@@ -7,8 +7,6 @@ not grow with the source.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,6 +20,7 @@ from pipeline.data import Chunk, SourceOptions, read_chunks
 from pipeline.encoder import Runtime
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
+from pipeline.files import disk_errors, draft
 from pipeline.store import text_keys
 
 BLOCK = 8192  # rows that are read, served and written together: a row group of the file
@@ -51,18 +50,10 @@ def export_parquet(
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
     cache_for_keys = partial(open_cache, locate(spec), spec, runtime, cache)
-    draft = file.with_name(f".draft-{secrets.token_hex(4)}-{file.name}")
-    try:
-        with open(draft, "xb") as handle:
+    with disk_errors(file, "cannot write", "choose another --out"):
+        with draft(file) as new, open(new, "xb") as handle:
             rows, schema = _write(source, cache_for_keys, spec.pooling, handle, progress)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(draft, file)
         return Exported(file, rows, tuple(schema.names), file.stat().st_size)
-    except OSError as error:
-        raise UserError(f"{file}: cannot write ({error.strerror or error}); choose another --out") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _write(

@@ -24,6 +24,7 @@ from pipeline.encoder.opener import opened, opened_model
 from pipeline.encoder.quiet import quiet
 from pipeline.linear.probe import LinearModel
 from pipeline.run.model import read_record
+from pipeline.words import error_line
 
 if TYPE_CHECKING:
     import torch
@@ -187,9 +188,8 @@ def _load(auto: Any, checkpoint: Checkpoint, config: Any, pretrained: bool) -> A
     except UserError:
         raise
     except Exception as error:  # a stranger's files can be wrong in any way
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UserError(
-            f"--encoder {checkpoint.name}: cannot be fine-tuned ({line}); choose another encoder"
+            f"--encoder {checkpoint.name}: cannot be fine-tuned ({error_line(error)}); choose another encoder"
         ) from error
 
 

@@ -7,7 +7,6 @@ that it is whole; a training that goes on from there ends exactly like one that 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import Progress, UserError
+from pipeline.files import disk_errors, draft, publish
 from pipeline.finetune.device import Machine, is_main_process, together
 from pipeline.finetune.heads import isolated, quiet
 from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
@@ -45,9 +45,7 @@ class TrainingState:
 
     def write(self, path: Path) -> None:
         """In one rename, so that it is there whole or not at all."""
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self)), "utf-8")
-        os.replace(draft, path)
+        publish(path, json.dumps(asdict(self)).encode())
 
 
 def last_state(work: Path) -> tuple[TrainingState, Path | None]:
@@ -112,13 +110,9 @@ def _keep(model: Any, file: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    draft = file.with_suffix(".draft")
-    try:
-        save_model(model, str(draft))
-        os.replace(draft, file)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(f"{file}: cannot write ({error}); free some space or choose another --runs") from error
+    remedy = "free some space or choose another --runs"
+    with disk_errors(file, "cannot write", remedy, (SafetensorError,)), draft(file) as new:
+        save_model(model, str(new))
 
 
 def _load(model: Any, file: Path) -> None:

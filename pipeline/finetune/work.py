@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import UserError
+from pipeline.files import disk_errors, refusal
 from pipeline.finetune.device import is_main_process, threads, together
 from pipeline.finetune.heads import isolated
 from pipeline.finetune.training import FineTuneSettings
@@ -36,7 +37,7 @@ def _mendable(home: Path, settings: FineTuneSettings) -> Iterator[None]:
             f"out of memory; pass --batch-size {half} --gradient-accumulation {twice} for the same steps in halves"
         ) from error
     except OSError as error:
-        raise UserError(f"{home}: {error.strerror or error}; make room, or choose another --runs") from error
+        raise refusal(home, "cannot write", error, "make room, or choose another --runs") from error
 
 
 @contextlib.contextmanager
@@ -46,10 +47,8 @@ def _resumable(folder: Path) -> Iterator[Path]:
     Two processes that fit the same run at once do not share it: the second starts afresh in a folder of its own.
     """
     work = work_folder(folder)
-    try:
+    with disk_errors(folder.parent, "cannot be written", "choose another --runs"):
         work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder.parent}: cannot be written ({error.strerror}); choose another --runs") from error
     with _alone(work) as alone:
         if not alone:
             work = work.with_name(f"{work.name}-{os.getpid()}")

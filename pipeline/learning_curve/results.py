@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, log
-from pipeline.files import publish
+from pipeline import log
+from pipeline.files import disk_errors, publish
 from pipeline.learning_curve.crossing import ahead_from, between, common, span
 from pipeline.metrics import METRICS, change, unit
 from pipeline.run import digest, slug
@@ -188,11 +188,9 @@ def write(path: Path, payload: bytes) -> None:
 
     Raises UserError if it cannot be written.
     """
-    try:
+    with disk_errors(path, "cannot be written", "choose another --runs"):
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, payload)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); choose another --runs") from error
 
 
 def save(curve: Curve, runs: Path) -> Curve:

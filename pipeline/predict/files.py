@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, choose
+from pipeline import choose
+from pipeline.files import disk_errors, draft
 from pipeline.predict.answer import Answer
 from pipeline.predict.texts import CHUNK
 
@@ -21,15 +20,8 @@ def write(answers: Iterable[Answer], out: Path) -> int:
     Raises UserError for an unknown suffix, or if the file cannot be written.
     """
     form = choose(WRITERS, out.suffix.lower(), "format for --out")
-    draft = out.with_name(f".draft-{secrets.token_hex(4)}-{out.name}")
-    try:
-        rows = form(answers, draft)
-        os.replace(draft, out)
-        return rows
-    except OSError as error:
-        raise UserError(f"{out}: cannot write ({error.strerror or error}); choose another --out") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with disk_errors(out, "cannot write", "choose another --out"), draft(out) as new:
+        return form(answers, new)
 
 
 def _jsonl(answers: Iterable[Answer], path: Path) -> int:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.files import publish
+from pipeline.files import disk_errors, publish
 from pipeline.report.facts import collect
 from pipeline.report.page import render
 from pipeline.run import Run
@@ -48,9 +47,7 @@ def write_report(
     path = Path(path)
     facts = collect(comparison, runs, profile, dataset, vectors, curve, audit, command, machine)
     page = render(facts)
-    try:
+    with disk_errors(path, "cannot write the page", "choose another place"):
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, page)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the page ({error.strerror or error}); choose another place") from error
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.audit import Audit
-from pipeline.report.facts import cut
+from pipeline.words import shorten
 
 ROWS, TEXT = 400, 400  # rows of a table, characters of a text: what keeps the page small
 
@@ -35,7 +35,7 @@ def told(found: Audit) -> dict[str, Any]:
 
 def parts(text: Any) -> list[str]:
     """A text as the page's script takes it: its strings, cut."""
-    return [cut(part, TEXT) for part in ([text] if isinstance(text, str) else text)]
+    return [shorten(part, TEXT) for part in ([text] if isinstance(text, str) else text)]
 
 
 def place(split: str, row_id: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.metrics import METRICS, with_usual
 from pipeline.run import Predictions, Run
 from pipeline.verdict.results import names_of
+from pipeline.words import spaced
 
 if TYPE_CHECKING:
     from pipeline.data import Dataset
@@ -105,18 +106,9 @@ def collect(
 # ── words and numbers ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cut(text: str, limit: int) -> str:
-    """At most `limit` characters of `text`."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def words(name: str) -> str:
-    return str(name).replace("_", " ")
-
-
 def metric_name(metric: str) -> str:
     """`macro F1`."""
-    return METRICS[metric].label if metric in METRICS else words(metric)
+    return METRICS[metric].label if metric in METRICS else spaced(metric)
 
 
 def plain(value: Any) -> Any:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics import METRICS, bare, change, unit
-from pipeline.report.facts import Facts, metric_name, plain, words
+from pipeline.report.facts import Facts, metric_name, plain
 from pipeline.report.sections import SECTIONS, Section
-from pipeline.words import format_duration, format_p
+from pipeline.words import format_duration, format_p, spaced
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -68,7 +68,7 @@ def environment() -> Any:
         "score": score,
         "seconds": format_duration,
         "unit": lambda metric: f",{unit(metric)}" if unit(metric) else "",
-        "words": words,
+        "words": spaced,
     }
     return made
 

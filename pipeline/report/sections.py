@@ -18,10 +18,10 @@ import numpy as np
 
 from pipeline.metrics import METRICS, change, class_f1, confusion, reliability, unit, with_usual
 from pipeline.report import audited, charts
-from pipeline.report.facts import Facts, cut, metric_name, plain, words
+from pipeline.report.facts import Facts, metric_name, plain
 from pipeline.report.numbers import frontier, principal, sparse
 from pipeline.verdict.results import HORIZON, total_seconds, training_seconds
-from pipeline.words import format_duration
+from pipeline.words import format_duration, shorten, spaced
 
 if TYPE_CHECKING:
     from pipeline.verdict import Contender, Pair
@@ -257,7 +257,7 @@ def vector_map(facts: Facts) -> Section | None:
     given = {
         "maps": maps,
         "colourings": [by_label, *({"names": ["right", "wrong"], "places": w.astype(int)} for w in wrong.T)],
-        "texts": [cut(" ⏐ ".join(texts.get(str(row), ())), SNIPPET) for row in facts.row_ids[kept]],
+        "texts": [shorten(" ⏐ ".join(texts.get(str(row), ())), SNIPPET) for row in facts.row_ids[kept]],
         "labels": [facts.classes[label] for label in truth[kept]],
         "spec": charts.points(names),
         "palette": charts.PALETTE,
@@ -286,7 +286,7 @@ def disagreements(facts: Facts) -> Section | None:
     shown = [
         {
             "id": str(facts.row_ids[i]),
-            "text": [cut(part, TEXT) for part in texts.get(str(facts.row_ids[i]), ())],
+            "text": [shorten(part, TEXT) for part in texts.get(str(facts.row_ids[i]), ())],
             "label": truth[i],
             "said": [[s, round(float(p), 3)] for s, p in zip(said[i], sure[i], strict=True)],
             "spread": round(float(spread[i]), 3),
@@ -380,7 +380,7 @@ def _flat(point: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             found |= {f"{key} {metric_name(inner)}": v for inner, v in value.items()}
         else:
-            found["training loss" if key == "loss" else words(key)] = value
+            found["training loss" if key == "loss" else spaced(key)] = value
     return found
 
 
@@ -394,6 +394,6 @@ def _profile_facts(profile: Mapping[str, Any]) -> dict[str, str]:
     facts |= {name: f"{profile[key]:,}" for name, key in counts.items()}
     facts |= {f"cut at max_length {length}": f"{share:.1%}" for length, share in profile.get("cut_at", {}).items()}
     if unknown := profile.get("unknown_words"):
-        named = ", ".join(f"{cut(word, 20)} ({n:,})" for word, n in list(unknown.items())[:10])
+        named = ", ".join(f"{shorten(word, 20)} ({n:,})" for word, n in list(unknown.items())[:10])
         facts["words unknown to the tokenizer"] = named
     return facts | {f"rows in both, {pair}": f"{n:,}" for pair, n in profile["leaks"].items()}

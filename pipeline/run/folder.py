@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, log
+from pipeline.files import disk_errors, draft, sweep
 from pipeline.metrics import scores
 from pipeline.run.record import Cost, Predictions, Run
 
@@ -47,40 +47,30 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
     from safetensors import SafetensorError  # what a full disk is there
 
     folder = Path(folder)
-    draft = folder.parent / f".draft-{secrets.token_hex(8)}"
-    try:
-        (draft / "model").mkdir(parents=True)
-        write_model(draft / "model")
-        finished = _finished(run, draft / "model")
-        _write_predictions(draft / "predictions.safetensors", run.predictions)
-        record = {
-            f.name: getattr(finished, f.name) for f in fields(finished) if f.name not in ("predictions", "folder")
-        }
-        record |= {
-            "format": FORMAT,
-            "cost": asdict(finished.cost),
-            "splits": {r: p.split for r, p in run.predictions.items()},
-        }
-        (draft / "run.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain), "utf-8")
-        for file in draft.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
+    with disk_errors(folder, "cannot write the run", "choose another --runs", (SafetensorError,)):
+        sweep(folder.parent)
         try:
-            os.rename(draft, folder)
+            with draft(folder) as new:
+                (new / "model").mkdir(parents=True)
+                write_model(new / "model")
+                finished = _finished(run, new / "model")
+                _write_predictions(new / "predictions.safetensors", run.predictions)
+                text = json.dumps(_record(finished), indent=1, ensure_ascii=False, default=_plain)
+                (new / "run.json").write_text(text, "utf-8")
+                if folder.exists() and not (folder / "run.json").exists():
+                    set_aside(folder, "not whole")
         except OSError:
             if (folder / "run.json").exists():
                 return load_run(folder)
-            if not folder.exists():
-                raise
-            set_aside(folder, "not whole")
-            os.rename(draft, folder)
-        return replace(finished, folder=folder)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise UserError(f"{folder}: cannot write the run ({why}); choose another --runs") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+            raise
+    return replace(finished, folder=folder)
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What `run.json` says."""
+    record = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in ("predictions", "folder")}
+    splits = {role: p.split for role, p in run.predictions.items()}
+    return record | {"format": FORMAT, "cost": asdict(run.cost), "splits": splits}
 
 
 def _finished(run: Run, model: Path) -> Run:

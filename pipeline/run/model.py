@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, listed
+from pipeline.files import disk_errors
 
 FORMAT = 1
 LARGEST = 2**30  # bytes of a model file that are read; a linear model of 150 classes x 8,192 columns has 5 MB
@@ -165,11 +166,9 @@ def _parse(payload: bytes, wanted: dict[str, tuple[str, ...]]) -> dict[str, np.n
 
 def _bytes(path: Path) -> bytes:
     """The whole of a regular file of bounded size."""
-    try:
+    with disk_errors(path, "cannot be read", "check its permissions"):
         if not path.is_file():
             raise UserError(f"{path}: no such file; this is not the folder of a model")
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 20} MiB; not a model of this program")
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
