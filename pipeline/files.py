@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and one error for a disk that refuses.
 
 What is written goes to a draft beside its place, is synced and renamed: the rename is the only moment at which it
-appears, and a draft that a killed process left is swept when it is a day old.
+appears. A draft that a killed process left is a day old when the next draft beside it is begun: it is swept then.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline import UserError, log
 from pipeline.words import error_line
 
 DRAFT = ".draft-"
+NAMED = re.compile(rf"{re.escape(DRAFT)}[0-9a-f]{{8,16}}([-.].*)?", re.DOTALL)  # the folder may be a user's own
 DAY = 24 * 3600.0
 
 
@@ -45,10 +48,12 @@ def refusal(path: Path | str, problem: str, error: BaseException, remedy: str) -
 @contextlib.contextmanager
 def draft(path: Path) -> Iterator[Path]:
     """A name beside `path`, under which the block makes a file or a folder; if it ends well, that is synced and becomes
-    `path`, which it replaces if it is a file or an empty folder; else nothing is left of it.
+    `path`, which it replaces if it is a file or an empty folder; else nothing is left of it. What killed processes have
+    left beside it is swept.
 
     Raises OSError.
     """
+    _sweep_once(path.parent.absolute())
     made = draft_of(path)
     try:
         yield made
@@ -97,14 +102,20 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, prefixes: tuple[str, ...] = (DRAFT,), age: float = DAY) -> tuple[str, ...]:
-    """Delete what begins with one of `prefixes` in `folder` and was written to last more than `age` seconds ago; its
-    names. What cannot be deleted is left, and said.
+def is_draft(name: str) -> bool:
+    """Whether a name beside a file or a folder is that of a draft."""
+    return NAMED.fullmatch(name) is not None
+
+
+def sweep(folder: Path, wanted: Callable[[str], bool] = is_draft, age: float = DAY) -> tuple[str, ...]:
+    """Delete what is `wanted` in `folder`, by its name, and was written to last more than `age` seconds ago; its names.
+
+    What cannot be deleted is left, and said.
     """
     swept = []
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+    for path in sorted(folder / name for name in os.listdir(folder) if wanted(name)) if folder.is_dir() else ():
         try:
-            if path.name.startswith(prefixes) and time.time() - _touched(path) > age:
+            if time.time() - _touched(path) > age:
                 remove(path)
                 swept.append(path.name)
         except FileNotFoundError:
@@ -112,6 +123,13 @@ def sweep(folder: Path, prefixes: tuple[str, ...] = (DRAFT,), age: float = DAY) 
         except OSError as error:
             log.warning("%s: cannot delete (%s)", path, error_line(error))
     return tuple(swept)
+
+
+@lru_cache(maxsize=1024)
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder that is about to be written to, the first time in this process."""
+    with contextlib.suppress(OSError):  # a folder that may be written to and not listed
+        sweep(folder)
 
 
 def _touched(path: Path) -> float:

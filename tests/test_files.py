@@ -9,6 +9,8 @@ import pytest
 from pipeline import UserError
 from pipeline.files import disk_errors, draft, publish, sweep
 
+OLD, BUSY, NEW = (f".draft-{letter * 16}" for letter in "abc")
+
 
 def test_a_block_that_fails_leaves_the_former_file_and_no_draft(tmp_path):
     path = tmp_path / "a.json"
@@ -56,11 +58,23 @@ def test_a_refusing_disk_is_one_line_with_the_next_step(tmp_path):
 
 def test_only_what_nobody_has_written_to_for_a_day_is_swept(tmp_path):
     old = time.time() - 25 * 3600
-    for name in (".draft-old", ".draft-busy", ".draft-new", "kept"):
+    for name in (OLD, BUSY, NEW, "kept", ".draft-of-a-letter"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"")
     for path in [*tmp_path.rglob("*"), *tmp_path.glob("*")]:
-        if path.name != ".draft-new" and "new" not in str(path) and path != tmp_path / ".draft-busy" / "file":
+        if NEW not in str(path) and path != tmp_path / BUSY / "file":
             os.utime(path, (old, old))
-    assert sweep(tmp_path) == (".draft-old",)
-    assert sorted(os.listdir(tmp_path)) == [".draft-busy", ".draft-new", "kept"]
+    assert sweep(tmp_path) == (OLD,)
+    assert sorted(os.listdir(tmp_path)) == sorted([BUSY, NEW, ".draft-of-a-letter", "kept"])
+
+
+@pytest.mark.parametrize(
+    "name", [".draft-0123456789abcdef", ".draft-0123456789abcdef.tar.gz", ".draft-01234567-out.csv"]
+)
+def test_the_next_draft_sweeps_what_a_killed_process_left_beside_it(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / name, (0, 0))
+    (tmp_path / f"x{name}").write_bytes(b"")
+    os.utime(tmp_path / f"x{name}", (0, 0))
+    publish(tmp_path / "a.json", b"first")
+    assert sorted(os.listdir(tmp_path)) == ["a.json", f"x{name}"]

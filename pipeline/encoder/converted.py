@@ -20,7 +20,7 @@ from typing import Any
 from pipeline import UserError, log
 from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
 from pipeline.encoder.quiet import quiet
-from pipeline.files import disk_errors, refusal
+from pipeline.files import disk_errors, draft_of, refusal, sweep
 from pipeline.words import error_line
 
 FORMAT = 3  # raise it when the graph is built differently
@@ -104,7 +104,8 @@ def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
     import openvino
 
     home.mkdir(parents=True, exist_ok=True)
-    draft = home / f".draft-{secrets.token_hex(8)}"
+    sweep(home)
+    draft = draft_of(home / name)
     files = {suffix: draft.with_suffix(suffix) for suffix in (".xml", ".bin", ".json")}
     try:
         try:

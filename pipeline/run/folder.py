@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import UserError, log
-from pipeline.files import disk_errors, draft, sweep
+from pipeline.files import disk_errors, draft
 from pipeline.metrics import scores
 from pipeline.run.record import Cost, Predictions, Run
 
@@ -48,7 +48,6 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
 
     folder = Path(folder)
     with disk_errors(folder, "cannot write the run", "choose another --runs", (SafetensorError,)):
-        sweep(folder.parent)
         try:
             with draft(folder) as new:
                 (new / "model").mkdir(parents=True)

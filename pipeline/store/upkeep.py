@@ -230,7 +230,7 @@ def _write_again(store: Store, positions: np.ndarray, vectors: np.ndarray) -> in
 
 def _swept(folder: Path) -> tuple[str, ...]:
     """Delete drafts, claims and quarantined files that are older than a day."""
-    return sweep(folder, TEMPORARY) + sweep(folder / QUARANTINE, ("",))
+    return sweep(folder, lambda name: name.startswith(TEMPORARY)) + sweep(folder / QUARANTINE, lambda _: True)
 
 
 def _names(folder: Path) -> list[str]:
