@@ -1,6 +1,7 @@
 """compare and curve on the command line: who takes part, groups, guests, budgets, several encoders, curves."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,11 @@ def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     found = json.loads(out)
     assert code == 0
     assert "about" in err  # said beforehand
+    first, rest_of_it = err.split("before fine-tune:")  # what is cheap is judged before the rest is fitted
+    assert "fine-tune/" not in first
+    assert "fine-tune-" not in first
+    assert re.search(r"fine-tune can still bring at most [\d.]+ points \(\d+ of \d+ rows are wrong by", rest_of_it)
+    assert "Interrupted, this stays: " in rest_of_it
     assert {c["name"] for c in found["contenders"]} == {"majority", "tfidf", "lr", "fine-tune"}
     assert len(found["pairs"]) == 6
     assert found["metric"] == "accuracy"

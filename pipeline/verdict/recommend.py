@@ -274,12 +274,11 @@ def precision(field: Field, pair: Pair) -> str:
     """How many rows would make the interval of a pair narrow, and what looking again costs."""
     width = f"±{change(field.metric, 0.02)}{unit(field.metric)}"
     if pair.more_rows is None:
-        why = (
-            "its seeds differ too much"
-            if field.advice.folds is None and pair.high - pair.low > 0.04
-            else "it is that now"
+        if any(c.seeds > 1 for c in field.contenders if c.name in (pair.a, pair.b)) and pair.high - pair.low > 0.04:
+            return f"No number of rows makes the interval between {pair.a} and {pair.b} {width}: seeds differ by more."
+        return (
+            f"The interval between {pair.a} and {pair.b} is about {width} already: more rows are not needed for that."
         )
-        return f"More rows are not needed for an interval of {width} between {pair.a} and {pair.b}: {why}."
     return (
         f"About {pair.more_rows:,} more rows would narrow the interval between {pair.a} and {pair.b} to {width}; "
         "judged again on old and new rows together, a verdict is false in 8 of 100 instead of 5."
