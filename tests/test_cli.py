@@ -296,11 +296,11 @@ def test_progress_that_nobody_watches_speaks_now_and_then(monkeypatch):
 
     from rich.console import Console
 
-    from pipeline import show
+    from pipeline.show import bars
 
     clock, told = [0.0], io.StringIO()
-    monkeypatch.setattr(show.time, "monotonic", lambda: clock[0])
-    lines = show.Lines(Console(file=told, width=200))
+    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
+    lines = bars.Lines(Console(file=told, width=200))
     for seconds, done in ((0, 0), (5, 100), (16, 400), (20, 500), (32, 800), (60, 1000)):
         clock[0] = seconds
         lines("extract", done, 1000)

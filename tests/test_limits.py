@@ -18,13 +18,11 @@ LISTED = {
         "pipeline/data/hub.py": 366,
         "pipeline/finetune/heads.py": 359,
         "pipeline/report/sections.py": 399,
-        "pipeline/show.py": 425,
     },
     "lines of a function": {
         "pipeline/audit/__init__.py audit": 61,
         "pipeline/finetune/job.py _watcher": 58,
         "pipeline/finetune/training.py trainer_for": 63,
-        "pipeline/show.py _comparison": 58,
         "pipeline/verdict/__init__.py compare": 63,
         "pipeline/verdict/evidence.py out_of_fold": 63,
     },
