@@ -24,7 +24,7 @@ from pipeline.fitting import digests_of, fitted, limits_of, missing, present, re
 from pipeline.kinds import KINDS, kind_row
 from pipeline.learning_curve import Curve, latest
 from pipeline.metrics import METRICS, change, metric_for, score, unit
-from pipeline.report import write_report
+from pipeline.report import Material, write_report
 from pipeline.run import Run, load_run, runs_of
 from pipeline.store import text_keys
 from pipeline.task import Task
@@ -170,19 +170,16 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
     """
     runs, comparison = judged.runs, judged.comparison
     page = rules.page or home_of(task, runs) / "report.html"
-    vectors, curve, audited = judged_vectors(task), curve_of(task), looked_into(task, judged)
-    write_report(
-        page,
-        comparison,
-        runs,
-        judged.profile,
-        task.dataset,
-        vectors,
-        curve,
-        audited,
+    material = Material(
+        profile=judged.profile,
+        dataset=task.dataset,
+        vectors=judged_vectors(task),
+        curve=curve_of(task),
+        audit=looked_into(task, judged),
         command=command,
         machine=machine(),
     )
+    write_report(page, comparison, runs, material)
     return Outcome(comparison, page, card_of(task, runs, comparison))
 
 
@@ -274,11 +271,11 @@ def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
     return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in keys.items()}
 
 
-def judged_vectors(task: Task) -> dict[str, np.ndarray] | None:
-    """Vectors of the judged split by pooling, for the page's map; None if they are not all on disk."""
+def judged_vectors(task: Task) -> dict[str, np.ndarray]:
+    """Vectors of the judged split by pooling, for the page's map; none if they are not all on disk."""
     wanted = text_keys(task.dataset.test.texts)
     embedding_cache = complete_cache(task, wanted)
-    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else None
+    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else {}
 
 
 def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:

@@ -12,7 +12,7 @@ from typing import Any
 import page_example as example
 import pytest
 
-from pipeline.report import write_report
+from pipeline.report import Material, write_report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium: pip install selenium")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -131,9 +131,11 @@ def runs():
 def path(runs, tmp_path_factory) -> Path:
     data, vectors = example.dataset(runs[0]), example.vectors(runs[0])
     return write_report(
-        tmp_path_factory.mktemp("page") / "report.html", example.comparison(runs), runs, example.profile(data), data,
-        {"cls": vectors, "mean": vectors[::-1]}, audit=example.audit(runs, data),
-        command="python cli.py compare emotion",
+        tmp_path_factory.mktemp("page") / "report.html", example.comparison(runs), runs,
+        Material(
+            profile=example.profile(data), dataset=data, vectors={"cls": vectors, "mean": vectors[::-1]},
+            audit=example.audit(runs, data), command="python cli.py compare emotion",
+        ),
     )  # fmt: skip
 
 
@@ -383,8 +385,11 @@ def hostile(tmp_path_factory) -> Path:
     runs = example.hostile_runs()
     data = example.dataset(runs[0], hostile=True)
     return write_report(
-        tmp_path_factory.mktemp("page") / "hostile.html", example.comparison(runs), runs, example.profile(data), data,
-        example.vectors(runs[0]), audit=example.audit(runs, data), command=example.HOSTILE[1],
+        tmp_path_factory.mktemp("page") / "hostile.html", example.comparison(runs), runs,
+        Material(
+            profile=example.profile(data), dataset=data, vectors={"vectors": example.vectors(runs[0])},
+            audit=example.audit(runs, data), command=example.HOSTILE[1],
+        ),
     )  # fmt: skip
 
 

@@ -15,11 +15,12 @@ import pytest
 
 from pipeline import UserError
 from pipeline.metrics import class_f1, confusion
-from pipeline.report import charts, write_report
+from pipeline.report import Material, charts, write_report
 from pipeline.report.facts import collect, plain
 from pipeline.report.numbers import frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
-from pipeline.report.sections import SECTIONS, headline
+from pipeline.report.scores import headline
+from pipeline.report.sections import SECTIONS
 from pipeline.run import Run
 from pipeline.verdict import Group
 from pipeline.words import shorten
@@ -85,13 +86,15 @@ def path(runs, comparison, tmp_path_factory) -> Path:
         tmp_path_factory.mktemp("page") / "deep" / "report.html",
         comparison,
         runs,
-        example.profile(example.dataset(runs[0])),
-        example.dataset(runs[0]),
-        {"cls": example.vectors(runs[0])},
-        audit=example.audit(runs, example.dataset(runs[0])),
-        command="python cli.py compare emotion",
-        machine={"processor": "one"},
-        curve=example.curve(runs, ("tfidf", "lr")),
+        Material(
+            profile=example.profile(example.dataset(runs[0])),
+            dataset=example.dataset(runs[0]),
+            vectors={"cls": example.vectors(runs[0])},
+            audit=example.audit(runs, example.dataset(runs[0])),
+            command="python cli.py compare emotion",
+            machine={"processor": "one"},
+            curve=example.curve(runs, ("tfidf", "lr")),
+        ),
     )
 
 
@@ -170,8 +173,8 @@ def test_predictions_in_another_order_are_put_into_one(runs, comparison):
 
 def test_a_curve_is_shown_with_its_crossings(comparison, tmp_path):
     runs = example.runs()
-    told = example.curve(runs, ("tfidf", "lr"))
-    shown = Page(write_report(tmp_path / "page.html", comparison, runs, curve=told))
+    curve = example.curve(runs, ("tfidf", "lr"))
+    shown = Page(write_report(tmp_path / "page.html", comparison, runs, Material(curve=curve)))
     values = shown.given["charts"]["curve-score"]["data"]["values"]
     assert [(row["i"], row["labels"], row["value"]) for row in values] == [
         (0, 100, 0.7), (0, 1000, 0.8), (1, 100, 0.6), (1, 1000, 0.9)
@@ -179,7 +182,7 @@ def test_a_curve_is_shown_with_its_crossings(comparison, tmp_path):
     assert ["1,000", "80.0 78.0–82.0", "90.0 88.0–92.0"] in [
         [" ".join(cell.split()) for cell in row] for row in shown.rows
     ]
-    assert told.crossings[0].sentence in " ".join(shown.text)
+    assert curve.crossings[0].sentence in " ".join(shown.text)
 
 
 def test_training_curves_start_before_training(page):
@@ -242,8 +245,11 @@ def test_many_classes_and_rows_stay_below_three_megabytes(tmp_path):
     told = example.dataset(runs[0])
     told.splits["test"].texts[:] = [("long " * 2000, "äöü€" * 2000)] * 3000
     path = write_report(
-        tmp_path / "report.html", example.comparison(runs), runs, example.profile(told), told,
-        {name: example.vectors(runs[0]) for name in ("cls", "mean", "cls+mean")},
+        tmp_path / "report.html", example.comparison(runs), runs,
+        Material(
+            profile=example.profile(told), dataset=told,
+            vectors={name: example.vectors(runs[0]) for name in ("cls", "mean", "cls+mean")},
+        ),
     )  # fmt: skip
     assert path.stat().st_size < 3_000_000
 
@@ -306,9 +312,12 @@ def hostile(tmp_path_factory) -> tuple[Path, list[Run]]:
     )
     data = example.dataset(runs[0], hostile=True)
     path = write_report(
-        tmp_path_factory.mktemp("page") / "hostile.html", told, runs, example.profile(data), data,
-        {example.HOSTILE[1]: example.vectors(runs[0])}, curve=example.curve(runs, example.HOSTILE[:3]),
-        command=example.HOSTILE[1], machine=dict.fromkeys(example.HOSTILE[:4], example.HOSTILE[2]),
+        tmp_path_factory.mktemp("page") / "hostile.html", told, runs,
+        Material(
+            profile=example.profile(data), dataset=data, vectors={example.HOSTILE[1]: example.vectors(runs[0])},
+            curve=example.curve(runs, example.HOSTILE[:3]), command=example.HOSTILE[1],
+            machine=dict.fromkeys(example.HOSTILE[:4], example.HOSTILE[2]),
+        ),
     )  # fmt: skip
     return path, runs
 

@@ -10,26 +10,26 @@ from pipeline.words import shorten
 ROWS, TEXT = 400, 400  # rows of a table, characters of a text: what keeps the page small
 
 
-def told(found: Audit) -> dict[str, Any]:
+def summary(audit: Audit) -> dict[str, Any]:
     """For the section's template."""
-    lines = [dropped.sentence for dropped in found.worth]
-    repeats = {"repeat": found.exact, "nearly repeat": found.near}
+    lines = [dropped.sentence for dropped in audit.worth]
+    repeats = {"repeat": audit.exact, "nearly repeat": audit.near}
     for verb, counts in repeats.items():
         across = {pair: n for pair, n in counts.items() if n and pair.split("/")[0] != pair.split("/")[1]}
         within = {pair.split("/")[0]: n for pair, n in counts.items() if n and pair.split("/")[0] == pair.split("/")[1]}
         if across or within:
-            said = [f"{n:,} rows of {pair.split('/')[1]} one of {pair.split('/')[0]}" for pair, n in across.items()]
-            said += [f"{n:,} rows of {name} another one of it" for name, n in within.items()]
-            lines.append(f"Texts that {verb} others: {', '.join(said)}.")
+            counted = [f"{n:,} rows of {pair.split('/')[1]} one of {pair.split('/')[0]}" for pair, n in across.items()]
+            counted += [f"{n:,} rows of {name} another one of it" for name, n in within.items()]
+            lines.append(f"Texts that {verb} others: {', '.join(counted)}.")
     return {
-        "lines": [*lines, *found.notes],
-        "worth": [(d.what, d.rows, w) for d in found.worth for w in d.scores],
-        "metric": found.metric,
-        "doubted": len(found.rows),
-        "shown": min(len(found.rows), ROWS),
-        "pairs": len(found.near_pairs),
-        "threshold": f"{found.near_threshold:g}",
-        "losses": bool(found.losses),
+        "lines": [*lines, *audit.notes],
+        "worth": [(d.what, d.rows, w) for d in audit.worth for w in d.scores],
+        "metric": audit.metric,
+        "doubted": len(audit.rows),
+        "shown": min(len(audit.rows), ROWS),
+        "pairs": len(audit.near_pairs),
+        "threshold": f"{audit.near_threshold:g}",
+        "losses": bool(audit.losses),
     }
 
 
@@ -43,12 +43,12 @@ def place(split: str, row_id: str) -> str:
     return row_id if row_id.startswith(f"{split}:") else f"{split} {row_id}"
 
 
-def given(found: Audit) -> dict[str, Any]:
+def tables(audit: Audit) -> dict[str, Any]:
     """For the page's script: three tables that can be searched, sorted and exported."""
     return {
         "rows": [
             [r.row_id, r.split, parts(r.text), r.label, r.suggested, round(r.score, 3), r.kind, r.says_so]
-            for r in found.rows[:ROWS]
+            for r in audit.rows[:ROWS]
         ],
         "near": [
             [
@@ -57,12 +57,12 @@ def given(found: Audit) -> dict[str, Any]:
                 *(place(p.other_split, p.other_id), parts(p.other_text), p.other_label),
                 int(p.split != p.other_split),
             ]
-            for p in found.near_pairs[:ROWS]
+            for p in audit.near_pairs[:ROWS]
         ],
         "losses": [
             [name, which, r["row_id"], parts(r["text"]), r["label"], r["said"], round(r["loss"], 3)]
-            for name, both in found.losses.items()
+            for name, both in audit.losses.items()
             for which, rows in both.items()
-            for r in rows[: ROWS // (2 * max(1, len(found.losses)))]
+            for r in rows[: ROWS // (2 * max(1, len(audit.losses)))]
         ],
     }

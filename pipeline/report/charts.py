@@ -76,12 +76,12 @@ def _rule(alt: Any, **at: float) -> Any:
 
 def _tips(alt: Any, fields: dict[str, str]) -> list[Any]:
     """Tooltip lines from `name: "field:type:format"`; the names are ours, never the user's."""
-    found = []
+    tips = []
     for title, code in fields.items():
         name, kind, form = f"{code}::".split(":")[:3]
         more = {"format": form} if form else {}
-        found.append(alt.Tooltip(field=name, type="quantitative" if kind == "Q" else "nominal", title=title, **more))
-    return found
+        tips.append(alt.Tooltip(field=name, type="quantitative" if kind == "Q" else "nominal", title=title, **more))
+    return tips
 
 
 def intervals(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Spec:
@@ -210,11 +210,11 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
     alt = _alt()
     places = list(range(len(splits)))
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
-    told = [{**row, "name": names[row["i"]], "part": splits[row["split"]]} for row in rows]
+    named = [{**row, "name": names[row["i"]], "part": splits[row["split"]]} for row in rows]
     scale = alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places])
     legend = alt.Legend(title=None, orient="top", labelExpr="splits[datum.value]", labelLimit=160)
     dots = (
-        alt.Chart(_data(alt, told))
+        alt.Chart(_data(alt, named))
         .mark_point(filled=True, size=80, opacity=0.85)
         .encode(
             y=alt.Y("i:O", axis=_names_axis(alt)),
@@ -229,7 +229,7 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
         )
     )
     bars = (
-        alt.Chart(_data(alt, [row for row in told if row["split"] == 0]))
+        alt.Chart(_data(alt, [row for row in named if row["split"] == 0]))
         .mark_bar(color=PALETTE[0], opacity=0.35, height={"band": 0.6})
         .encode(y=alt.Y("i:O", axis=_names_axis(alt)), x=alt.X("share:Q"))
     )
@@ -250,10 +250,10 @@ def quantiles(rows: Rows, max_length: int | None) -> Spec:
     )
     layers = [base.mark_line(color=ACCENT, interpolate="monotone"), base.mark_point(filled=True, size=60, color=ACCENT)]
     if max_length:
-        cut = alt.Chart(_data(alt, [{"at": max_length, "said": f"max_length {max_length}"}]))
+        cut = alt.Chart(_data(alt, [{"at": max_length, "text": f"max_length {max_length}"}]))
         layers.append(cut.mark_rule(color=QUIET, strokeDash=[4, 3]).encode(y="at:Q"))
         layers.append(
-            cut.mark_text(align="left", dx=4, dy=-7, color=QUIET).encode(y="at:Q", x=alt.value(0), text="said:N")
+            cut.mark_text(align="left", dx=4, dy=-7, color=QUIET).encode(y="at:Q", x=alt.value(0), text="text:N")
         )
     return _finish(alt.layer(*layers), [], "Token lengths of the texts", 220)
 

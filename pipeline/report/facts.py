@@ -15,25 +15,36 @@ from pipeline.verdict.results import names_of
 from pipeline.words import spaced
 
 if TYPE_CHECKING:
+    from pipeline.audit import Audit
     from pipeline.data import Dataset
     from pipeline.explore import Profile
+    from pipeline.learning_curve import Curve
     from pipeline.verdict import Comparison
 
 
-@dataclass(frozen=True)
-class Facts:
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What is known beside a comparison and its runs; what is missing leaves its section out."""
+
+    profile: Profile | None = None
+    dataset: Dataset | None = None  # gives the texts of the judged split
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # pooling -> (n, d), rows as in the judged split
+    curve: Curve | None = None
+    audit: Audit | None = None
+    command: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING = Material()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts(Material):
     """Everything that a section may show. `judged` holds the predictions of the judged split, by contender."""
 
     comparison: Comparison
     runs: dict[str, Run]
     judged: dict[str, Predictions]
-    profile: Profile | None = None
-    dataset: Dataset | None = None
-    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)  # pooling -> (n, d), rows as in `judged`
-    curve: Any = None
-    audit: Any = None
-    command: str = ""
-    machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -69,38 +80,27 @@ class Facts:
         split = self.dataset.splits.get(name) or self.dataset.splits.get(self.dataset.roles.get(name, ""))
         return dict(zip(map(str, split.row_ids), split.texts, strict=True)) if split else {}
 
-    def said(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """(n, c): what each contender predicts."""
         return np.stack([self.judged[name].labels for name in self.names], axis=1) if self.judged else np.empty((0, 0))
 
 
-def collect(
-    comparison: Comparison,
-    runs: Sequence[Run],
-    profile: Profile | None = None,
-    dataset: Dataset | None = None,
-    vectors: Mapping[str, np.ndarray] | np.ndarray | None = None,
-    curve: Any = None,
-    audit: Any = None,
-    command: str = "",
-    machine: Mapping[str, Any] | None = None,
-) -> Facts:
+def collect(comparison: Comparison, runs: Sequence[Run], material: Material = NOTHING) -> Facts:
     """Join contenders with their runs, and put the judged split's predictions into one order of rows."""
     by_folder = {str(run.folder): run for run in runs if run.folder}
     by_name = dict(zip(names_of(runs), runs, strict=True))
-    own = {c.name: by_folder.get(c.run) or by_name.get(c.name) for c in comparison.contenders}
-    joined = {name: run for name, run in own.items() if run is not None}
+    candidates = {c.name: by_folder.get(c.run) or by_name.get(c.name) for c in comparison.contenders}
+    joined = {name: run for name, run in candidates.items() if run is not None}
     judged: dict[str, Predictions] = {}
     for name, run in joined.items():
         first = next(iter(judged.values()), None)
-        found = next((p for p in run.predictions.values() if p.split == comparison.split), None)
-        aligned = found and found.aligned_to((first or found).row_ids)
+        predictions = next((p for p in run.predictions.values() if p.split == comparison.split), None)
+        aligned = predictions and predictions.aligned_to((first or predictions).row_ids)
         if aligned:
             judged[name] = aligned
-    named = {"vectors": vectors} if isinstance(vectors, np.ndarray) else dict(vectors or {})
     rows = len(next(iter(judged.values())).truth) if judged else -1
-    fitting = {name: v for name, v in named.items() if len(v) == rows}
-    return Facts(comparison, joined, judged, profile, dataset, fitting, curve, audit, command, machine or {})
+    vectors = {name: v for name, v in material.vectors.items() if len(v) == rows}
+    return Facts(**vars(material) | {"vectors": vectors}, comparison=comparison, runs=joined, judged=judged)
 
 
 # ── words and numbers ──────────────────────────────────────────────────────────────────────────────────────────────

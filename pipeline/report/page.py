@@ -19,7 +19,8 @@ import numpy as np
 
 from pipeline.metrics import METRICS, bare, change, unit
 from pipeline.report.facts import Facts, metric_name, plain
-from pipeline.report.sections import SECTIONS, Section
+from pipeline.report.section import Section
+from pipeline.report.sections import SECTIONS
 from pipeline.words import format_duration, format_p, spaced
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Container, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +13,6 @@ from rich.text import Text as RichText
 
 from pipeline.words import printable
 
-Align = Literal["left", "right"]
 WIDE = 2000  # columns, where no terminal sets a limit
 
 
@@ -41,11 +40,11 @@ class Output(Console):
         raise BrokenPipeError
 
 
-def titled(title: str | None, columns: Mapping[str, Align]) -> Table:
-    """An empty table under its title, with its columns and where their cells stand."""
+def titled(title: str | None, columns: Sequence[str], right: Container[str] = ()) -> Table:
+    """An empty table under its title, with its columns; those named in `right` have their cells there."""
     table = Table(title=title and shown(title), title_justify="left", box=None, pad_edge=False)
-    for name, side in columns.items():
-        table.add_column(shown(name), justify=side)
+    for name in columns:
+        table.add_column(shown(name), justify="right" if name in right else "left")
     return table
 
 

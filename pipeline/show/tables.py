@@ -46,8 +46,8 @@ def extraction_tables(extractions: Sequence[Extracted]) -> Iterator[Any]:
 def run_tables(runs: Sequence[Run]) -> Iterator[Any]:
     """Scores of every run on validation and test, then folders and notes."""
     brief = [name for name, metric in METRICS.items() if metric.brief]
-    sides = {name.replace("_", " "): "right" for name in brief}
-    table = titled("runs", {"run": "left", "split": "left"} | sides)
+    measures = [name.replace("_", " ") for name in brief]
+    table = titled("runs", ["run", "split", *measures], right=measures)
     for run in runs:
         for role in ("validation", "test"):
             if role in run.metrics:
@@ -124,8 +124,8 @@ def checkup_tables(checkups: Sequence[Checkup]) -> Iterator[Any]:
 
 
 def _speeds(checkup: Checkup) -> Table:
-    sides = dict.fromkeys(("engine", "precision", "device"), "left") | dict.fromkeys(("tokens/s", "set-up"), "right")
-    table = titled(f"{checkup.encoder} runs here", sides)
+    columns = ("engine", "precision", "device", "tokens/s", "set-up")
+    table = titled(f"{checkup.encoder} runs here", columns, right=("tokens/s", "set-up"))
     table.add_column(overflow="fold")
     for row in checkup.speeds:
         speed = number(row.tokens_per_second, ",.0f")

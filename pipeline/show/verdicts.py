@@ -44,7 +44,7 @@ def _name(contender: Contender) -> Text:
 def _scores(comparison: Comparison) -> Table:
     title = f"{comparison.dataset}: {comparison.rows:,} rows of '{comparison.split}', 95 % intervals"
     metrics = [name for name in METRICS if name in with_usual(comparison.metric)]
-    table = titled(title, dict.fromkeys(["contender", *(METRICS[name].label for name in metrics)], "left"))
+    table = titled(title, ["contender", *(METRICS[name].label for name in metrics)])
     for contender in comparison.contenders:
         table.add_row(_name(contender), *(interval(contender.metrics[name]) for name in metrics))
     return table
@@ -52,7 +52,7 @@ def _scores(comparison: Comparison) -> Table:
 
 def _costs(comparison: Comparison) -> Table:
     columns = ("fit", "extract", "ms/text", "ms/text alone", "model")
-    table = titled("costs", {"contender": "left"} | dict.fromkeys(columns, "right"))
+    table = titled("costs", ["contender", *columns], right=columns)
     for contender in comparison.contenders:
         cost = contender.cost
         table.add_row(
@@ -67,7 +67,7 @@ def _costs(comparison: Comparison) -> Table:
 
 
 def _differences(comparison: Comparison) -> Table:
-    columns = dict.fromkeys(("pair", "difference", "p (Holm)", "verdict"), "left")
+    columns = ("pair", "difference", "p (Holm)", "verdict")
     table = titled(f"differences in {METRICS[comparison.metric].label}", columns)
     for pair in comparison.pairs:
         difference = f"{pair.difference:+.3f} [{pair.low:+.3f}, {pair.high:+.3f}]"
@@ -79,7 +79,7 @@ def _groups(comparison: Comparison) -> Table:
     """Scores of each group of rows, the largest first."""
     names = [contender.name for contender in comparison.contenders]
     title = f"{METRICS[comparison.metric].label} by {comparison.by}, 95 % intervals"
-    table = titled(title, {"group": "left", "rows": "right"} | dict.fromkeys(names, "left"))
+    table = titled(title, ["group", "rows", *names], right=["rows"])
     for group in comparison.groups:
         cells = [interval(group.metrics[name][comparison.metric]) for name in names]
         table.add_row(Text(group.group or "(empty)"), f"{group.rows:,}", *cells)
@@ -92,7 +92,7 @@ def curve_tables(curves: Sequence[Curve]) -> Iterator[Any]:
         where = f"{curve.rows:,} rows of '{curve.split}', 95 % intervals"
         yield Text(f"{curve.dataset}: {METRICS[curve.metric].label} by number of labels, {where}", style="italic")
         names = [line.name for line in curve.lines]
-        table = titled(None, {"labels": "right"} | dict.fromkeys(names, "left"))
+        table = titled(None, ["labels", *names], right=["labels"])
         points = {(line.name, point.size): point for line in curve.lines for point in line.points}
         for size in sorted({size for _, size in points}):
             cells = [interval(points[name, size]) if (name, size) in points else "" for name in names]

@@ -1,0 +1,120 @@
+"""Sections on single rows of the judged split: errors, calibration, a map of the vectors, disagreements, the audit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.metrics import class_f1, confusion, reliability
+from pipeline.report import audited, charts
+from pipeline.report.facts import Facts
+from pipeline.report.numbers import principal, sparse
+from pipeline.report.section import Section
+from pipeline.words import shorten
+
+ROWS, POINTS, CLASSES, MISTAKES = 400, 1200, 30, 40  # what keeps the page small, and readable
+TEXT, SNIPPET = 600, 140  # characters
+
+
+def errors(facts: Facts) -> Section | None:
+    """Confusion of every contender, F1 of every class, and the mistakes made most often."""
+    if not facts.judged:
+        return None
+    k = len(facts.classes)
+    tables = [confusion(facts.truth, labels, k) for labels in facts.predicted().T]  # each (k, k)
+    f1 = [class_f1(np.diag(table), table.sum(0), table.sum(1)) for table in tables]
+    mistakes = np.sum(tables, axis=0)
+    mistakes -= np.diag(np.diag(mistakes))
+    shown = np.sort(np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")[:CLASSES])
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:MISTAKES]
+    worst = [
+        {"true": facts.classes[t], "said": facts.classes[p], "counts": [int(table[t, p]) for table in tables]}
+        for t, p in zip(*np.unravel_index(order, mistakes.shape), strict=True)
+        if mistakes[t, p]
+    ]
+    by_class = [
+        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [float(of[i]) for of in f1]}
+        for i, name in enumerate(facts.classes)
+    ]
+    view = {"names": facts.names, "worst": worst, "by_class": by_class, "k": k, "shown": len(shown)}
+    cells = [sparse(table) for table in tables]
+    given = {"names": facts.names, "classes": facts.classes, "shown": shown, "tables": cells}
+    return Section("Where each one errs", view, given=given, short="Errors")
+
+
+def calibration(facts: Facts) -> Section | None:
+    """Reliability diagrams."""
+    if not facts.judged:
+        return None
+    bins = {name: reliability(p.truth, np.asarray(p.proba, np.float64)) for name, p in facts.judged.items()}
+    drawn = {f"calibration-{i}": charts.reliability(bins[name]) for i, name in enumerate(facts.names)}
+    view = {"names": facts.names, "bins": bins, "few": charts.FEW}
+    return Section("Can the probabilities be believed?", view, drawn, short="Reliability")
+
+
+def vector_map(facts: Facts) -> Section | None:
+    """The judged split's vectors on their two main components, by label or by who errs."""
+    if not facts.vectors or not facts.judged:
+        return None
+    n, truth = len(facts.truth), facts.truth
+    chosen = np.sort(np.random.default_rng(0).permutation(n)[:POINTS])
+    common = np.sort(np.argsort(-np.bincount(truth, minlength=len(facts.classes)), kind="stable")[:7])
+    place = {int(label): i for i, label in enumerate(common)}
+    names = [facts.classes[label] for label in common] + ["other classes"] * (len(facts.classes) > 7)
+    maps, explained = [], {}
+    for name, vectors in facts.vectors.items():
+        spots, explained[name] = principal(vectors)
+        maps.append(spots[chosen].round(3))
+    by_label = {"names": names, "places": [place.get(int(label), 7) for label in truth[chosen]]}
+    wrong = facts.predicted()[chosen] != truth[chosen, None]  # (points, c)
+    texts = facts.texts()
+    given = {
+        "maps": maps,
+        "colourings": [by_label, *({"names": ["right", "wrong"], "places": w.astype(int)} for w in wrong.T)],
+        "texts": [shorten(" ⏐ ".join(texts.get(str(row), ())), SNIPPET) for row in facts.row_ids[chosen]],
+        "labels": [facts.classes[label] for label in truth[chosen]],
+        "spec": charts.points(names),
+        "palette": charts.PALETTE,
+        "rightWrong": charts.RIGHT_WRONG,
+    }
+    view = {"explained": explained, "contenders": facts.names, "rows": len(chosen), "of": n}
+    return Section("A map of the vectors", view, given=given, short="Map")
+
+
+def disagreements(facts: Facts) -> Section | None:
+    """Rows on which the contenders do not say the same, those first on which they differ most about the truth.
+
+    One that says the same of every row disagrees with everybody about nothing, and is left out.
+    """
+    names = [name for name, labels in zip(facts.names, facts.predicted().T, strict=True) if len(set(labels)) > 1]
+    if len(names) < 2:
+        return None
+    truth, rows = facts.truth, np.arange(len(facts.truth))
+    probas = np.stack([facts.judged[name].proba for name in names], axis=1)  # (n, c, k)
+    predicted = np.stack([facts.judged[name].labels for name in names], axis=1)  # (n, c)
+    sure = np.take_along_axis(probas, predicted[:, :, None], 2)[:, :, 0]  # (n, c)
+    of_label = probas[rows, :, truth]  # (n, c): probability of the true label
+    spread = of_label.max(1) - of_label.min(1)
+    differ = np.flatnonzero((predicted != predicted[:, :1]).any(1))
+    texts = facts.texts()
+    shown = [
+        {
+            "id": str(facts.row_ids[i]),
+            "text": [shorten(part, TEXT) for part in texts.get(str(facts.row_ids[i]), ())],
+            "label": truth[i],
+            "said": [[s, round(float(p), 3)] for s, p in zip(predicted[i], sure[i], strict=True)],
+            "spread": round(float(spread[i]), 3),
+        }
+        for i in differ[np.argsort(-spread[differ], kind="stable")][:ROWS]
+    ]
+    silent = [name for name in facts.names if name not in names]
+    view = {"shown": len(shown), "differ": len(differ), "of": len(predicted), "silent": silent}
+    given = {"names": names, "classes": facts.classes, "rows": shown}
+    return Section("Where they disagree", view, given=given, short="Disagreements")
+
+
+def audit(facts: Facts) -> Section | None:
+    """Labels in doubt, near-repeats, what leaks are worth, rows by their loss."""
+    if facts.audit is None:
+        return None
+    view, given = audited.summary(facts.audit), audited.tables(facts.audit)
+    return Section("What may be wrong with the data", view, given=given, short="Audit")
