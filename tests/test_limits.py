@@ -19,15 +19,12 @@ LISTED = {
         "pipeline/finetune/heads.py": 359,
     },
     "lines of a function": {
-        "pipeline/audit/__init__.py audit": 61,
         "pipeline/finetune/job.py _watcher": 58,
         "pipeline/finetune/training.py trainer_for": 63,
         "pipeline/verdict/__init__.py compare": 63,
         "pipeline/verdict/evidence.py out_of_fold": 63,
     },
     "parameters": {
-        "pipeline/audit/dropped.py without": 7,
-        "pipeline/audit/neighbours.py near_repeats": 7,
         "pipeline/doctor.py speed": 8,
         "pipeline/export/__init__.py export_run": 8,
         "pipeline/extract/__init__.py extract_source": 7,

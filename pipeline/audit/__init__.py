@@ -1,14 +1,15 @@
 """Runs → Audit: where contenders err, which labels they doubt, what stands there twice, and what all that is worth.
 
-`confident` ranks labels, `neighbours` finds near-repeats, `losses` says where contenders err, `dropped` what some rows
-are worth, `suspects` makes rows of it for people, `review` writes them as a CSV. Nothing is fitted here: `contest`
-does that.
+`confident` ranks labels, `neighbours` and `repeats` find what stands there twice, `losses` says where contenders err,
+`dropped` what some rows are worth, `suspects` makes rows of it for people, `review` writes them as a CSV. Nothing is
+fitted here: `comparison` does that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,9 @@ import numpy as np
 from pipeline import Progress, UserError, choose, finite, listed, silent
 from pipeline.audit.dropped import Dropped, called, recommended, without
 from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
-from pipeline.audit.neighbours import Near, across, near_repeats
+from pipeline.audit.repeats import ExactRepeats, NearPair, NearRepeats, exact_repeats, near_repeats_of
 from pipeline.audit.suspects import SuspectRow, doubts, text_of
 from pipeline.data import Dataset, Split
-from pipeline.linear.folds import equal
 from pipeline.metrics import METRICS, decide, metric_for, scores
 from pipeline.run import Predictions, Run
 from pipeline.verdict import Comparison, aligned, judged_role
@@ -27,8 +27,7 @@ from pipeline.verdict.results import names_of
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 
-PAIRS = 500  # near-repeats that are listed, the nearest
-BOTH = ("train", "validation")  # what a contender has seen of, and may remember
+PAIRS = 500  # rows on which two contenders differ that are listed
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,11 @@ class AuditSettings:
     top: int = 20  # rows of highest and of lowest loss, a contender
     pair: tuple[str, str] | None = None  # contenders whose difference is shown; None: the two best
 
-
-@dataclass(frozen=True)
-class NearPair:
-    """Two different texts whose vectors nearly agree."""
-
-    cosine: float
-    split: str
-    row_id: str
-    text: Any  # str, or a list of two for pairs
-    label: str
-    other_split: str
-    other_id: str
-    other_text: Any
-    other_label: str
+    def check(self) -> None:
+        """Raises UserError for an unknown metric, or a cosine that is none."""
+        choose(METRICS, self.metric, "metric")
+        if not 0 < self.near <= 1:
+            raise UserError(f"--near {self.near}: a cosine above 0 and up to 1, such as 0.95")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,52 +116,47 @@ def audit(
     Raises UserError if the runs cannot be compared row by row, if none of them learns anything, or for an unknown
     metric or contender.
     """
-    choose(METRICS, settings.metric, "metric")
-    if not 0 < settings.near <= 1:
-        raise UserError(f"--near {settings.near}: a cosine above 0 and up to 1, such as 0.95")
+    settings.check()
     predictions, role = aligned(runs), judged_role(runs)
     metric_for(settings.metric, predictions[0].truth)
-    named = dict(zip(names_of(runs), predictions, strict=True))
-    judged = {name: named[name] for name in best_first(named, settings.metric, dataset.class_names)}
-    own = dataset.role(role)
+    judged = best_first(dict(zip(names_of(runs), predictions, strict=True)), settings.metric, dataset.class_names)
+    rows = JudgedRows(dataset.role(role), predictions[0], dataset.class_names)
     by_split = doubts(dataset, runs)
-    rows = [row for doubt in by_split.values() for row in doubt.rows]
-    exact, leaked = repeated(dataset, role)
-    near, pairs, nearly, notes = nearby(dataset, role, vectors, settings.near, progress)
-    suspicious = np.isin(predictions[0].row_ids, [r.row_id for r in rows if r.kind == "label error"])
-    order = places(own, predictions[0])
-    drops = {"leaked": leaked[order]}
-    if near is not None:
-        drops["leaked or near-repeated"] = (leaked | nearly)[order]
-    drops["suspicious"] = suspicious
-    worth = worth_of(drops, runs, settings, progress, known)
+    suspects = [row for doubt in by_split.values() for row in doubt.rows]
+    exact = exact_repeats(dataset, role)
+    near = None if vectors is None else near_repeats_of(dataset, role, vectors, settings.near, progress)
+    drops = {what: repeated[rows.positions] for what, repeated in repeated_rows(exact, near).items()}
+    drops["suspicious"] = np.isin(predictions[0].row_ids, [r.row_id for r in suspects if r.kind == "label error"])
     apart = chosen_pair(judged, settings, dataset.class_names)
-    told = Teller([text_of(own.texts[i]) for i in order], predictions[0], dataset.class_names)
     return Audit(
         dataset=dataset.name,
         dataset_digest=dataset.digest,
-        split=own.name,
+        split=rows.split.name,
         judged=len(predictions[0].truth),
         class_names=tuple(dataset.class_names),
         metric=settings.metric,
         contenders=tuple(judged),
         confusions=confusions(judged, len(dataset.class_names)),
         between=apart,
-        between_rows=tuple(told.row(int(i), judged[apart.a], judged[apart.b]) for i in apart.rows[:PAIRS])
-        if apart
-        else (),
-        losses={name: told.extremes(p, settings.top) for name, p in judged.items()},
-        rows=tuple(sorted(rows, key=lambda row: -row.score)),
+        between_rows=rows.apart(apart, judged) if apart else (),
+        losses={name: rows.extremes(p, settings.top) for name, p in judged.items()},
+        rows=tuple(sorted(suspects, key=lambda row: -row.score)),
         speakers={doubt.split: doubt.weights for doubt in by_split.values()},
         joint=by_split["train"].joint,
-        exact=exact,
+        exact=exact.counts,
         near=near.counts if near else {},
         near_total=near.total if near else 0,
         near_threshold=settings.near,
-        near_pairs=pairs,
-        worth=tuple(worth),
-        notes=notes,
+        near_pairs=near.pairs if near else (),
+        worth=tuple(worth_of(drops, runs, settings, progress, known)),
+        notes=() if near else ("no vectors on disk for these rows: near-repeats were not looked for",),
     )
+
+
+def repeated_rows(exact: ExactRepeats, near: NearRepeats | None) -> dict[str, np.ndarray]:
+    """Judged rows (n,), in the split's order, that repeat what is learnt from, by what they are called."""
+    leaked = {"leaked": exact.leaked}
+    return leaked if near is None else leaked | {"leaked or near-repeated": exact.leaked | near.leaked}
 
 
 def worth_of(
@@ -193,13 +178,13 @@ def worth_of(
     return worth
 
 
-def best_first(judged: Mapping[str, Predictions], metric: str, class_names: Sequence[str]) -> list[str]:
-    """Names of the contenders, the best score first."""
+def best_first(judged: Mapping[str, Predictions], metric: str, class_names: Sequence[str]) -> dict[str, Predictions]:
+    """The contenders' predictions, the best score first."""
 
     def key(p: Predictions) -> float:
         return -METRICS[metric].sign * float(scores(p.truth, p.proba, class_names, p.threshold, (metric,))[metric])
 
-    return sorted(judged, key=lambda name: key(judged[name]))
+    return dict(sorted(judged.items(), key=lambda item: key(item[1])))
 
 
 def chosen_pair(
@@ -217,110 +202,51 @@ def chosen_pair(
 # ── rows for people ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def places(split: Split, predictions: Predictions) -> np.ndarray:
+def positions(split: Split, predictions: Predictions) -> np.ndarray:
     """Where each predicted row (n,) stands in its split.
 
     Raises UserError if it is not there.
     """
-    at = {str(row): i for i, row in enumerate(split.row_ids)}
-    missing = [row for row in map(str, predictions.row_ids) if row not in at]
+    position = {str(row): i for i, row in enumerate(split.row_ids)}
+    missing = [row for row in map(str, predictions.row_ids) if row not in position]
     if missing:
         raise UserError(f"{split.name}: {len(missing)} predicted rows ({listed(missing[:3])}) are not in it; fit again")
-    return np.array([at[str(row)] for row in predictions.row_ids], np.int64)
+    return np.array([position[str(row)] for row in predictions.row_ids], np.int64)
 
 
 @dataclass(frozen=True)
-class Teller:
+class JudgedRows:
     """Judged rows as JSON objects."""
 
-    texts: list[Any]  # n, str or a list of two
+    split: Split
     first: Predictions  # whose order of rows is everyone's
     class_names: tuple[str, ...]
 
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """Where each row (n,) stands in the split."""
+        return positions(self.split, self.first)
+
     def row(self, i: int, *several: Predictions) -> dict[str, Any]:
         """Row `i` of the predictions: what each of several contenders says of it."""
-        said = [self.class_names[int(decide(p.proba[i : i + 1], p.threshold)[0])] for p in several]
+        answers = [self.class_names[int(decide(p.proba[i : i + 1], p.threshold)[0])] for p in several]
         return {
             "row_id": str(self.first.row_ids[i]),
-            "text": self.texts[i],
+            "text": text_of(self.split.texts[self.positions[i]]),
             "label": self.class_names[int(self.first.truth[i])],
-            "said": said[0] if len(said) == 1 else said,
+            "said": answers[0] if len(answers) == 1 else answers,
         }
+
+    def apart(self, difference: Between, judged: Mapping[str, Predictions]) -> tuple[dict[str, Any], ...]:
+        """Rows of which two contenders say different things."""
+        a, b = judged[difference.a], judged[difference.b]
+        return tuple(self.row(int(i), a, b) for i in difference.rows[:PAIRS])
 
     def extremes(self, p: Predictions, count: int) -> dict[str, list[dict[str, Any]]]:
         """Rows of the highest and of the lowest loss."""
-        lost, found = loss(p), extremes(p, count)
+        lost, chosen = loss(p), extremes(p, count)
         names = ("highest", "lowest")
         return {
             name: [self.row(int(i), p) | {"loss": round(float(lost[i]), 6)} for i in rows]
-            for name, rows in zip(names, found, strict=True)
+            for name, rows in zip(names, chosen, strict=True)
         }
-
-
-# ── repeats ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class NearCounts:
-    """How many rows have a near-repeat, by pair of splits, and how many pairs there are."""
-
-    counts: dict[str, int]
-    total: int
-
-
-def repeated(dataset: Dataset, role: str) -> tuple[dict[str, int], np.ndarray]:
-    """Exact repeats by pair of splits, and which rows (n,) of the judged split stand in train or validation."""
-    names = list(dict.fromkeys(dataset.roles.values()))
-    found = {}
-    for i, a in enumerate(names):
-        texts = dataset.splits[a].texts
-        found[f"{a}/{a}"] = len(texts) - len(set(texts))
-        for b in names[i + 1 :]:
-            there = set(texts)
-            found[f"{a}/{b}"] = sum(text in there for text in dataset.splits[b].texts)
-    seen = {text for other in BOTH if other in dataset.roles and other != role for text in dataset.role(other).texts}
-    return found, np.array([text in seen for text in dataset.role(role).texts], bool)
-
-
-def nearby(
-    dataset: Dataset, role: str, vectors: Mapping[str, np.ndarray] | None, threshold: float, progress: Progress
-) -> tuple[NearCounts | None, tuple[NearPair, ...], np.ndarray, tuple[str, ...]]:
-    """Near-repeats: counts, the nearest pairs, which rows (n,) of the judged split have one in train or validation."""
-    nothing = np.zeros(len(dataset.role(role)), bool)
-    if vectors is None:
-        return None, (), nothing, ("no vectors on disk for these rows: near-repeats were not looked for",)
-    roles = [r for r in dataset.roles if r in vectors]
-    parts = [dataset.role(r) for r in roles]
-    split = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    texts = [text for part in parts for text in part.texts]
-    matrix = np.concatenate([vectors[r] for r in roles])
-    found = near_repeats(matrix, equal(texts), split, len(parts), threshold, progress=progress)
-    learnt = [i for i, r in enumerate(roles) if r in BOTH and r != role]
-    mine = split == roles.index(role)
-    nearly = found.beside[mine][:, learnt].any(1) if learnt else nothing
-    ids = np.concatenate([part.row_ids for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    names = [part.name for part in parts]
-    where = [names[number] for number in split]
-    pairs = near_pairs(found, texts, where, ids, labels, dataset.class_names)
-    counts = NearCounts(across(found, split, names), found.total)
-    return counts, pairs, nearly, ()
-
-
-def near_pairs(
-    found: Near,
-    texts: Sequence[tuple[str, ...]],
-    where: Sequence[str],
-    ids: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-) -> tuple[NearPair, ...]:
-    """The nearest pairs, as people read them; `where` (n,) is each row's split."""
-
-    def told(i: int) -> tuple[str, str, Any, str]:
-        return where[i], str(ids[i]), text_of(texts[i]), class_names[labels[i]] if labels[i] >= 0 else ""
-
-    return tuple(
-        NearPair(round(float(c), 4), *told(int(i)), *told(int(j)))
-        for (i, j), c in zip(found.pairs[:PAIRS], found.cosine[:PAIRS], strict=True)
-    )

@@ -53,13 +53,7 @@ def recommended(runs: Sequence[Run], metric: str, margin: float) -> str | None:
 
 
 def without(
-    what: str,
-    runs: Sequence[Run],
-    drop: np.ndarray,
-    metric: str,
-    margin: float,
-    before: str | None,
-    seed: int = 0,
+    what: str, runs: Sequence[Run], drop: np.ndarray, metric: str, margin: float, before: str | None
 ) -> Dropped:
     """Judge `runs` with and without the rows `drop` (n,) of the judged split, in the first run's order.
 
@@ -72,7 +66,7 @@ def without(
     scores = []
     if 0 < count < n:
         for name, p in zip(names, judged, strict=True):
-            scores.append(worth(name, p, drop, metric, seed))
+            scores.append(worth(name, p, drop, metric))
     after = None
     stands: bool | None = None
     if count == 0:
@@ -80,11 +74,11 @@ def without(
     elif n - count >= FEW and len(runs) > 1 and not undefined:
         after = recommended([rest_of(run, runs[0], drop) for run in runs], metric, margin)
         stands = before == after
-    found = Dropped(what, count, n, metric, tuple(scores), before, after, stands, "")
-    return replace(found, sentence=sentence(found))
+    dropped = Dropped(what, count, n, metric, tuple(scores), before, after, stands, "")
+    return replace(dropped, sentence=sentence(dropped))
 
 
-def worth(name: str, p: Predictions, drop: np.ndarray, metric: str, seed: int) -> Without:
+def worth(name: str, p: Predictions, drop: np.ndarray, metric: str, seed: int = 0) -> Without:
     """The score with all n rows minus that without `drop` (n,), and its percentile interval."""
     rng, n = np.random.default_rng(seed), len(p.truth)
     keep = ~drop
@@ -120,9 +114,9 @@ def scorer(metric: Metric, p: Predictions) -> Callable[[np.ndarray], float]:
 def rest_of(run: Run, first: Run, drop: np.ndarray) -> Run:
     """`run` with the judged split's predictions cut to the rows that are left; `drop` (n,) in `first`'s order."""
     role = judged_role([run, first])
-    mine = run.predictions[role]
-    keep = ~np.isin(mine.row_ids, first.predictions[role].row_ids[drop])
-    return replace(run, predictions={**run.predictions, role: mine.take(keep)})
+    predictions = run.predictions[role]
+    keep = ~np.isin(predictions.row_ids, first.predictions[role].row_ids[drop])
+    return replace(run, predictions={**run.predictions, role: predictions.take(keep)})
 
 
 def called(dropped: Dropped, what: str) -> Dropped:
@@ -131,15 +125,16 @@ def called(dropped: Dropped, what: str) -> Dropped:
     return replace(named, sentence=sentence(named))
 
 
-def sentence(found: Dropped) -> str:
+def sentence(dropped: Dropped) -> str:
     """What follows, in words."""
-    if found.rows == 0:
-        return f"No {found.what} rows among the {found.of:,} judged."
-    start = f"Without the {found.rows:,} {found.what} {'row' if found.rows == 1 else 'rows'} of {found.of:,}"
-    if found.stands is None:
+    if dropped.rows == 0:
+        return f"No {dropped.what} rows among the {dropped.of:,} judged."
+    start = f"Without the {dropped.rows:,} {dropped.what} {'row' if dropped.rows == 1 else 'rows'} of {dropped.of:,}"
+    if dropped.stands is None:
         return f"{start} too little is left to judge."
-    if found.stands:
-        kept = f"{found.recommended} is still recommended" if found.recommended else "there is still no recommendation"
-        return f"{start} {kept}: the verdict stands."
-    was, now = found.recommended or "none", found.recommended_without or "none"
+    if dropped.stands:
+        name = dropped.recommended
+        advice = f"{name} is still recommended" if name else "there is still no recommendation"
+        return f"{start} {advice}: the verdict stands."
+    was, now = dropped.recommended or "none", dropped.recommended_without or "none"
     return f"{start} the recommendation is {now} instead of {was}: the verdict rests on these rows."

@@ -6,7 +6,7 @@ mean is taken off first, so that a cosine of 0 is what two unrelated texts have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from pipeline import Progress, silent
 
 BLOCK = 1024  # rows and columns of a product that is held at once: 4 MB
-MOST = 50_000  # pairs that are kept, the nearest
+MOST = 50_000  # pairs that are listed, the nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Near:
     pairs: np.ndarray  # (p, 2) row numbers, first < second: one pair for each two different texts; nearest first
     cosine: np.ndarray  # (p,) float32
     beside: np.ndarray  # (n, s) bool: the row's text has a near-repeat in split s
-    total: int  # pairs of different texts that there are, kept or not
+    total: int  # pairs of different texts, listed or not
 
 
 def normalised(vectors: np.ndarray, mean: np.ndarray | None = None) -> np.ndarray:
@@ -40,21 +40,20 @@ def near_repeats(
     split: np.ndarray,
     splits: int,
     threshold: float,
-    most: int = MOST,
     progress: Progress = silent,
 ) -> Near:
     """Pairs of rows with a cosine of at least `threshold`.
 
     `vectors` (n, d); `texts` (n,) numbers, equal for equal texts; `split` (n,) in 0 … splits-1. Each different text is
-    multiplied once, however often it stands there. Work grows with n² d, memory with n and `most` alone.
+    multiplied once, however often it stands in them. Work grows with n² d, memory with n alone.
     """
     _, first, place = np.unique(texts, return_index=True, return_inverse=True)
     unit = normalised(vectors[first])  # (u, d)
     u = len(unit)
-    there = np.zeros((u, splits), bool)  # in which splits a text stands
-    there[place, split] = True
+    stands_in = np.zeros((u, splits), bool)
+    stands_in[place, split] = True
     beside = np.zeros((u, splits), bool)
-    kept = Nearest(most)
+    nearest = Nearest(MOST)
     starts = range(0, u, BLOCK)
     for number, a in enumerate(starts):
         for b in range(a, u, BLOCK):
@@ -63,13 +62,13 @@ def near_repeats(
             i, j, cosine = i + a, j + b, product[i, j]
             above = i < j  # each pair once, and none with itself
             i, j = i[above], j[above]
-            np.logical_or.at(beside, i, there[j])
-            np.logical_or.at(beside, j, there[i])
-            kept.add(i, j, cosine[above])
+            np.logical_or.at(beside, i, stands_in[j])
+            np.logical_or.at(beside, j, stands_in[i])
+            nearest.add(i, j, cosine[above])
         progress("near-repeats", number + 1, len(starts))
-    pairs, cosine = kept.sorted()
+    pairs, cosine = nearest.sorted()
     rows = np.sort(first[pairs], axis=1) if len(pairs) else pairs
-    return Near(rows, cosine, beside[place], kept.total)
+    return Near(rows, cosine, beside[place], nearest.total)
 
 
 class Nearest:
@@ -99,11 +98,10 @@ class Nearest:
         return self.pairs, self.cosine
 
 
-def across(near: Near, split: np.ndarray, names: Mapping[int, str] | list[str]) -> dict[str, int]:
-    """For "a/b": rows of b whose text has a near-repeat in a; "a/a" is within a."""
-    found = {}
-    count = near.beside.shape[1]
-    for a in range(count):
-        for b in range(a, count):
-            found[f"{names[a]}/{names[b]}"] = int(near.beside[split == b, a].sum())
-    return found
+def across(near: Near, split: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    """For "a/b": rows of b whose text has a near-repeat in a; "a/a" is within a. `split` (n,): a place in `names`."""
+    return {
+        f"{names[a]}/{names[b]}": int(near.beside[split == b, a].sum())
+        for a in range(len(names))
+        for b in range(a, len(names))
+    }
