@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
-from pipeline.words import format_duration as format_duration
-from pipeline.words import listed
-from pipeline.words import one_line as one_line
-from pipeline.words import printable as printable
+from .words import format_duration as format_duration
+from .words import listed
+from .words import one_line as one_line
+from .words import printable as printable
 
 # OpenVINO reports every import of it to an analytics service, with a lasting id below the home folder, unless this
 # module is missing: then it takes its own stub.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-log = logging.getLogger("pipeline")  # one-line notes for the user; the command line prints them on standard error
+log = logging.getLogger(__name__)  # one-line notes for the user; the command line prints them on standard error
 
 Row = TypeVar("Row")
 
@@ -96,8 +96,8 @@ RENAMED = {"Effort": "Runtime"}  # names of the release before, kept for one mor
 def __getattr__(name: str) -> Any:
     name = RENAMED.get(name, name)
     if name not in PUBLIC:
-        raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"pipeline.{PUBLIC[name]}"), name)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{PUBLIC[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, silent
-from pipeline.data.splits import normalize_whitespace
-from pipeline.linear import timed
-from pipeline.linear.calibrate import log_softmax
-from pipeline.linear.folds import equal, split
-from pipeline.linear.probe import softmax
-from pipeline.linear.search import full, search, shared_block
-from pipeline.linear.solver import Solution, own_axes, solve
-from pipeline.linear.tune import all_classes
-from pipeline.run import Cost, Fit, Fitted, Question, Run
-from pipeline.run.model import Layout, damaged, read_model, write_model
+from . import Progress, silent
+from .data.splits import normalize_whitespace
+from .linear import timed
+from .linear.calibrate import log_softmax
+from .linear.folds import equal, split
+from .linear.probe import softmax
+from .linear.search import full, search, shared_block
+from .linear.solver import Solution, own_axes, solve
+from .linear.tune import all_classes
+from .run import Cost, Fit, Fitted, Question, Run
+from .run.model import Layout, damaged, read_model, write_model
 
 WORD = re.compile(r"\b\w\w+\b")  # scikit-learn's idea of a word
 GRID = (3.0, 10.0, 30.0, 100.0)

@@ -10,28 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed, log
-from pipeline.audit import Audit, AuditSettings, audit
-from pipeline.contenders import check_names, profile_of
-from pipeline.encoder import locate
-from pipeline.encoder.checkpoint import single_poolings
-from pipeline.encoder.hardware import cpu_name, hardware
-from pipeline.estimates import multiply_rate
-from pipeline.explore import Profile
-from pipeline.export.model_card import write_card
-from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.fitting import digests_of, fitted, limits_of, missing, present, remaining, together, too_few
-from pipeline.kinds import KINDS, kind_row
-from pipeline.learning_curve import Curve, latest
-from pipeline.metrics import METRICS, change, metric_for, score, unit
-from pipeline.report import Material, write_report
-from pipeline.run import Run, load_run, runs_of
-from pipeline.store import text_keys
-from pipeline.task import Task
-from pipeline.verdict import Comparison, admit, compare, group_column
-from pipeline.verdict.regret import Worth
-from pipeline.verdict.results import fit_key
-from pipeline.words import roughly
+from . import UserError, listed, log
+from .audit import Audit, AuditSettings, audit
+from .contenders import check_names, profile_of
+from .encoder import locate
+from .encoder.checkpoint import single_poolings
+from .encoder.hardware import cpu_name, hardware
+from .estimates import multiply_rate
+from .explore import Profile
+from .export.model_card import write_card
+from .extract.embedding_cache import EmbeddingCache, open_cache
+from .fitting import digests_of, fitted, limits_of, missing, present, remaining, together, too_few
+from .kinds import KINDS, kind_row
+from .learning_curve import Curve, latest
+from .metrics import METRICS, change, metric_for, score, unit
+from .report import Material, write_report
+from .run import Run, load_run, runs_of
+from .store import text_keys
+from .task import Task
+from .verdict import Comparison, admit, compare, group_column
+from .verdict.regret import Worth
+from .verdict.results import fit_key
+from .words import roughly
 
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, kinds
-from pipeline.baseline import TfidfSettings, majority_fit, tfidf_fit
-from pipeline.data import Dataset, SourceOptions, read
-from pipeline.encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
-from pipeline.encoder.tokens import tokenizer
-from pipeline.estimates import (
+from . import UserError, choose, kinds
+from .baseline import TfidfSettings, majority_fit, tfidf_fit
+from .data import Dataset, SourceOptions, read
+from .encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
+from .encoder.tokens import tokenizer
+from .estimates import (
     Job,
     extraction_seconds,
     head_seconds,
@@ -29,17 +29,17 @@ from pipeline.estimates import (
     resampled_seconds,
     tuning_seconds,
 )
-from pipeline.explore import Profile
-from pipeline.explore import profile as look_at
-from pipeline.extract import Embedded, embed
-from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.finetune import FineTuneSettings, check, tuned_fit
-from pipeline.finetune.frozen import frozen_fit
-from pipeline.finetune.heads import own_dropout
-from pipeline.linear import Encoded, EncodingFacts, LinearSettings, linear_fit
-from pipeline.run import Fit, Run, answer
-from pipeline.store import text_keys
-from pipeline.task import Task
+from .explore import Profile
+from .explore import profile as look_at
+from .extract import Embedded, embed
+from .extract.embedding_cache import EmbeddingCache, open_cache
+from .finetune import FineTuneSettings, check, tuned_fit
+from .finetune.frozen import frozen_fit
+from .finetune.heads import own_dropout
+from .linear import Encoded, EncodingFacts, LinearSettings, linear_fit
+from .run import Fit, Run, answer
+from .store import text_keys
+from .task import Task
 
 
 def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:

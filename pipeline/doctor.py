@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, hub
-from pipeline.data import SourceOptions, read_chunks
-from pipeline.data import sources as source_files
-from pipeline.encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder, parts
-from pipeline.encoder.batches import TokenBatch
-from pipeline.encoder.checkpoint import Checkpoint
-from pipeline.encoder.hardware import (
+from . import UserError, hub
+from .data import SourceOptions, read_chunks
+from .data import sources as source_files
+from .encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder, parts
+from .encoder.batches import TokenBatch
+from .encoder.checkpoint import Checkpoint
+from .encoder.hardware import (
     PRECISIONS,
     RUNS,
     auto_device,
@@ -33,10 +33,10 @@ from pipeline.encoder.hardware import (
     hardware,
     torch_has_cuda,
 )
-from pipeline.encoder.tokens import Tokens, tokenizer
-from pipeline.extract.embedding_cache import open_cache
-from pipeline.extract.extractor import Texts
-from pipeline.store import text_keys
+from .encoder.tokens import Tokens, tokenizer
+from .extract.embedding_cache import open_cache
+from .extract.extractor import Texts
+from .store import text_keys
 
 SECONDS = 1.0  # of encoding that a speed is measured on
 TEXT_TOKENS = (12, 20, 28, 40, 64)  # lengths of the texts that stand for a usual data set

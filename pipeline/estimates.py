@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import Progress, log
-from pipeline.data import SourceOptions, count_rows, read_chunks
-from pipeline.encoder import Runtime
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
-from pipeline.encoder.hardware import auto_device, hardware
-from pipeline.encoder.tokens import tokenizer
-from pipeline.extract import Extracted, missing_rows
-from pipeline.extract.anywhere import EncodingOptions, extract_on
-from pipeline.finetune.rates import row_passes
-from pipeline.task import Task
-from pipeline.words import roughly
+from . import Progress, log
+from .data import SourceOptions, count_rows, read_chunks
+from .encoder import Runtime
+from .encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
+from .encoder.hardware import auto_device, hardware
+from .encoder.tokens import tokenizer
+from .extract import Extracted, missing_rows
+from .extract.anywhere import EncodingOptions, extract_on
+from .finetune.rates import row_passes
+from .task import Task
+from .words import roughly
 
 TRAIN_PASSES = 3  # forward, and about twice that backward
 # Fitted to measured fits of MiniLM on two cores (emotion, banking77, ag_news); a GPU's share of its rate is a guess.

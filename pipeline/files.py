@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline import UserError, log
-from pipeline.words import error_line
+from . import UserError, log
+from .words import error_line
 
 DRAFT = ".draft-"
 NAMED = re.compile(rf"{re.escape(DRAFT)}[0-9a-f]{{8,16}}([-.].*)?", re.DOTALL)  # the folder may be a user's own

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import UserError, kinds, listed, log
-from pipeline.contenders import estimates, fit, fits_of, linear_runs, tuned_runs
-from pipeline.encoder import POOLERS, locate
-from pipeline.finetune import check as check_tuning
-from pipeline.finetune import kind_of as kind_of_tuning
-from pipeline.kinds import kind_row
-from pipeline.linear import kind_of as kind_of_linear
-from pipeline.linear.tune import check as check_linear
-from pipeline.run import Run, answer, runs_of
-from pipeline.task import Task
-from pipeline.words import format_duration, roughly
+from . import UserError, kinds, listed, log
+from .contenders import estimates, fit, fits_of, linear_runs, tuned_runs
+from .encoder import POOLERS, locate
+from .finetune import check as check_tuning
+from .finetune import kind_of as kind_of_tuning
+from .kinds import kind_row
+from .linear import kind_of as kind_of_linear
+from .linear.tune import check as check_linear
+from .run import Run, answer, runs_of
+from .task import Task
+from .words import format_duration, roughly
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 

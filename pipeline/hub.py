@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, listed, log
-from pipeline.files import publish
-from pipeline.words import error_line
+from . import UserError, listed, log
+from .files import publish
+from .words import error_line
 
 TIMEOUT = 3.0  # seconds for the one request
 WANTED = (  # what an encoder is made of; nothing executable is among it

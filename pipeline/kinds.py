@@ -1,7 +1,7 @@
 """What each kind of run is: one row a kind, which everything reads that asks what a run is.
 
 A kind's name is its row's, or that and a variant after a plus: `lr`, `lr+smote`, `fine-tune+last-2`. What a row points
-to ("module:name") is imported when it is used. A new contender is a row here and one in `CONTENDERS`.
+to (".module:name", in this package) is imported when it is used. A new contender is a row here and one in `CONTENDERS`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import UserError, choose, listed
+from . import UserError, choose, listed
 
 NUMBER = r"\d+"
-OPEN_PROBE, OPEN_TUNED = "pipeline.predict.models:Probe", "pipeline.predict.models:fine_tuned"
-PROBE_SKLEARN = "pipeline.export.sklearn_pipeline:probe"
+OPEN_PROBE, OPEN_TUNED = ".predict.models:Probe", ".predict.models:fine_tuned"
+PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ KINDS: dict[str, Kind] = {
     "majority": Kind(
         family="constant",
         description="the class shares of train, whatever the text",
-        opener="pipeline.predict.models:majority",
-        sklearn="pipeline.export.sklearn_pipeline:majority",
+        opener=".predict.models:majority",
+        sklearn=".export.sklearn_pipeline:majority",
         needs_encoder=False,
     ),
     "tfidf": Kind(
         family="words",
         description="logistic regression on word 1-2-grams, without an encoder",
-        opener="pipeline.predict.models:tfidf",
-        sklearn="pipeline.export.sklearn_pipeline:tfidf",
-        learner="pipeline.learning_curve.learners:tfidf_learners",
+        opener=".predict.models:tfidf",
+        sklearn=".export.sklearn_pipeline:tfidf",
+        learner=".learning_curve.learners:tfidf_learners",
         refit_share=0.1,
         needs_encoder=False,
     ),
@@ -59,7 +59,7 @@ KINDS: dict[str, Kind] = {
         description="logistic regression on frozen vectors",
         opener=OPEN_PROBE,
         sklearn=PROBE_SKLEARN,
-        learner="pipeline.learning_curve.learners:linear_learners",
+        learner=".learning_curve.learners:linear_learners",
         refit_share=0.1,
         needs_vectors=True,
         variants=("balanced", "smote", "smote-minority", "over", "auto"),
@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
         family="tuned",
         description="the whole encoder, fine-tuned",
         opener=OPEN_TUNED,
-        learner="pipeline.learning_curve.learners:tuned_learners",
+        learner=".learning_curve.learners:tuned_learners",
         library="transformers",
         expensive=True,
         learning_rate=1e-4,
@@ -86,7 +86,7 @@ KINDS: dict[str, Kind] = {
         family="tuned",
         description="the encoder's architecture, trained from random weights",
         opener=OPEN_TUNED,
-        learner="pipeline.learning_curve.learners:scratch_learners",
+        learner=".learning_curve.learners:scratch_learners",
         library="transformers",
         expensive=True,
         learning_rate=3e-4,
@@ -136,9 +136,9 @@ def covers(name: str, kind: str) -> bool:
 
 
 def load(path: str) -> Any:
-    """What "module:name" points to."""
+    """What ".module:name" points to in this package."""
     module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(module, __package__), name)
 
 
 def with_learner() -> dict[str, Kind]:

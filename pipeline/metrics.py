@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose
-from pipeline.words import format_change
+from . import UserError, choose
+from .words import format_change
 
 CALIBRATION_BINS = 15
 TINY = 1e-9  # a draw of a few rows may come out empty

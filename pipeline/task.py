@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pipeline import Progress, silent
-from pipeline.data import Dataset, SourceOptions, read
-from pipeline.encoder import Runtime
-from pipeline.encoder.checkpoint import EncoderSpec
-from pipeline.finetune.training import FineTuneSettings
-from pipeline.linear.tune import LinearSettings
+from . import Progress, silent
+from .data import Dataset, SourceOptions, read
+from .encoder import Runtime
+from .encoder.checkpoint import EncoderSpec
+from .finetune.training import FineTuneSettings
+from .linear.tune import LinearSettings
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from pipeline import UserError
-from pipeline.encoder import Runtime, open_encoder
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
-from pipeline.encoder.tokens import tokenizer
-from pipeline.extract.extractor import Extractor
-from pipeline.store import text_keys
-from pipeline.store.remote import cache_folder
+from . import UserError
+from .encoder import Runtime, open_encoder
+from .encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from .encoder.tokens import tokenizer
+from .extract.extractor import Extractor
+from .store import text_keys
+from .store.remote import cache_folder
 
 TRIES = 2  # how often rows that fail their check are encoded again
 
@@ -61,7 +61,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
-    >>> from pipeline import FrozenEncoder
+    >>> from probe_or_tune import FrozenEncoder
     >>> texts = ["win a prize now", "see you at home", "free prize call now", "how was your day"] * 3
     >>> model = make_pipeline(FrozenEncoder("minilm"), StandardScaler(), LogisticRegression())
     >>> model.fit(texts, ["spam", "ham", "spam", "ham"] * 3).predict(texts[:2]).tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline import UserError
+from . import UserError
 
 BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory")
 OTHERS = ("file", "local", "http", "https", "ftp", "sftp", "hdfs")

@@ -12,20 +12,27 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "words files metrics kinds memory urls hub data explore encoder store extract transformer run linear "
     "baseline finetune predict verdict export task estimates contenders audit fitting learning_curve "
-    "report doctor comparison show options"
+    "report doctor comparison show options command_line"
 ).split()
 LIGHT = "words files metrics kinds memory urls store run".split()  # neither torch nor a room above them
 
 
+def module_of(path: Path, node: ast.ImportFrom) -> str:
+    """The dotted name that `from X import` names, X relative or not."""
+    package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
 def imports(path: Path) -> set[str]:
     """Dotted names of everything that a file imports, anywhere in it, for its types alone included."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return found
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = module_of(path, node)
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+    return names
 
 
 def files(room: str) -> list[Path]:
@@ -70,12 +77,19 @@ def files_used(path: Path) -> set[str]:
     """The modules that a file names in its imports: of `from a import b`, a.b if that is one, else a."""
     named = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pipeline"):
-            home = ROOT.joinpath(*node.module.split("."))
+        if isinstance(node, ast.ImportFrom) and (module := module_of(path, node)).startswith("pipeline"):
+            home = ROOT.joinpath(*module.split("."))
             inner = {a.name for a in node.names if (home / a.name).is_dir() or (home / f"{a.name}.py").exists()}
-            named |= {f"{node.module}.{name}" for name in inner}
-            named |= {node.module} if inner != {a.name for a in node.names} else set()
+            named |= {f"{module}.{name}" for name in inner}
+            named |= {module} if inner != {a.name for a in node.names} else set()
     return named
+
+
+def test_imports_within_the_package_are_relative():
+    """Installed, the package has another name."""
+    pattern = re.compile(r"^\s*(?:from|import) (?:pipeline|probe_or_tune)\b|[\"']pipeline\.\w", re.M)
+    named = {path.name: pattern.findall(path.read_text("utf-8")) for path in (ROOT / "pipeline").rglob("*.py")}
+    assert {name: lines for name, lines in named.items() if lines} == {}
 
 
 @pytest.mark.parametrize("room", LIGHT)

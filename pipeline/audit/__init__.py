@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, choose, finite, listed, silent
-from pipeline.audit.dropped import Dropped, called, recommended, without
-from pipeline.audit.losses import Between, Confusion, between, confusions, extremes, loss
-from pipeline.audit.repeats import ExactRepeats, NearPair, NearRepeats, exact_repeats, near_repeats_of
-from pipeline.audit.suspects import SuspectRow, doubts, text_of
-from pipeline.data import Dataset, Split
-from pipeline.metrics import METRICS, decide, metric_for, scores
-from pipeline.run import Predictions, Run
-from pipeline.verdict import Comparison, aligned, judged_role
-from pipeline.verdict.results import names_of
+from .. import Progress, UserError, choose, finite, listed, silent
+from ..data import Dataset, Split
+from ..metrics import METRICS, decide, metric_for, scores
+from ..run import Predictions, Run
+from ..verdict import Comparison, aligned, judged_role
+from ..verdict.results import names_of
+from .dropped import Dropped, called, recommended, without
+from .losses import Between, Confusion, between, confusions, extremes, loss
+from .repeats import ExactRepeats, NearPair, NearRepeats, exact_repeats, near_repeats_of
+from .suspects import SuspectRow, doubts, text_of
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 

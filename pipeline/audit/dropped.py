@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.metrics import METRICS, Metric
-from pipeline.run import Predictions, Run
-from pipeline.verdict import aligned, compare, judged_role
-from pipeline.verdict.results import names_of
+from ..metrics import METRICS, Metric
+from ..run import Predictions, Run
+from ..verdict import aligned, compare, judged_role
+from ..verdict.results import names_of
 
 DRAWS = 1000
 FEW = 20  # rows below which no verdict is worth asking for

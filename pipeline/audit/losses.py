@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import confusion
-from pipeline.run import Predictions
+from ..metrics import confusion
+from ..run import Predictions
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import Progress, silent
+from .. import Progress, silent
 
 BLOCK = 1024  # rows and columns of a product that is held at once: 4 MB
 MOST = 50_000  # pairs that are listed, the nearest

@@ -11,8 +11,8 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.audit.suspects import HEADER, SuspectRow
-from pipeline.files import disk_errors, publish
+from ..files import disk_errors, publish
+from .suspects import HEADER, SuspectRow
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.audit.confident import confident_joint, suspect, thresholds, together, weights
-from pipeline.data import Dataset, Split
-from pipeline.run import Predictions, Run
-from pipeline.verdict.results import names_of
+from .. import UserError, listed
+from ..data import Dataset, Split
+from ..run import Predictions, Run
+from ..verdict.results import names_of
+from .confident import confident_joint, suspect, thresholds, together, weights
 
 HEADER = ("row_id", "split", "text", "label", "suggested", "score", "kind", "says_so")
 LEAST = 10  # judged rows a model must have before its word on a split is weighed

@@ -9,11 +9,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import listed, one_line
-from pipeline.metrics import METRICS
+from .. import listed, one_line
+from ..metrics import METRICS
 
 if TYPE_CHECKING:
-    from pipeline.audit import Audit, NearPair
+    from . import Audit, NearPair
 
 ROWS, TEXT, CLASSES, LOSSES = 15, 110, 10, 5  # shown; with more classes, mistakes are listed instead
 

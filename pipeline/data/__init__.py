@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import UserError, log
-from pipeline.data import files, labels, naming, sources, splits
-from pipeline.data.chunks import Chunk, count_rows, read_chunks
-from pipeline.data.dataset import ROLES, Dataset, SourceOptions, Split, digest_of, is_empty, subset
-from pipeline.data.roles import assign, check_train, note_rare, seen_classes, train_name
-from pipeline.data.rows import Columns, Raw, choose_columns, class_names, read_split
-from pipeline.data.sources import Source, samples
+from .. import UserError, log
+from . import files, labels, naming, sources, splits
+from .chunks import Chunk, count_rows, read_chunks
+from .dataset import ROLES, Dataset, SourceOptions, Split, digest_of, is_empty, subset
+from .roles import assign, check_train, note_rare, seen_classes, train_name
+from .rows import Columns, Raw, choose_columns, class_names, read_split
+from .sources import Source, samples
 
 __all__ = [
     "ROLES", "Chunk", "Dataset", "SourceOptions", "Split", "count_rows", "is_empty", "read",
@@ -37,7 +37,7 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
 
     Examples
     --------
-    >>> from pipeline import SourceOptions, read
+    >>> from probe_or_tune import SourceOptions, read
     >>> data = read(SourceOptions("sms-spam", rows="first:100"))
     >>> data.train.labels.shape, data.train.texts[0][0][:20]
     ((80,), ...)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed, log
-from pipeline.data import sources, splits
-from pipeline.data.dataset import SourceOptions, is_empty
-from pipeline.data.labels import Where, tidy
-from pipeline.data.rows import BLOCK_ROWS, blocks_of, choose_columns, class_names, texts_of
-from pipeline.data.sources import Part, Source
+from .. import UserError, listed, log
+from . import sources, splits
+from .dataset import SourceOptions, is_empty
+from .labels import Where, tidy
+from .rows import BLOCK_ROWS, blocks_of, choose_columns, class_names, texts_of
+from .sources import Part, Source
 
 
 @dataclass(frozen=True)

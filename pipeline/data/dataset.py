@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline import UserError, listed
+from .. import UserError, listed
 
 ROLES = ("train", "validation", "test")
 
@@ -23,7 +23,7 @@ class SourceOptions:
 
     Examples
     --------
-    >>> from pipeline import SourceOptions
+    >>> from probe_or_tune import SourceOptions
     >>> SourceOptions("reviews.csv", text=("body",), label="stars", split="80/0/20").split
     '80/0/20'
     """
@@ -50,7 +50,7 @@ class Split:
     Examples
     --------
     >>> import numpy as np
-    >>> from pipeline import Split
+    >>> from probe_or_tune import Split
     >>> split = Split("train", [("win a prize",), ("see you",)], np.array([1, 0]), np.array(["train:0", "train:1"]))
     >>> len(split), split.labelled
     (2, True)
@@ -79,7 +79,7 @@ class Dataset:
 
     Examples
     --------
-    >>> from pipeline import SourceOptions, read
+    >>> from probe_or_tune import SourceOptions, read
     >>> data = read(SourceOptions("sms-spam"))
     >>> data.class_names, len(data.train), len(data.validation), len(data.test)
     (('ham', 'spam'), 4459, 558, 557)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline import UserError, listed
-from pipeline.words import error_line
+from .. import UserError, listed
+from ..words import error_line
 
 NOT_ROWS = {"labels.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json"}
 BOM = b"\xef\xbb\xbf"

@@ -22,9 +22,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, hub, listed, log
-from pipeline.data import files
-from pipeline.words import error_line, shorten
+from .. import UserError, hub, listed, log
+from ..words import error_line, shorten
+from . import files
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"  # what older data sets have instead of a card that speaks of columns

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
+from .. import UserError, listed
 
 Tidy = int | str | None  # one label; None: missing
 Where = Callable[[int], str]  # row number → where that row stands, for messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pipeline import UserError, listed
+from .. import UserError, listed
 
 ROLES = {
     "train": ("train", "training"),

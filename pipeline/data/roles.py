@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.data import naming, splits
-from pipeline.data.dataset import ROLES, SourceOptions, Split, subset
-from pipeline.data.labels import Where
+from .. import UserError, listed
+from . import naming, splits
+from .dataset import ROLES, SourceOptions, Split, subset
+from .labels import Where
 
 
 def train_name(home: str, names: Sequence[str], options: SourceOptions) -> str:

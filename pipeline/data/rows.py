@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline import UserError
-from pipeline.data import files, naming
-from pipeline.data.dataset import SourceOptions
-from pipeline.data.labels import Where
-from pipeline.data.sources import Part, Source
+from .. import UserError
+from . import files, naming
+from .dataset import SourceOptions
+from .labels import Where
+from .sources import Part, Source
 
 BLOCK_ROWS = 65536
 SMALL_COLUMN = 1000  # a column with more different values, or with more than a fifth of the rows, groups nothing

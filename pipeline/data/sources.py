@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import UserError, listed, log
-from pipeline.data import files, hub
-from pipeline.data.labels import read_names
-from pipeline.data.naming import role_of
-from pipeline.urls import checked_url, is_url
+from .. import UserError, listed, log
+from ..urls import checked_url, is_url
+from . import files, hub
+from .labels import read_names
+from .naming import role_of
 
 LONGEST_NAME = 150  # owner, name and configuration of a Hub data set
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import UserError
+from .. import UserError
 
 
 def normalize_whitespace(text: tuple[str, ...]) -> tuple[str, ...]:

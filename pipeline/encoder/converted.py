@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, log
-from pipeline.encoder.checkpoint import POOLERS, Checkpoint, digest_of, sha256
-from pipeline.encoder.quiet import quiet
-from pipeline.files import disk_errors, draft_of, refusal, sweep
-from pipeline.words import error_line
+from .. import UserError, log
+from ..files import disk_errors, draft_of, refusal, sweep
+from ..words import error_line
+from .checkpoint import POOLERS, Checkpoint, digest_of, sha256
+from .quiet import quiet
 
 FORMAT = 3  # raise it when the graph is built differently
 CHECKED = 3  # the first whose record has a check of itself
@@ -74,7 +74,7 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dic
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from pipeline.encoder import graph
+    from . import graph
 
     encoder = graph.load_model(checkpoint)
     if checkpoint.config["model_type"] in graph.BLOCKS:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import UserError, log
-from pipeline.encoder.checkpoint import POOLERS, Checkpoint
-from pipeline.encoder.opener import opened_model
-from pipeline.words import error_line
+from .. import UserError, log
+from ..words import error_line
+from .checkpoint import POOLERS, Checkpoint
+from .opener import opened_model
 
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
 

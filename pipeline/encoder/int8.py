@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, log, need
-from pipeline.encoder.batches import TokenBatch
-from pipeline.encoder.checkpoint import Checkpoint, digest_of
-from pipeline.encoder.converted import FORMAT, Model, converted, home_of, kept, load, names_of, retire
-from pipeline.encoder.tokens import tokenizer
+from .. import UserError, log, need
+from .batches import TokenBatch
+from .checkpoint import Checkpoint, digest_of
+from .converted import FORMAT, Model, converted, home_of, kept, load, names_of, retire
+from .tokens import tokenizer
 
 TEXTS = 300  # calibrated on fewer, vectors drift: mean cosine 0.991 to 0.9945 on 64, 0.9957 and better on 300
 HELD_OUT = 100

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, listed
-from pipeline.encoder.quiet import quiet
-from pipeline.words import error_line
+from .. import UserError, listed
+from ..words import error_line
+from .quiet import quiet
 
 LARGE_FILES = ("tokenizer.json", "vocab.json")  # of tokenizers: read by a library that knows no code in them
 LARGEST_RECORD = 8 << 20  # bytes; a config is a few thousand

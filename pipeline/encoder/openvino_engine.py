@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.encoder import int8
-from pipeline.encoder.batches import TokenBatch
-from pipeline.encoder.checkpoint import Checkpoint
-from pipeline.encoder.converted import converted
+from . import int8
+from .batches import TokenBatch
+from .checkpoint import Checkpoint
+from .converted import converted
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 SHAPES = {"CPU_RUNTIME_CACHE_CAPACITY": 256}  # kernels kept for shapes seen; by default 5,000, which takes 100 MB

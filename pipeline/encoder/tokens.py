@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.encoder.batches import TOKEN_BUDGET, TokenBatch, pad, plan
-from pipeline.encoder.checkpoint import Checkpoint, cuts_left, tokenizer_digest
-from pipeline.encoder.opener import opened
-from pipeline.files import draft
-from pipeline.words import error_line
+from .. import UserError
+from ..files import draft
+from ..words import error_line
+from .batches import TOKEN_BUDGET, TokenBatch, pad, plan
+from .checkpoint import Checkpoint, cuts_left, tokenizer_digest
+from .opener import opened
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
 

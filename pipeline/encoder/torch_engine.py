@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.encoder.batches import TokenBatch
-from pipeline.encoder.checkpoint import Checkpoint
+from .. import UserError
+from .batches import TokenBatch
+from .checkpoint import Checkpoint
 
 IN_FLIGHT = 2  # batches on a GPU at once: one computes while the next is copied
 
@@ -30,7 +30,7 @@ class TorchEngine:
     ) -> None:
         import torch
 
-        from pipeline.encoder import graph
+        from . import graph
 
         self.device = torch.device(device)
         if self.device.type == "cuda" and not torch.cuda.is_available():

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.data import Dataset, Split, is_empty
-from pipeline.data.splits import normalize_whitespace, sorted_by
-from pipeline.explore.findings import find
-from pipeline.explore.record import Profile, SplitProfile
-from pipeline.explore.vocabulary import tokens_of, unknown_words
+from ..data import Dataset, Split, is_empty
+from ..data.splits import normalize_whitespace, sorted_by
+from .findings import find
+from .record import Profile, SplitProfile
+from .vocabulary import tokens_of, unknown_words
 
 MULTIPLE = 8  # a proposed max_length is a multiple of this: hardware likes it, and so do people
 CHUNK = 4096  # texts whose ids are held at once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.explore.record import Finding, Profile
+from .record import Finding, Profile
 
 
 def find(profile: Profile, roles: Mapping[str, str]) -> tuple[Finding, ...]:

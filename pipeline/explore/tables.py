@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import one_line
+from .. import one_line
 
 BAR, BOX, NAME, CLASSES, TEXT = 30, 44, 30, 40, 110  # characters, but for CLASSES: classes that are drawn
 FULL, PART, THIN, THICK, MIDDLE = "█", "▏▎▍▌▋▊▉", "─", "█", "┃"

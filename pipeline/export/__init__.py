@@ -11,16 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import UserError, choose
-from pipeline.data import SourceOptions
-from pipeline.encoder import Runtime
-from pipeline.export.agreement import Checked, check, reference_of, texts_for
-from pipeline.export.model_card import Exported, export_card
-from pipeline.export.parts import parts_of, rounded
-from pipeline.export.upload import push, ready
-from pipeline.files import disk_errors, draft
-from pipeline.kinds import kind_row
-from pipeline.run import Run
+from .. import UserError, choose
+from ..data import SourceOptions
+from ..encoder import Runtime
+from ..files import disk_errors, draft
+from ..kinds import kind_row
+from ..run import Run
+from .agreement import Checked, check, reference_of, texts_for
+from .model_card import Exported, export_card
+from .parts import parts_of, rounded
+from .upload import push, ready
 
 __all__ = ["FORMATS", "Checked", "ExportSettings", "Handed", "export_run"]
 
@@ -80,39 +80,39 @@ def _encoded(run: Run, form: str) -> None:
 
 
 def _write_stock(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from pipeline.export import stock
+    from . import stock
 
     _encoded(run, "transformers")
     return stock.write(parts_of(run, encoder), folder)
 
 
 def _reload_stock(folder: Path, run: Run, cache: Path) -> Any:
-    from pipeline.export import stock
+    from . import stock
 
     return stock.reload(folder, run.class_names)
 
 
 def _write_onnx(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from pipeline.export import onnx_graph
+    from . import onnx_graph
 
     _encoded(run, "onnx")
     return onnx_graph.write(parts_of(run, encoder), folder)
 
 
 def _reload_onnx(folder: Path, run: Run, cache: Path) -> Any:
-    from pipeline.export import onnx_graph
+    from . import onnx_graph
 
     return onnx_graph.reload(folder, run.class_names)
 
 
 def _write_joblib(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from pipeline.export import sklearn_pipeline
+    from . import sklearn_pipeline
 
     return sklearn_pipeline.write(run, encoder, folder)
 
 
 def _reload_joblib(folder: Path, run: Run, cache: Path) -> Any:
-    from pipeline.export import sklearn_pipeline
+    from . import sklearn_pipeline
 
     return sklearn_pipeline.reload(folder, run.class_names)
 
@@ -144,7 +144,7 @@ def export_run(
 
     Examples
     --------
-    >>> from pipeline import export_run, load_run
+    >>> from probe_or_tune import export_run, load_run
     >>> done = export_run(load_run(RUN), "joblib", TMP / "served", cache=TMP / "cache")
     >>> sorted(done.files)
     ['README.md', 'model.joblib']

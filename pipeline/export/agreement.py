@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.data import SourceOptions, read_chunks, samples
-from pipeline.kinds import kind_row
-from pipeline.metrics import decide
-from pipeline.predict.texts import texts_a_row
-from pipeline.run import Run
+from .. import UserError
+from ..data import SourceOptions, read_chunks, samples
+from ..kinds import kind_row
+from ..metrics import decide
+from ..predict.texts import texts_a_row
+from ..run import Run
 
 COUNT = 200
 TOLERANCE = 1e-4  # of a probability: rounding of float32 stays below a tenth of it, anything wrong goes far beyond
@@ -87,6 +87,6 @@ def check(
 
 def reference_of(run: Run, runtime: Any, cache: Path, encoder: str | None) -> Callable[[Texts], np.ndarray]:
     """texts → probabilities (n, k) of the run itself, computed in float32."""
-    from pipeline.predict import open_run
+    from ..predict import open_run
 
     return open_run(run, runtime, cache, encoder, precision="fp32").proba

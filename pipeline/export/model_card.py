@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.export.agreement import Checked
-from pipeline.export.markdown import code, safe
-from pipeline.files import disk_errors, publish
-from pipeline.kinds import describe, kind_row
-from pipeline.metrics import METRICS, bare, change, score, unit, with_usual
-from pipeline.run import Run
-from pipeline.verdict import Comparison, Contender
-from pipeline.verdict.results import plain, training_seconds
-from pipeline.words import format_duration
+from ..files import disk_errors, publish
+from ..kinds import describe, kind_row
+from ..metrics import METRICS, bare, change, score, unit, with_usual
+from ..run import Run
+from ..verdict import Comparison, Contender
+from ..verdict.results import plain, training_seconds
+from ..words import format_duration
+from .agreement import Checked
+from .markdown import code, safe
 
 EXPORTED = ("accuracy", "macro_f1", "log_loss", "ece")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?$")

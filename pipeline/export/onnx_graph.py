@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, need
-from pipeline.encoder.checkpoint import parts as single
-from pipeline.encoder.quiet import quiet
-from pipeline.export.parts import Head, Parts
-from pipeline.export.stock import write_tokenizer
-from pipeline.words import error_line
+from .. import UserError, need
+from ..encoder.checkpoint import parts as single
+from ..encoder.quiet import quiet
+from ..words import error_line
+from .parts import Head, Parts
+from .stock import write_tokenizer
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -72,8 +72,8 @@ def _module(parts: Parts, typed: bool) -> Any:
     import torch
     from torch import nn
 
-    from pipeline.encoder import graph
-    from pipeline.finetune.heads import read
+    from ..encoder import graph
+    from ..finetune.heads import read
 
     class Whole(nn.Module):
         def __init__(self) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
-from pipeline.kinds import kind_row, tuned
-from pipeline.run import Run
+from .. import UserError
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from ..kinds import kind_row, tuned
+from ..run import Run
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def parts_of(run: Run, encoder: str | None = None) -> Parts:
     if tuned(run.kind):
         checkpoint = locate(EncoderSpec(name=str(run.model_folder)))
         return Parts(run, checkpoint, "cls", _tuned_head(checkpoint.folder), None)
-    from pipeline.predict.models import head_of, placed
+    from ..predict.models import head_of, placed
 
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
@@ -91,7 +91,7 @@ def folded(model: Any) -> Head:
 
 def _tuned_head(folder: Path) -> Head | None:
     """The linear head that a fine-tuned encoder was saved with; None if it has another one."""
-    from pipeline.finetune.heads import linear_head
+    from ..finetune.heads import linear_head
 
     found = linear_head(folder)
     return None if found is None else Head(found[0].astype(np.float64), found[1].astype(np.float64))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, kinds
-from pipeline.export.parts import Parts, parts_of
-from pipeline.run import Run
+from .. import UserError, kinds
+from ..run import Run
+from .parts import Parts, parts_of
 
 FILE = "model.joblib"
 PICKLE = "model.joblib is pickle: loading it executes what it says, so load only files whose origin you trust"
@@ -70,7 +70,7 @@ def _scaler(mean: np.ndarray, scale: np.ndarray) -> Any:
 def majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.dummy import DummyClassifier
 
-    from pipeline.baseline import MajorityModel
+    from ..baseline import MajorityModel
 
     model = MajorityModel.load(run.model_folder)
     given = [[""]] * len(run.class_names)
@@ -82,7 +82,7 @@ def tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import Pipeline
 
-    from pipeline.baseline import WORD, TfidfModel, reads_pairs, words
+    from ..baseline import WORD, TfidfModel, reads_pairs, words
 
     model = TfidfModel.load(run.model_folder)
     pairs = reads_pairs(model.vocabulary)
@@ -95,8 +95,8 @@ def tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
 def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from sklearn.pipeline import Pipeline
 
-    from pipeline.predict.models import head_of
-    from pipeline.transformer import FrozenEncoder
+    from ..predict.models import head_of
+    from ..transformer import FrozenEncoder
 
     parts: Parts = parts_of(run, encoder)
     model, asked = head_of(run), parts.run.settings

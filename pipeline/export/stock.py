@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.encoder.checkpoint import read_json
-from pipeline.encoder.quiet import quiet
-from pipeline.export.parts import Head, Parts, refuse_pooling
+from .. import UserError, listed
+from ..encoder.checkpoint import read_json
+from ..encoder.quiet import quiet
+from .parts import Head, Parts, refuse_pooling
 
 EPSILON = 1e-12  # of every LayerNorm of DistilBERT, whatever its config says
 NOTE = "probe_or_tune"  # the config's key for what no stock field says
@@ -46,7 +46,7 @@ def write(parts: Parts, folder: Path) -> list[str]:
 
 def _own(parts: Parts) -> Any:
     """A fine-tuned model with its architecture's own head: it is stock already."""
-    from pipeline.finetune.heads import read
+    from ..finetune.heads import read
 
     return read(parts.checkpoint, parts.run.class_names)
 
@@ -114,7 +114,7 @@ def _tensor(array: np.ndarray) -> Any:
 
 
 def _encoder(parts: Parts) -> Any:
-    from pipeline.encoder.graph import load_model
+    from ..encoder.graph import load_model
 
     return load_model(parts.checkpoint)
 
@@ -206,7 +206,7 @@ def write_tokenizer(parts: Parts, folder: Path, types: bool, built_in: bool = Fa
     `types`: whether the model takes token types. `built_in`: cutting and padding are written into `tokenizer.json`
     itself, for readers that have nothing else.
     """
-    from pipeline.encoder.tokens import tokenizer
+    from ..encoder.tokens import tokenizer
 
     own = tokenizer(parts.checkpoint)
     if built_in:

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError
-from pipeline.data import Dataset, SourceOptions, read_chunks
-from pipeline.encoder import Runtime
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
-from pipeline.encoder.int8 import forget
-from pipeline.extract.counting import Extraction
-from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.extract.extractor import Extractor, Texts
-from pipeline.memory import peak_rss_mb
-from pipeline.store import text_keys
-from pipeline.store.remote import url_of
+from .. import Progress, UserError
+from ..data import Dataset, SourceOptions, read_chunks
+from ..encoder import Runtime
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from ..encoder.int8 import forget
+from ..memory import peak_rss_mb
+from ..store import text_keys
+from ..store.remote import url_of
+from .counting import Extraction
+from .embedding_cache import EmbeddingCache, open_cache
+from .extractor import Extractor, Texts
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class EmbeddingMatrix:
     Examples
     --------
     >>> import numpy as np
-    >>> from pipeline import EmbeddingMatrix
+    >>> from probe_or_tune import EmbeddingMatrix
     >>> ids, vectors, tokens = np.array(["test:0"]), np.zeros((1, 384), np.float32), np.array([7])
     >>> EmbeddingMatrix(ids, vectors, tokens, "checkpoint", "vectors").vectors.shape
     (1, 384)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import Progress, UserError
-from pipeline.data import SourceOptions
-from pipeline.encoder import Runtime
-from pipeline.encoder.checkpoint import EncoderSpec
-from pipeline.extract import Extracted, extract_source
-from pipeline.extract.onray import Cluster, extract_on_ray
+from .. import Progress, UserError
+from ..data import SourceOptions
+from ..encoder import Runtime
+from ..encoder.checkpoint import EncoderSpec
+from . import Extracted, extract_source
+from .onray import Cluster, extract_on_ray
 
 
 @dataclass(frozen=True)

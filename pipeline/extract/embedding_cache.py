@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import choose, log
-from pipeline.encoder import Encoder, Runtime
-from pipeline.encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
-from pipeline.encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
-from pipeline.encoder.int8 import calibration_of
-from pipeline.files import disk_errors, publish
-from pipeline.store import Located, Rows, Store
-from pipeline.store.remote import bring
-from pipeline.store.shard import DTYPES
-from pipeline.store.upkeep import describe
+from .. import choose, log
+from ..encoder import Encoder, Runtime
+from ..encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
+from ..encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
+from ..encoder.int8 import calibration_of
+from ..files import disk_errors, publish
+from ..store import Located, Rows, Store
+from ..store.remote import bring
+from ..store.shard import DTYPES
+from ..store.upkeep import describe
 
 LEFT_PADDED = ("xlnet",)  # whose vectors depend on max_length even where it cuts nothing
 TIMING = "timing.json"

@@ -18,19 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import Progress, log, silent
-from pipeline.encoder import Encoded, Encoder, Runtime, open_encoder, tokenizer
-from pipeline.encoder.batches import TokenBatch
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec
-from pipeline.encoder.int8 import calibrated
-from pipeline.encoder.tokens import Tokenizer, Tokens
-from pipeline.extract.counting import Distinct, Extraction, distinct
-from pipeline.extract.embedding_cache import IN_CACHE, INT8, EmbeddingCache, cache_of, models_below, open_cache
-from pipeline.extract.prefetch import prefetch
-from pipeline.store import Writer, text_keys
-from pipeline.store.files import NotUploadedError
-from pipeline.store.remote import send
-from pipeline.store.sharing import blocks_of, share
+from .. import Progress, log, silent
+from ..encoder import Encoded, Encoder, Runtime, open_encoder, tokenizer
+from ..encoder.batches import TokenBatch
+from ..encoder.checkpoint import Checkpoint, EncoderSpec
+from ..encoder.int8 import calibrated
+from ..encoder.tokens import Tokenizer, Tokens
+from ..store import Writer, text_keys
+from ..store.files import NotUploadedError
+from ..store.remote import send
+from ..store.sharing import blocks_of, share
+from .counting import Distinct, Extraction, distinct
+from .embedding_cache import IN_CACHE, INT8, EmbeddingCache, cache_of, models_below, open_cache
+from .prefetch import prefetch
 
 WINDOW = 16_384  # texts that are sorted by length together
 BEHIND = 16  # batches that may wait to be written

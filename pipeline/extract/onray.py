@@ -19,26 +19,26 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import Progress, UserError, log, need, silent
-from pipeline.data import SourceOptions
-from pipeline.data.dataset import is_empty
-from pipeline.data.files import Block
-from pipeline.data.naming import text_columns
-from pipeline.data.rows import choose_columns, texts_of
-from pipeline.data.sources import File
-from pipeline.data.sources import locate as locate_source
-from pipeline.encoder import Backend, EncoderSpec, Runtime, Variant, choose_backend
-from pipeline.encoder.checkpoint import Checkpoint, locate, parts
-from pipeline.encoder.hardware import hardware
-from pipeline.encoder.int8 import calibrated
-from pipeline.extract import Extracted
-from pipeline.extract.counting import Extraction
-from pipeline.extract.embedding_cache import INT8, models_below, open_variant
-from pipeline.extract.extractor import WINDOW, Extractor
-from pipeline.memory import peak_rss_mb
-from pipeline.store.remote import bring, cache_folder, send, url_of
-from pipeline.urls import checked_url, is_url
-from pipeline.words import error_line
+from .. import Progress, UserError, log, need, silent
+from ..data import SourceOptions
+from ..data.dataset import is_empty
+from ..data.files import Block
+from ..data.naming import text_columns
+from ..data.rows import choose_columns, texts_of
+from ..data.sources import File
+from ..data.sources import locate as locate_source
+from ..encoder import Backend, EncoderSpec, Runtime, Variant, choose_backend
+from ..encoder.checkpoint import Checkpoint, locate, parts
+from ..encoder.hardware import hardware
+from ..encoder.int8 import calibrated
+from ..memory import peak_rss_mb
+from ..store.remote import bring, cache_folder, send, url_of
+from ..urls import checked_url, is_url
+from ..words import error_line
+from . import Extracted
+from .counting import Extraction
+from .embedding_cache import INT8, models_below, open_variant
+from .extractor import WINDOW, Extractor
 
 SUFFIXES = (".parquet", ".pq")
 SMALLEST, LARGEST = 1024, 4 * WINDOW  # rows of a block

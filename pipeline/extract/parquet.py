@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, listed, silent
-from pipeline.data import Chunk, SourceOptions, read_chunks
-from pipeline.encoder import Runtime
-from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.files import disk_errors, draft
-from pipeline.store import text_keys
+from .. import Progress, UserError, listed, silent
+from ..data import Chunk, SourceOptions, read_chunks
+from ..encoder import Runtime
+from ..encoder.checkpoint import EncoderSpec, locate
+from ..files import disk_errors, draft
+from ..store import text_keys
+from .embedding_cache import EmbeddingCache, open_cache
 
 BLOCK = 8192  # rows that are read, served and written together: a row group of the file
 

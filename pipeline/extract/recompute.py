@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, silent
-from pipeline.data import SourceOptions, read_chunks
-from pipeline.encoder import Encoder, Runtime, open_encoder, tokenizer
-from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.extract.embedding_cache import EmbeddingCache, open_cache
-from pipeline.store import text_keys
+from .. import Progress, UserError, silent
+from ..data import SourceOptions, read_chunks
+from ..encoder import Encoder, Runtime, open_encoder, tokenizer
+from ..encoder.checkpoint import EncoderSpec, locate
+from ..store import text_keys
+from .embedding_cache import EmbeddingCache, open_cache
 
 Text = tuple[str, ...]
 TOLERANCE = 1e-5  # largest difference of a number in float32, where batches fall differently

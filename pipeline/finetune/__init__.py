@@ -12,22 +12,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import Progress, UserError, choose, silent
-from pipeline.encoder.checkpoint import Checkpoint
-from pipeline.encoder.tokens import tokenizer
-from pipeline.finetune.device import is_main_process, machine, note
-from pipeline.finetune.heads import HEADS, HeadSpec, build, freeze_below, parameters, write
-from pipeline.finetune.job import TrainingJob, TrainingState, last_state, train
-from pipeline.finetune.rates import RATES, SCRATCH_RATES, search_rate
-from pipeline.finetune.training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
-from pipeline.finetune.tuned import FineTuned, load_finetuned
-from pipeline.finetune.work import working
-from pipeline.linear.probe import LinearModel, softmax
-from pipeline.run import Cost, Fit, Fitted, Question, Run, load_run
+from .. import Progress, UserError, choose, silent
+from ..encoder.checkpoint import Checkpoint
+from ..encoder.tokens import tokenizer
+from ..linear.probe import LinearModel, softmax
+from ..run import Cost, Fit, Fitted, Question, Run, load_run
+from .device import is_main_process, machine, note
+from .heads import HEADS, HeadSpec, build, freeze_below, parameters, write
+from .job import TrainingJob, TrainingState, last_state, train
+from .rates import RATES, SCRATCH_RATES, search_rate
+from .training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
+from .tuned import FineTuned, load_finetuned
+from .work import working
 
 if TYPE_CHECKING:
-    from pipeline.data import Dataset
-    from pipeline.encoder import Runtime
+    from ..data import Dataset
+    from ..encoder import Runtime
 
 __all__ = [
     "FineTuneSettings",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pipeline import UserError, choose, listed, log
-from pipeline.encoder.hardware import auto_precision, hardware
+from .. import UserError, choose, listed, log
+from ..encoder.hardware import auto_precision, hardware
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 WORTH_IT = 1.2  # how much faster bfloat16 products must be before they are used: casts cost time too

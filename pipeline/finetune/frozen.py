@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, choose, silent
-from pipeline.finetune.device import threads
-from pipeline.finetune.heads import isolated, xavier
-from pipeline.finetune.training import FineTuneSettings, balanced_weights
-from pipeline.kinds import KINDS
-from pipeline.linear import VECTOR_DEFAULTS, Encoded, probe_cost
-from pipeline.linear.probe import LinearModel, softmax
-from pipeline.metrics import scores
-from pipeline.run import Fit, Fitted, Question, Run
-from pipeline.run.model import Layout, kind_at, read_model, write_model
+from .. import Progress, UserError, choose, silent
+from ..kinds import KINDS
+from ..linear import VECTOR_DEFAULTS, Encoded, probe_cost
+from ..linear.probe import LinearModel, softmax
+from ..metrics import scores
+from ..run import Fit, Fitted, Question, Run
+from ..run.model import Layout, kind_at, read_model, write_model
+from .device import threads
+from .heads import isolated, xavier
+from .training import FineTuneSettings, balanced_weights
 
 if TYPE_CHECKING:
-    from pipeline.data import Dataset
+    from ..data import Dataset
 
 LAYOUT = Layout(
     "frozen-head", {"mean": "d", "scale": "d", "A": "dd", "a": "d", "B": "kd", "b": "k"}, positive=("scale",)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import UserError, choose
-from pipeline.encoder.checkpoint import Checkpoint
-from pipeline.encoder.opener import opened, opened_model
-from pipeline.encoder.quiet import quiet
-from pipeline.linear.probe import LinearModel
-from pipeline.run.model import read_record
-from pipeline.words import error_line
+from .. import UserError, choose
+from ..encoder.checkpoint import Checkpoint
+from ..encoder.opener import opened, opened_model
+from ..encoder.quiet import quiet
+from ..linear.probe import LinearModel
+from ..run.model import read_record
+from ..words import error_line
 
 if TYPE_CHECKING:
     import torch

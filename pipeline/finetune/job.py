@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError
-from pipeline.files import disk_errors, draft, publish
-from pipeline.finetune.device import Machine, is_main_process, together
-from pipeline.finetune.heads import isolated, quiet
-from pipeline.finetune.training import FineTuneSettings, Rows, finite, logits, trainer_for
-from pipeline.metrics import scores
+from .. import Progress, UserError
+from ..files import disk_errors, draft, publish
+from ..metrics import scores
+from .device import Machine, is_main_process, together
+from .heads import isolated, quiet
+from .training import FineTuneSettings, Rows, finite, logits, trainer_for
 
 MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
 

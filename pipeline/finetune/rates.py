@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.finetune.heads import isolated, quiet
-from pipeline.finetune.job import TrainingJob
-from pipeline.finetune.training import FineTuneSettings, finite, log_losses, logits, trainer_for
-from pipeline.metrics import scores
+from ..metrics import scores
+from .heads import isolated, quiet
+from .job import TrainingJob
+from .training import FineTuneSettings, finite, log_losses, logits, trainer_for
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.run import Run
+from ..run import Run
 
 
 @dataclass(frozen=True)

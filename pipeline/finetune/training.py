@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.encoder.batches import TokenBatch, pad
-from pipeline.encoder.tokens import Tokenizer, Tokens
-from pipeline.finetune.device import Machine, world_size
-from pipeline.words import error_line
+from .. import UserError, listed
+from ..encoder.batches import TokenBatch, pad
+from ..encoder.tokens import Tokenizer, Tokens
+from ..words import error_line
+from .device import Machine, world_size
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.encoder.tokens import Tokenizer, tokenizer
-from pipeline.finetune.device import Machine, machine
-from pipeline.finetune.heads import read
-from pipeline.finetune.training import logits, tokenised
-from pipeline.linear.probe import softmax
-from pipeline.run import Run
+from ..encoder.checkpoint import EncoderSpec, locate
+from ..encoder.tokens import Tokenizer, tokenizer
+from ..linear.probe import softmax
+from ..run import Run
+from .device import Machine, machine
+from .heads import read
+from .training import logits, tokenised
 
 if TYPE_CHECKING:
-    from pipeline.encoder import Runtime
+    from ..encoder import Runtime
 
 
 class FineTuned:

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import UserError
-from pipeline.files import disk_errors, refusal
-from pipeline.finetune.device import is_main_process, threads, together
-from pipeline.finetune.heads import isolated
-from pipeline.finetune.training import FineTuneSettings
-from pipeline.run import work_folder
+from .. import UserError
+from ..files import disk_errors, refusal
+from ..run import work_folder
+from .device import is_main_process, threads, together
+from .heads import isolated
+from .training import FineTuneSettings
 
 
 @contextlib.contextmanager

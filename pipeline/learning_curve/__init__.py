@@ -14,22 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed, log
-from pipeline.contenders import estimates
-from pipeline.finetune.rates import RATES
-from pipeline.fitting import Estimate, remaining
-from pipeline.kinds import curve_row, tuned
-from pipeline.learning_curve.crossing import redrawn
-from pipeline.learning_curve.learners import Learner, epochs_at, learners_of
-from pipeline.learning_curve.points import old_point, read_point, write_point
-from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save
-from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
-from pipeline.metrics import METRICS, metric_for
-from pipeline.run import digest, slug
-from pipeline.task import Task
-from pipeline.verdict.bootstrap import interval, logit_interval
-from pipeline.verdict.measure import within
-from pipeline.words import roughly
+from .. import UserError, listed, log
+from ..contenders import estimates
+from ..finetune.rates import RATES
+from ..fitting import Estimate, remaining
+from ..kinds import curve_row, tuned
+from ..metrics import METRICS, metric_for
+from ..run import digest, slug
+from ..task import Task
+from ..verdict.bootstrap import interval, logit_interval
+from ..verdict.measure import within
+from ..words import roughly
+from .crossing import redrawn
+from .learners import Learner, epochs_at, learners_of
+from .points import old_point, read_point, write_point
+from .results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save
+from .subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 
 __all__ = ["Crossing", "Curve", "Line", "Plan", "Point", "curve", "latest"]
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.metrics import METRICS, Metric
-from pipeline.verdict.bootstrap import unbiased
-from pipeline.verdict.statistics import CHUNK, indicator
+from ..metrics import METRICS, Metric
+from ..verdict.bootstrap import unbiased
+from ..verdict.statistics import CHUNK, indicator
 
 
 def redrawn(

@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import kinds
-from pipeline.baseline import fit_at as fit_tfidf_at
-from pipeline.contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
-from pipeline.encoder.checkpoint import EncoderSpec, locate
-from pipeline.finetune import asked, kind_of
-from pipeline.learning_curve.results import curve_folder
-from pipeline.learning_curve.subsets import smaller
-from pipeline.linear import linear_fit
-from pipeline.linear.fixed import fit_at
-from pipeline.linear.probe import LinearModel
-from pipeline.run import Run
-from pipeline.task import Task
-from pipeline.verdict.results import plain
+from .. import kinds
+from ..baseline import fit_at as fit_tfidf_at
+from ..contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
+from ..encoder.checkpoint import EncoderSpec, locate
+from ..finetune import asked, kind_of
+from ..linear import linear_fit
+from ..linear.fixed import fit_at
+from ..linear.probe import LinearModel
+from ..run import Run
+from ..task import Task
+from ..verdict.results import plain
+from .results import curve_folder
+from .subsets import smaller
 
 Facts = Mapping[str, Any]
 TUNED_STEPS, MOST_EPOCHS = 200, 20  # steps that a training on few labels gets at least, and its passes at most

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learning_curve.results import write
-from pipeline.metrics import METRICS
+from ..metrics import METRICS
+from .results import write
 
 FORMAT = 1
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import log
-from pipeline.files import disk_errors, publish
-from pipeline.learning_curve.crossing import ahead_from, between, common, span
-from pipeline.metrics import METRICS, change, unit
-from pipeline.run import digest, slug
+from .. import log
+from ..files import disk_errors, publish
+from ..metrics import METRICS, change, unit
+from ..run import digest, slug
+from .crossing import ahead_from, between, common, span
 
 FORMAT = 1
 

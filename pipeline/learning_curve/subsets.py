@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.data import Dataset, Split, subset
-from pipeline.data.dataset import digest_of
-from pipeline.data.splits import order
+from .. import UserError
+from ..data import Dataset, Split, subset
+from ..data.dataset import digest_of
+from ..data.splits import order
 
 STEPS, TUNED_STEPS = 8, 4  # sizes of a cheap line, and of one that is fine-tuned
 TUNED_FACTOR = 3  # from each of those to the next

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, silent
-from pipeline.data.splits import normalize_whitespace
-from pipeline.linear.calibrate import calibration
-from pipeline.linear.folds import equal
-from pipeline.linear.probe import LinearModel, softmax
-from pipeline.linear.tune import LinearSettings, Vectors, check, choose_pooling, f1_both, fit, pooled
-from pipeline.run import Cost, Fit, Fitted, Predictions, Question, Run
+from .. import Progress, UserError, silent
+from ..data.splits import normalize_whitespace
+from ..run import Cost, Fit, Fitted, Predictions, Question, Run
+from .calibrate import calibration
+from .folds import equal
+from .probe import LinearModel, softmax
+from .tune import LinearSettings, Vectors, check, choose_pooling, f1_both, fit, pooled
 
 __all__ = ["Encoded", "EncodingFacts", "LinearModel", "LinearSettings", "fit_lr", "kind_of", "linear_fit"]
 

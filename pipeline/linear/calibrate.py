@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import METRICS, Metric, reliability, scores
+from ..metrics import METRICS, Metric, reliability, scores
 
 DRAWS = 1000  # bootstrap draws of a paired interval
 COOLEST, HOTTEST = 0.05, 20.0  # bounds of the temperature

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.linear.probe import LinearModel
-from pipeline.linear.search import full, moments, standardise
-from pipeline.linear.solver import FINAL, principal_axes, solve
-from pipeline.linear.tune import all_classes
+from .probe import LinearModel
+from .search import full, moments, standardise
+from .solver import FINAL, principal_axes, solve
+from .tune import all_classes
 
 
 def fit_at(matrix: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], C: float) -> LinearModel:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import UserError, listed
+from .. import UserError, listed
 
 
 @dataclass(frozen=True)

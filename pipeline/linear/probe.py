@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.metrics import decide
-from pipeline.run.model import Layout, damaged, is_number, read_model, write_model
+from .. import UserError, listed
+from ..metrics import decide
+from ..run.model import Layout, damaged, is_number, read_model, write_model
 
 LAYOUT = Layout("linear", {"W": "kd", "b": "k", "mean": "d", "scale": "d"}, positive=("scale",))
 FIELDS = ("checkpoint_digest", "pooling", "temperature", "threshold")  # of a model, in its JSON

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import choose, listed
+from .. import choose, listed
 
 NEIGHBOURS = 5
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.linear.calibrate import losses
-from pipeline.linear.folds import Folds
-from pipeline.linear.resample import resample
-from pipeline.linear.solver import SEARCH, Axes, Solution, principal_axes, solve
+from .. import UserError
+from .calibrate import losses
+from .folds import Folds
+from .resample import resample
+from .solver import SEARCH, Axes, Solution, principal_axes, solve
 
 GRID = tuple(float(f"{10.0 ** (half / 2):.6g}") for half in range(-8, 5))  # 1e-4 … 1e2 by half decades
 STEP = 10**0.5  # by which the grid grows at its ends

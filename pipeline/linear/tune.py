@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, choose, listed, log, silent
-from pipeline.linear.calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
-from pipeline.linear.folds import Folds, split
-from pipeline.linear.probe import LinearModel, softmax
-from pipeline.linear.resample import SAMPLERS, balanced_weights, resample
-from pipeline.linear.search import (
+from .. import Progress, UserError, choose, listed, log, silent
+from ..metrics import METRICS
+from .calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
+from .folds import Folds, split
+from .probe import LinearModel, softmax
+from .resample import SAMPLERS, balanced_weights, resample
+from .search import (
     Block,
     Found,
     full,
@@ -29,8 +30,7 @@ from pipeline.linear.search import (
     standardise,
     unscaled,
 )
-from pipeline.linear.solver import FINAL, Axes, principal_axes, solve
-from pipeline.metrics import METRICS
+from .solver import FINAL, Axes, principal_axes, solve
 
 AUTO = ("none", "balanced", "smote")  # what imbalance "auto" chooses among; the first wins ties
 IMBALANCE = dict.fromkeys(("none", "balanced", *SAMPLERS, "auto"))

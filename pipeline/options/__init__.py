@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import click
 
-from pipeline.options import builders
-from pipeline.options.parsing import (
+from . import builders
+from .parsing import (
     FILE,
     FOLDER,
     Bundle,
@@ -36,7 +36,7 @@ source_parts: Options = {
     "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
     "seed": click.option("--seed", default=42, type=click.IntRange(0), help="Seed of everything random."),
 }
-source_options = Bundle("source", source_parts, made("pipeline.data:SourceOptions"))
+source_options = Bundle("source", source_parts, made(".data:SourceOptions"))
 optional_source = Bundle(
     "source", source_parts | {"source": click.argument("source", required=False)}, builders.source_if_any
 )
@@ -86,7 +86,7 @@ runtime_options = Bundle(
             "--threads", type=click.IntRange(1), help="Processor threads (default: all there are)."
         ),
     },
-    made("pipeline.encoder:Runtime"),
+    made(".encoder:Runtime"),
 )
 cluster_options = Bundle(
     "cluster",
@@ -267,5 +267,5 @@ plan_options = Bundle(
         ),
         "metric": click.option("--metric", default="accuracy", help="What is drawn."),
     },
-    made("pipeline.learning_curve:Plan"),
+    made(".learning_curve:Plan"),
 )

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from pipeline.audit import AuditSettings
-    from pipeline.comparison import ComparisonSettings
-    from pipeline.data import SourceOptions
-    from pipeline.encoder import EncoderSpec
-    from pipeline.export import ExportSettings
-    from pipeline.extract.onray import Cluster
-    from pipeline.finetune import FineTuneSettings
-    from pipeline.linear import LinearSettings
-    from pipeline.predict import Opening
+    from ..audit import AuditSettings
+    from ..comparison import ComparisonSettings
+    from ..data import SourceOptions
+    from ..encoder import EncoderSpec
+    from ..export import ExportSettings
+    from ..extract.onray import Cluster
+    from ..finetune import FineTuneSettings
+    from ..linear import LinearSettings
+    from ..predict import Opening
 
 
 def source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
-    from pipeline.data import SourceOptions
+    from ..data import SourceOptions
 
     return None if source is None else SourceOptions(source=source, **values)
 
 
 def encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
-    from pipeline.encoder import EncoderSpec
+    from ..encoder import EncoderSpec
 
     specs = []
     for given in encoder:
@@ -40,7 +40,7 @@ def encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]
 
 
 def linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **values: Any) -> tuple[LinearSettings, ...]:
-    from pipeline.linear import LinearSettings
+    from ..linear import LinearSettings
 
     if smote and imbalance:
         raise click.UsageError("--smote is --imbalance smote; pass one of the two")
@@ -49,18 +49,18 @@ def linear(smote: bool = False, imbalance: tuple[str, ...] | None = None, **valu
 
 
 def tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSettings:
-    from pipeline.finetune import FineTuneSettings
+    from ..finetune import FineTuneSettings
 
     return FineTuneSettings(report_to=report_to or (), **values)
 
 
 def rules(run: tuple[Path, ...] = (), **values: Any) -> ComparisonSettings:
-    from pipeline.comparison import ComparisonSettings
+    from ..comparison import ComparisonSettings
 
     if values.get("budget") is not None and values["only_existing"]:
         raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
     if given := values.pop("worth", None):
-        from pipeline.verdict.regret import worth
+        from ..verdict.regret import worth
 
         values["worth"] = worth(given)
     return ComparisonSettings(external_runs=run, **values)
@@ -68,13 +68,13 @@ def rules(run: tuple[Path, ...] = (), **values: Any) -> ComparisonSettings:
 
 def everything(**values: Any) -> ComparisonSettings:
     """Whatever is there."""
-    from pipeline.kinds import names
+    from ..kinds import names
 
     return rules(contenders=tuple(names(numbered=False)), only_existing=True, **values)
 
 
 def looking(pair: tuple[str, ...] | None, **values: Any) -> AuditSettings:
-    from pipeline.audit import AuditSettings
+    from ..audit import AuditSettings
 
     if pair is not None and len(pair) != 2:
         raise click.BadParameter("two names, as in --pair lr,tfidf", param_hint="--pair")
@@ -82,15 +82,15 @@ def looking(pair: tuple[str, ...] | None, **values: Any) -> AuditSettings:
 
 
 def opening(encoder: str | None, cache: Path, **runtime: Any) -> Opening:
-    from pipeline.encoder import Runtime
-    from pipeline.predict import Opening
+    from ..encoder import Runtime
+    from ..predict import Opening
 
     return Opening(Runtime(**runtime), cache, encoder)
 
 
 def export(source: str | None, text: tuple[str, ...], **values: Any) -> ExportSettings:
-    from pipeline.data import SourceOptions
-    from pipeline.export import ExportSettings
+    from ..data import SourceOptions
+    from ..export import ExportSettings
 
     return ExportSettings(source=SourceOptions(source, text=text) if source else None, **values)
 
@@ -101,6 +101,6 @@ def cluster(runner: str, address: str | None, workers: int | None) -> Cluster | 
         if address or workers:
             raise click.UsageError("--address and --workers are for --runner ray")
         return None
-    from pipeline.extract.onray import Cluster
+    from ..extract.onray import Cluster
 
     return Cluster(address, workers)

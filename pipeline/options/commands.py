@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.options import (
+from . import (
     builders,
     cache_option,
     cluster_options,
@@ -17,10 +17,10 @@ from pipeline.options import (
     source_options,
     tuning_options,
 )
-from pipeline.options.parsing import FILE, FOLDER, Bundle, joined, made
+from .parsing import FILE, FOLDER, Bundle, joined, made
 
-TASK = "pipeline.task:TaskOptions"
-ENCODING = "pipeline.extract.anywhere:EncodingOptions"
+TASK = ".task:TaskOptions"
+ENCODING = ".extract.anywhere:EncodingOptions"
 places = {"cache": cache_option, "runs": runs_option}  # where vectors and runs lie
 shared = (source_options, encoder_options, runtime_options)
 encoding_options = joined("job", ENCODING, *shared, cache=cache_option)
@@ -53,7 +53,7 @@ texts_options = Bundle(
             "--text", multiple=True, metavar="COLUMN", help="Column of the text in --file; twice for pairs."
         ),
     },
-    made("pipeline.predict:Given"),
+    made(".predict:Given"),
 )
 answer_options = Bundle(
     "ask",
@@ -68,7 +68,7 @@ answer_options = Bundle(
             help="No label where its probability is below P.",
         ),
     },
-    made("pipeline.predict:Ask"),
+    made(".predict:Ask"),
 )
 export_options = Bundle(
     "settings",

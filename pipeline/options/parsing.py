@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from pipeline.kinds import load
-from pipeline.urls import is_url
+from ..kinds import load
+from ..urls import is_url
 
 
 class LocalPath(click.Path):
@@ -62,7 +62,7 @@ def joined(name: str, made_of: str, *parts: Bundle, **plain: Callable[[Command],
 
 
 def made(path: str) -> Callable[..., Any]:
-    """What "module:name" points to, imported when it is called: `--help` loads nothing heavy."""
+    """What ".module:name" points to in this package, imported when it is called: `--help` loads nothing heavy."""
 
     def build(**values: Any) -> Any:
         return load(path)(**values)
@@ -106,7 +106,7 @@ def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter
 
 def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Option callback: `20m` → seconds."""
-    from pipeline.fitting import seconds_of
+    from ..fitting import seconds_of
 
     try:
         return None if value is None else seconds_of(value)
@@ -118,6 +118,6 @@ def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Pat
     """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
     if not is_url(value):
         return FOLDER.convert(value, parameter, None)
-    from pipeline.store.remote import cache_folder
+    from ..store.remote import cache_folder
 
     return FOLDER.convert(cache_folder(value), parameter, None)

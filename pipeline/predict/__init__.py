@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline import UserError
-from pipeline.kinds import kind_row
-from pipeline.predict.answer import Answer, Ask, answered
-from pipeline.predict.files import write
-from pipeline.predict.models import Model, Opening, open_run
-from pipeline.predict.texts import Given, Texts, file_blocks, line_blocks, texts_a_row, texts_in
-from pipeline.predict.watch import announce, watched
-from pipeline.run import Run
+from .. import UserError
+from ..kinds import kind_row
+from ..run import Run
+from .answer import Answer, Ask, answered
+from .files import write
+from .models import Model, Opening, open_run
+from .texts import Given, Texts, file_blocks, line_blocks, texts_a_row, texts_in
+from .watch import announce, watched
 
 __all__ = [
     "Answer",

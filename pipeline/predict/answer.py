@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import decide
-from pipeline.run import Run
+from ..metrics import decide
+from ..run import Run
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import choose
-from pipeline.files import disk_errors, draft
-from pipeline.predict.answer import Answer
-from pipeline.predict.texts import CHUNK
+from .. import choose
+from ..files import disk_errors, draft
+from .answer import Answer
+from .texts import CHUNK
 
 
 def write(answers: Iterable[Answer], out: Path) -> int:

@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline import UserError, kinds, log
-from pipeline.encoder import Runtime, open_encoder
-from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
-from pipeline.encoder.hardware import choose_backend
-from pipeline.encoder.tokens import tokenizer
-from pipeline.predict.texts import Texts
-from pipeline.run import Run
-from pipeline.run.model import kind_at
+from .. import UserError, kinds, log
+from ..encoder import Runtime, open_encoder
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from ..encoder.hardware import choose_backend
+from ..encoder.tokens import tokenizer
+from ..run import Run
+from ..run.model import kind_at
+from .texts import Texts
 
 
 class Model(Protocol):
@@ -52,7 +52,7 @@ def open_run(
 
     Examples
     --------
-    >>> from pipeline import load_run, open_run
+    >>> from probe_or_tune import load_run, open_run
     >>> model = open_run(load_run(RUN), cache=TMP / "cache")
     >>> proba = model.proba([("win a prize now",), ("see you at home",)])  # a text is a tuple of 1 or 2 strings
     >>> proba.shape, proba.sum(1).round(3).tolist()
@@ -73,11 +73,11 @@ def head_of(run: Run) -> Any:
     Raises UserError if it is damaged, or knows other classes than the run.
     """
     if kind_at(run.model_folder) == "linear":
-        from pipeline.linear.probe import LinearModel
+        from ..linear.probe import LinearModel
 
         model: Any = LinearModel.load(run.model_folder)
     else:
-        from pipeline.finetune.frozen import FrozenHead
+        from ..finetune.frozen import FrozenHead
 
         model = FrozenHead.load(run.model_folder)
     if model.class_names != run.class_names:
@@ -140,19 +140,19 @@ class Probe:
 
 
 def majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
-    from pipeline.baseline import MajorityModel
+    from ..baseline import MajorityModel
 
     return MajorityModel.load(run.model_folder)
 
 
 def tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
-    from pipeline.baseline import TfidfModel
+    from ..baseline import TfidfModel
 
     return TfidfModel.load(run.model_folder)
 
 
 def fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
-    from pipeline.finetune import load_finetuned
+    from ..finetune import load_finetuned
 
     if precision is not None:
         run = replace(run, settings=run.settings | {"precision": precision})

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import UserError
-from pipeline.data import SourceOptions, read_chunks
-from pipeline.run import Run
+from .. import UserError
+from ..data import SourceOptions, read_chunks
+from ..run import Run
 
 CHUNK = 1024  # texts that are sorted by length and encoded together
 
@@ -48,7 +48,7 @@ def texts_in(
 def texts_a_row(run: Run) -> int:
     """1, or 2 for a run on pairs; what does not say so (majority) takes single texts."""
     if "text_parts" not in run.settings and run.kind == "tfidf":  # fitted before such runs said so
-        from pipeline.baseline import TfidfModel, reads_pairs
+        from ..baseline import TfidfModel, reads_pairs
 
         return 2 if reads_pairs(TfidfModel.load(run.model_folder).vocabulary) else 1
     return int(run.settings.get("text_parts", 1))

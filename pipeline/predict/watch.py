@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline import Progress, log
-from pipeline.data import SourceOptions, count_rows
-from pipeline.predict.answer import Answer
-from pipeline.run import Run
-from pipeline.words import roughly
+from .. import Progress, log
+from ..data import SourceOptions, count_rows
+from ..run import Run
+from ..words import roughly
+from .answer import Answer
 
 
 def announce(run: Run, file: Path) -> int:

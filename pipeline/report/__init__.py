@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.files import disk_errors, publish
-from pipeline.report.facts import NOTHING, Material, collect
-from pipeline.report.page import render
-from pipeline.run import Run
+from ..files import disk_errors, publish
+from ..run import Run
+from .facts import NOTHING, Material, collect
+from .page import render
 
 if TYPE_CHECKING:
-    from pipeline.verdict import Comparison
+    from ..verdict import Comparison
 
 __all__ = ["Material", "write_report"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.audit import Audit
-from pipeline.words import shorten
+from ..audit import Audit
+from ..words import shorten
 
 ROWS, TEXT = 400, 400  # rows of a table, characters of a text: what keeps the page small
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.metrics import METRICS, with_usual
-from pipeline.run import Predictions, Run
-from pipeline.verdict.results import names_of
-from pipeline.words import spaced
+from ..metrics import METRICS, with_usual
+from ..run import Predictions, Run
+from ..verdict.results import names_of
+from ..words import spaced
 
 if TYPE_CHECKING:
-    from pipeline.audit import Audit
-    from pipeline.data import Dataset
-    from pipeline.explore import Profile
-    from pipeline.learning_curve import Curve
-    from pipeline.verdict import Comparison
+    from ..audit import Audit
+    from ..data import Dataset
+    from ..explore import Profile
+    from ..learning_curve import Curve
+    from ..verdict import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)

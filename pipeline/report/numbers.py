@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import METRICS
+from ..metrics import METRICS
 
 
 def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report import charts
-from pipeline.report.facts import Facts, metric_name, plain
-from pipeline.report.section import Section
-from pipeline.words import shorten, spaced
+from ..words import shorten, spaced
+from . import charts
+from .facts import Facts, metric_name, plain
+from .section import Section
 
 CLASSES, TRIED = 30, 60  # what keeps the page small, and readable
 QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import METRICS, bare, change, unit
-from pipeline.report.facts import Facts, metric_name, plain
-from pipeline.report.section import Section
-from pipeline.report.sections import SECTIONS
-from pipeline.words import format_duration, format_p, spaced
+from ..metrics import METRICS, bare, change, unit
+from ..words import format_duration, format_p, spaced
+from .facts import Facts, metric_name, plain
+from .section import Section
+from .sections import SECTIONS
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.metrics import class_f1, confusion, reliability
-from pipeline.report import audited, charts
-from pipeline.report.facts import Facts
-from pipeline.report.numbers import principal, sparse
-from pipeline.report.section import Section
-from pipeline.words import shorten
+from ..metrics import class_f1, confusion, reliability
+from ..words import shorten
+from . import audited, charts
+from .facts import Facts
+from .numbers import principal, sparse
+from .section import Section
 
 ROWS, POINTS, CLASSES, MISTAKES = 400, 1200, 30, 40  # what keeps the page small, and readable
 TEXT, SNIPPET = 600, 140  # characters

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pipeline.metrics import METRICS, change, unit, with_usual
-from pipeline.report import charts
-from pipeline.report.facts import Facts, metric_name
-from pipeline.report.numbers import frontier
-from pipeline.report.section import Section
-from pipeline.verdict.results import HORIZON, total_seconds, training_seconds
-from pipeline.words import format_duration
+from ..metrics import METRICS, change, unit, with_usual
+from ..verdict.results import HORIZON, total_seconds, training_seconds
+from ..words import format_duration
+from . import charts
+from .facts import Facts, metric_name
+from .numbers import frontier
+from .section import Section
 
 if TYPE_CHECKING:
-    from pipeline.verdict import Contender, Pair
+    from ..verdict import Contender, Pair
 
 PAIRS, HEAD = 10, 60  # differences that are drawn, characters of a heading
 COSTS = {  # field of Cost -> how the page calls it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.report.charts import Spec
+from .charts import Spec
 
 
 @dataclass(frozen=True)

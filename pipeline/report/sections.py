@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.report import origins, rows, scores
-from pipeline.report.facts import Facts
-from pipeline.report.section import Section
+from . import origins, rows, scores
+from .facts import Facts
+from .section import Section
 
 SECTIONS: dict[str, Callable[[Facts], Section | None]] = {
     "verdict": scores.verdict,

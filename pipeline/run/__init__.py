@@ -7,9 +7,9 @@ differs from the defaults, so that the same question is answered by finding the 
 `record` says what a run holds, `folder` writes and reads it, `fit` finds a run or has it fitted.
 """
 
-from pipeline.run.fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
-from pipeline.run.folder import digest, find, folder_mb, load_run, runs_of, save, slug, versions
-from pipeline.run.record import Cost, Predictions, Run
+from .fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
+from .folder import digest, find, folder_mb, load_run, runs_of, save, slug, versions
+from .record import Cost, Predictions, Run
 
 __all__ = [
     "Cost",

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline import kinds, log
-from pipeline.memory import forget_peak, peak_rss_mb
-from pipeline.run.folder import FORMAT, as_json, digest, find, load_run, runs_folder, save, set_aside, slug
-from pipeline.run.record import Cost, Predictions, Run
+from .. import kinds, log
+from ..memory import forget_peak, peak_rss_mb
+from .folder import FORMAT, as_json, digest, find, load_run, runs_folder, save, set_aside, slug
+from .record import Cost, Predictions, Run
 
 UNNAMED = ("encoder", "revision", "seed", "chosen", "fitted on")  # said better elsewhere, or known after the fit alone
 

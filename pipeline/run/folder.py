@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, log
-from pipeline.files import disk_errors, draft
-from pipeline.metrics import scores
-from pipeline.run.record import Cost, Predictions, Run
+from .. import UserError, log
+from ..files import disk_errors, draft
+from ..metrics import scores
+from .record import Cost, Predictions, Run
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "imbalanced-learn", "openvino", "numpy")
@@ -132,7 +132,7 @@ def load_run(folder: Path | str) -> Run:
 
     Examples
     --------
-    >>> from pipeline import load_run
+    >>> from probe_or_tune import load_run
     >>> load_run(RUN).folder == RUN  # RUN is the folder that fit-lr printed
     True
     """

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.files import disk_errors
+from .. import UserError, listed
+from ..files import disk_errors
 
 FORMAT = 1
 LARGEST = 2**30  # bytes of a model file that are read; a linear model of 150 classes x 8,192 columns has 5 MB

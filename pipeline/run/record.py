@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import decide
+from ..metrics import decide
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Run:
 
     Examples
     --------
-    >>> from pipeline import load_run
+    >>> from probe_or_tune import load_run
     >>> run = load_run(RUN)
     >>> run.kind, run.class_names, run.predictions["test"].proba.shape
     ('lr', ('ham', 'spam'), (30, 2))

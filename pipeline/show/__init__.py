@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pipeline.show import tables, verdicts
-from pipeline.show.bars import progress as progress
-from pipeline.show.parts import Output, Text
+from . import tables, verdicts
+from .bars import progress as progress
+from .parts import Output, Text
 
 if TYPE_CHECKING:
-    from pipeline.finetune.seeds import Seeds
+    from ..finetune.seeds import Seeds
 
 
 def result(value: Any, as_json: bool) -> None:

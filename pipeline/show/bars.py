@@ -10,17 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import pipeline
-from pipeline.words import roughly
+from .. import Progress as Watcher
+from .. import silent
+from ..words import roughly
 
 LINE_SECONDS = 15.0  # how often progress speaks where nobody watches a bar
 
 
 @contextmanager
-def progress(stream: Any = None, quiet: bool = False) -> Iterator[pipeline.Progress]:
+def progress(stream: Any = None, quiet: bool = False) -> Iterator[Watcher]:
     """Progress on standard error: bars on a terminal, a line now and then anywhere else; nothing if `quiet`."""
     if quiet:
-        yield pipeline.silent
+        yield silent
         return
     console = Console(stderr=True, file=stream)
     if not console.is_terminal:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text as RichText
 
-from pipeline.words import printable
+from ..words import printable
 
 WIDE = 2000  # columns, where no terminal sets a limit
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pipeline.metrics import METRICS
-from pipeline.show.parts import Text, facts, number, titled
-from pipeline.words import format_duration, roughly
+from ..metrics import METRICS
+from ..words import format_duration, roughly
+from .parts import Text, facts, number, titled
 
 if TYPE_CHECKING:
-    from pipeline.audit import Audit
-    from pipeline.doctor import Checkup
-    from pipeline.explore import Profile
-    from pipeline.export import Handed
-    from pipeline.extract import Extracted
-    from pipeline.extract.parquet import Exported
-    from pipeline.extract.recompute import Recomputed
-    from pipeline.finetune.seeds import Seeds
-    from pipeline.run import Run
+    from ..audit import Audit
+    from ..doctor import Checkup
+    from ..explore import Profile
+    from ..export import Handed
+    from ..extract import Extracted
+    from ..extract.parquet import Exported
+    from ..extract.recompute import Recomputed
+    from ..finetune.seeds import Seeds
+    from ..run import Run
 
 
 def extraction_tables(extractions: Sequence[Extracted]) -> Iterator[Any]:
@@ -75,7 +75,7 @@ def seeds_line(seeds: Seeds) -> Text:
 
 def profile_tables(profiles: Sequence[Profile]) -> Iterator[Any]:
     """What `explore` says."""
-    from pipeline.explore.tables import tables
+    from ..explore.tables import tables
 
     for profile in profiles:
         yield from tables(profile.to_json())
@@ -83,7 +83,7 @@ def profile_tables(profiles: Sequence[Profile]) -> Iterator[Any]:
 
 def audit_tables(audits: Sequence[Audit]) -> Iterator[Any]:
     """What `audit` says."""
-    from pipeline.audit.tables import tables
+    from ..audit.tables import tables
 
     for audit in audits:
         yield from tables(audit)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from pipeline.metrics import METRICS, with_usual
-from pipeline.show.parts import Text, interval, number, titled
-from pipeline.words import format_duration
+from ..metrics import METRICS, with_usual
+from ..words import format_duration
+from .parts import Text, interval, number, titled
 
 if TYPE_CHECKING:
-    from pipeline.learning_curve import Curve
-    from pipeline.verdict import Comparison, Contender
+    from ..learning_curve import Curve
+    from ..verdict import Comparison, Contender
 
 
 def comparison_tables(outcomes: Sequence[Any]) -> Iterator[Any]:

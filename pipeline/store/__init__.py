@@ -7,9 +7,9 @@ that the index reads only them. A shard that fails a check goes to `quarantine/`
 
 from __future__ import annotations
 
-from pipeline.store.folder import ABOUT, Store
-from pipeline.store.index import Located, Rows
-from pipeline.store.shard import text_keys
-from pipeline.store.writer import SHARD_ROWS, Writer
+from .folder import ABOUT, Store
+from .index import Located, Rows
+from .shard import text_keys
+from .writer import SHARD_ROWS, Writer
 
 __all__ = ["ABOUT", "SHARD_ROWS", "Located", "Rows", "Store", "Writer", "text_keys"]

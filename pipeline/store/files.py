@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline import UserError, log
-from pipeline.files import publish, refusal, sync
-from pipeline.store.shard import SUFFIX, Shard, read_header
-from pipeline.words import error_line
+from .. import UserError, log
+from ..files import publish, refusal, sync
+from ..words import error_line
+from .shard import SUFFIX, Shard, read_header
 
 QUARANTINE = "quarantine"
 

@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.files import disk_errors
-from pipeline.store.files import NotUploadedError
-from pipeline.store.index import Index, Located, Rows
-from pipeline.store.remote import files_of
-from pipeline.store.shard import (
+from .. import UserError
+from ..files import disk_errors
+from ..urls import is_url
+from ..words import error_line
+from .files import NotUploadedError
+from .index import Index, Located, Rows
+from .remote import files_of
+from .shard import (
     DTYPES,
     DamagedError,
     Shard,
@@ -31,8 +33,6 @@ from pipeline.store.shard import (
     read_rows,
     text_keys,
 )
-from pipeline.urls import is_url
-from pipeline.words import error_line
 
 ABOUT = "about.json"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,8 +62,8 @@ class Store:
 
     Examples
     --------
-    >>> from pipeline import Store
-    >>> from pipeline.store import text_keys
+    >>> from probe_or_tune import Store
+    >>> from probe_or_tune.store import text_keys
     >>> keys = text_keys([("win a prize",), ("see you",)])  # (n, 2) uint64, what a text is found by
     >>> Store(TMP / "empty").find(keys, max_length=128).present.tolist()
     [False, False]

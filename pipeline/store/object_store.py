@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from pipeline import UserError, need
-from pipeline.files import DRAFT, refusal
-from pipeline.words import error_line
+from .. import UserError, need
+from ..files import DRAFT, refusal
+from ..words import error_line
 
 TRIES, PAUSE = 5, 0.5  # of a request that failed: after 0.5, 1, 2 and 4 seconds
 TOGETHER = 64  # objects that are asked for at a time

@@ -23,12 +23,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline import UserError, log
-from pipeline.files import disk_errors, draft, publish
-from pipeline.store.files import QUARANTINE, Files, NotUploadedError, is_shard, listing
-from pipeline.store.object_store import ObjectStore, object_store
-from pipeline.store.shard import SUFFIX, DamagedError, Shard, read_header
-from pipeline.urls import checked_url, is_url
+from .. import UserError, log
+from ..files import disk_errors, draft, publish
+from ..urls import checked_url, is_url
+from .files import QUARANTINE, Files, NotUploadedError, is_shard, listing
+from .object_store import ObjectStore, object_store
+from .shard import SUFFIX, DamagedError, Shard, read_header
 
 MARK = "remote.json"  # what tells a mirror from a cache of its own
 CARD = "about.json"

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.files import refusal
+from ..files import refusal
 
 FORMAT = "probe-or-tune vectors 1"
 SUFFIX = ".safetensors"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.files import refusal
-from pipeline.store import Writer
+from ..files import refusal
+from . import Writer
 
 try:
     import fcntl

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress, UserError, log, silent
-from pipeline.files import DRAFT, disk_errors, publish, refusal, sweep
-from pipeline.store import ABOUT, SHARD_ROWS, Store
-from pipeline.store.files import QUARANTINE
-from pipeline.store.index import Index
-from pipeline.store.remote import files_of, pull_folders
-from pipeline.store.shard import DamagedError, Shard
-from pipeline.store.sharing import CLAIM
+from .. import Progress, UserError, log, silent
+from ..files import DRAFT, disk_errors, publish, refusal, sweep
+from . import ABOUT, SHARD_ROWS, Store
+from .files import QUARANTINE
+from .index import Index
+from .remote import files_of, pull_folders
+from .shard import DamagedError, Shard
+from .sharing import CLAIM
 
 TEMPORARY = (DRAFT, CLAIM)
 CARDS = (ABOUT, "timing.json")

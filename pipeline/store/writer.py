@@ -7,8 +7,8 @@ from types import TracebackType
 
 import numpy as np
 
-from pipeline.store.files import NotUploadedError
-from pipeline.store.folder import Store
+from .files import NotUploadedError
+from .folder import Store
 
 SHARD_ROWS, SHARD_SECONDS = 4096, 5.0
 

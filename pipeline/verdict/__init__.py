@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import choose, finite, listed
-from pipeline.kinds import kind_row
-from pipeline.metrics import ALWAYS, METRICS, metric_for, with_usual
-from pipeline.run import Predictions, Run
-from pipeline.verdict.alignment import aligned, judged_role
-from pipeline.verdict.crossvalidation import RowFolds
-from pipeline.verdict.evidence import Entrant, Evidence, Sampling, entrants, on_one_split, out_of_fold
-from pipeline.verdict.external import admit
-from pipeline.verdict.families import false_share, near_copies
-from pipeline.verdict.field import Advice
-from pipeline.verdict.measure import Group, group_column, groups_of
-from pipeline.verdict.pairing import judged_pairs
-from pipeline.verdict.recommend import recommend
-from pipeline.verdict.regret import PREFERENCES, Preference, Worth, regrets
-from pipeline.verdict.results import (
+from .. import choose, finite, listed
+from ..kinds import kind_row
+from ..metrics import ALWAYS, METRICS, metric_for, with_usual
+from ..run import Predictions, Run
+from .alignment import aligned, judged_role
+from .crossvalidation import RowFolds
+from .evidence import Entrant, Evidence, Sampling, entrants, on_one_split, out_of_fold
+from .external import admit
+from .families import false_share, near_copies
+from .field import Advice
+from .measure import Group, group_column, groups_of
+from .pairing import judged_pairs
+from .recommend import recommend
+from .regret import PREFERENCES, Preference, Worth, regrets
+from .results import (
     Contender,
     Interval,
     Pair,
@@ -116,7 +116,7 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
 
     Examples
     --------
-    >>> from pipeline import compare, load_run
+    >>> from probe_or_tune import compare, load_run
     >>> found = compare([load_run(RUN), load_run(BASELINE)], metric="macro_f1", draws=200, row_draws=50)
     >>> found.rows, len(found.pairs), found.pairs[0].verdict in ("better", "equivalent", "undecided")
     (30, 1, True)

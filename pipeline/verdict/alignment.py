@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.run import Predictions, Run
+from .. import UserError, listed
+from ..run import Predictions, Run
 
 
 def aligned(runs: Sequence[Run]) -> list[Predictions]:

@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.metrics import METRICS, rank_support
-from pipeline.verdict.statistics import Outcomes, indicator
+from ..metrics import METRICS, rank_support
+from .statistics import Outcomes, indicator
 
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32
 EVEN = 2.0  # pseudo-rows of the smoothed table, in all

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError
-from pipeline.data.splits import labels_of, order
+from .. import UserError
+from ..data.splits import labels_of, order
 
 FOLDS, LEAST_FOLDS, SOME_FOLDS = 10, 3, 5  # of the split; that a dear contender needs; that it gets if nobody says
 MOST_STRETCH = 1.5  # of the variance, for the overlap of training sets

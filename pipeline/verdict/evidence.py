@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import METRICS
-from pipeline.run import Predictions, Run
-from pipeline.verdict import statistics as st
-from pipeline.verdict.crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
-from pipeline.verdict.measure import Measured, measure, within
-from pipeline.verdict.pairing import PairFacts
-from pipeline.verdict.results import fit_key
+from ..metrics import METRICS
+from ..run import Predictions, Run
+from . import statistics as st
+from .crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
+from .measure import Measured, measure, within
+from .pairing import PairFacts
+from .results import fit_key
 
 
 @dataclass(frozen=True)

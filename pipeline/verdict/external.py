@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.data import Dataset
-from pipeline.run import Run
+from .. import UserError, listed
+from ..data import Dataset
+from ..run import Run
 
 ELSEWHERE = "fitted on other training rows than the contenders beside it; only the judged rows are the same"
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from pipeline.verdict import statistics as st
+from . import statistics as st
 
 ALPHA = 0.05
 FEW_ROWS = 5  # rows on which two near-copies differ at most: on so few no paired test can tell them apart (p ≥ 1/16)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.metrics import METRICS, change, score
-from pipeline.run import Run
-from pipeline.verdict.crossvalidation import RowFolds
-from pipeline.verdict.regret import Preference
-from pipeline.verdict.results import Contender, Pair
+from ..metrics import METRICS, change, score
+from ..run import Run
+from .crossvalidation import RowFolds
+from .regret import Preference
+from .results import Contender, Pair
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import UserError, listed
-from pipeline.data import Split
-from pipeline.metrics import METRICS, Metric, scores
-from pipeline.run import Predictions
-from pipeline.verdict import bootstrap
-from pipeline.verdict import statistics as st
-from pipeline.verdict.results import Interval
+from .. import UserError, listed
+from ..data import Split
+from ..metrics import METRICS, Metric, scores
+from ..run import Predictions
+from . import bootstrap
+from . import statistics as st
+from .results import Interval
 
 GROUPS = 40  # groups that are shown, the largest
 GROUP_DRAWS = 2_000

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.metrics import METRICS
-from pipeline.verdict import bootstrap
-from pipeline.verdict import statistics as st
-from pipeline.verdict.families import ALPHA, adjust
-from pipeline.verdict.results import Pair, describe
+from ..metrics import METRICS
+from . import bootstrap
+from . import statistics as st
+from .families import ALPHA, adjust
+from .results import Pair, describe
 
 PRECISION = 0.02  # half the width of an interval that is worth more rows: ±2 points
 FEW_DISCORDANT = 10  # rows below which the draws are no ground for "equivalent" (benchmarks/verdict.py)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline import listed
-from pipeline.kinds import kind_row
-from pipeline.metrics import METRICS, change, score, unit
-from pipeline.run import Run
-from pipeline.verdict.field import Field
-from pipeline.verdict.results import Contender
+from .. import listed
+from ..kinds import kind_row
+from ..metrics import METRICS, change, score, unit
+from ..run import Run
+from .field import Field
+from .results import Contender
 
 
 def reasons_of(field: Field, choice: Contender | None) -> list[str]:

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.kinds import kind_row
-from pipeline.metrics import METRICS, change, score, unit
-from pipeline.run import Run
-from pipeline.verdict.field import Advice, Field, rise
-from pipeline.verdict.reasons import borrowed_rates, reasons_of
-from pipeline.verdict.results import (
+from ..kinds import kind_row
+from ..metrics import METRICS, change, score, unit
+from ..run import Run
+from ..words import format_duration, format_p
+from .field import Advice, Field, rise
+from .reasons import borrowed_rates, reasons_of
+from .results import (
     HORIZON,
     Contender,
     Pair,
@@ -22,7 +23,6 @@ from pipeline.verdict.results import (
     total_seconds,
     training_seconds,
 )
-from pipeline.words import format_duration, format_p
 
 HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
 

@@ -9,9 +9,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline import UserError
-from pipeline.verdict.families import ALPHA
-from pipeline.verdict.results import Contender, Pair, total_seconds
+from .. import UserError
+from .families import ALPHA
+from .results import Contender, Pair, total_seconds
 
 PREFERENCES = ("best", "cheap")
 SECONDS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import METRICS, change, unit
-from pipeline.run import Cost, Run
-from pipeline.words import format_duration, format_p
+from ..metrics import METRICS, change, unit
+from ..run import Cost, Run
+from ..words import format_duration, format_p
 
 HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import METRICS
+from ..metrics import METRICS
 
 CHUNK = 8_000_000  # weights held at a time: 32 MB of float32
 EXACT_ROWS = 12  # up to 2¹² assignments are enumerated instead of drawn

@@ -1,0 +1,344 @@
+"""The command line: options become one dataclass, one call does the work, one call shows the result.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import UserError, log, options, printable
+from .options import commands
+from .options.parsing import Command
+from .words import error_line
+
+if TYPE_CHECKING:
+    from .audit import AuditSettings
+    from .comparison import ComparisonSettings
+    from .data import SourceOptions
+    from .encoder import EncoderSpec, Runtime
+    from .export import ExportSettings
+    from .extract.anywhere import EncodingOptions
+    from .learning_curve import Plan
+    from .predict import Ask, Given, Opening
+    from .task import TaskOptions
+
+    Encoders = tuple[EncoderSpec, ...]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True})
+@click.version_option(package_name="probe-or-tune")
+def cli() -> None:
+    """Is logistic regression on frozen [CLS] vectors good enough, or is it worth fine-tuning the encoder?
+
+    SOURCE is a bundled sample (sms-spam), a folder with train.* and test.* (parquet, csv, tsv, jsonl), one file, or a
+    data set on the Hub (dair-ai/emotion, nyu-mll/glue:mnli).
+    """
+
+
+def command(name: str, example: str) -> Callable[[Command], click.Command]:
+    """A command of the group whose help ends in an example."""
+    return cli.command(name, epilog=f"Example:  {example}")
+
+
+@command("explore", "probe-or-tune explore reviews.csv --text body --label stars")
+@options.source_options
+@options.encoder_options
+@options.cache_option
+@click.option("--show-tokens", default=0, type=click.IntRange(0), metavar="N", help="List the tokens of N rows.")
+@options.json_option
+def explore(source: SourceOptions, encoders: Encoders, cache: Path, show_tokens: int, as_json: bool) -> None:
+    """Look at the data: class balance, token lengths, repeated texts, leaks, conflicting labels."""
+    from . import show
+    from .contenders import profile
+
+    show.result(profile(source, encoders[0], cache, show_tokens), as_json)
+
+
+@command("extract", "probe-or-tune extract dair-ai/emotion --pooling cls,mean")
+@commands.extract_options
+@options.json_option
+def extract(job: EncodingOptions, as_json: bool) -> None:
+    """Stage one: texts through the frozen encoder, vectors to disk. Interrupted, it goes on where it was."""
+    from . import show
+    from .estimates import extract_announced
+
+    with show.progress() as progress:
+        done = extract_announced(job, progress)
+    show.results(done, as_json)
+
+
+@command("fit-lr", "probe-or-tune fit-lr sms-spam --encoder minilm --smote")
+@commands.fit_lr_task
+@options.json_option
+def fit_lr(task: TaskOptions, as_json: bool) -> None:
+    """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
+    from . import show
+    from .fitting import fit_linear
+
+    with show.progress() as progress:
+        runs = fit_linear(task.read(progress))
+    show.results(runs, as_json)
+
+
+@command("fine-tune", "probe-or-tune fine-tune dair-ai/emotion --epochs 2 --batch-size 64")
+@commands.fine_tune_task
+@options.json_option
+def fine_tune(task: TaskOptions, as_json: bool) -> None:
+    """The contender: train the whole encoder, best epoch by macro F1 on validation."""
+    from . import show
+    from .finetune.seeds import several_seeds
+    from .fitting import fit_tuned
+
+    with show.progress() as progress:
+        runs = fit_tuned(task.read(progress))
+    show.results(runs, as_json, several_seeds(runs))
+
+
+@command("compare", "probe-or-tune compare sms-spam --encoder minilm")
+@commands.compare_task
+@options.comparison_options
+@options.json_option
+def compare(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
+    """Fit what is missing, then judge: scores, paired tests, costs, one verdict, an HTML page and a model card."""
+    from . import show
+    from .comparison import contest
+
+    with show.progress() as progress:
+        outcome = contest(task.read(progress), rules, shlex.join(["probe-or-tune", *sys.argv[1:]]))
+    show.result(outcome, as_json)
+
+
+@command("curve", "probe-or-tune curve sms-spam --encoder minilm --contenders tfidf,lr")
+@commands.curve_task
+@options.plan_options
+@options.json_option
+def curve(task: TaskOptions, plan: Plan, as_json: bool) -> None:
+    """Scores against number of labels, and where one contender overtakes another; points are kept under --runs."""
+    from . import show
+    from .learning_curve import curve as draw
+
+    with show.progress() as progress:
+        drawn = draw(task.read(progress), plan)
+    show.result(drawn, as_json)
+
+
+@command("audit", "probe-or-tune audit reviews.csv --text body --label stars --out suspicious.csv")
+@commands.audit_task
+@options.audit_rules
+@options.audit_options
+@click.option("--out", type=options.FILE, help="Suspicious labels as CSV, for review.")
+@options.json_option
+def audit(
+    task: TaskOptions, rules: ComparisonSettings, settings: AuditSettings, out: Path | None, as_json: bool
+) -> None:
+    """What is wrong with the data: suspicious labels, confusion, losses, near-repeats, what leaks are worth.
+
+    Fits TF-IDF and logistic regression if they are missing, never fine-tunes; a fine-tuning run that is there is used.
+    """
+    from . import show
+    from .audit.review import export
+    from .comparison import examine
+
+    with show.progress() as progress:
+        audited = examine(task.read(progress), rules, settings)
+    if out is not None:
+        click.echo(f"{export(audited.rows, out):,} suspicious labels: {out}", err=True)
+    show.result(audited, as_json)
+
+
+@command("predict", "echo 'win a free phone' | probe-or-tune predict runs/sms-spam-…/lr-…")
+@click.argument("run", type=options.FOLDER)
+@commands.texts_options
+@click.option("--out", type=options.FILE, help="Write here: .jsonl, .csv or .parquet.")
+@commands.answer_options
+@commands.opening_options
+@click.option("--json", "as_json", is_flag=True, help="Answers are JSON, an object a line, with and without this.")
+def predict(run: Path, given: Given, out: Path | None, ask: Ask, opening: Opening, as_json: bool) -> None:
+    """A run on TEXTS, on a file, or on the lines of standard input: one JSON object a text."""
+    from . import predict as library
+    from . import show
+    from .run import load_run
+
+    fitted = load_run(run)
+    blocks = library.texts_in(fitted, given.texts, given.file, given.text, sys.stdin)
+    total = library.announce(fitted, given.file) if given.file else None
+    with show.progress(quiet=given.file is None or (out is None and sys.stdout.isatty())) as progress:
+        answers = library.watched(library.answers(fitted, opening.open(fitted), blocks, ask), total, progress)
+        if out is None:
+            show.lines(answers)
+        else:
+            click.echo(f"{library.write(answers, out):,} texts predicted: {out}", err=True)
+
+
+@command("export", "probe-or-tune export runs/sms-spam-…/lr-… --format transformers --out served")
+@click.argument("run", type=options.FOLDER)
+@commands.export_options
+@options.json_option
+def export(run: Path, settings: ExportSettings, as_json: bool) -> None:
+    """A run as what the world already runs: a stock Hugging Face checkpoint, an ONNX graph, a scikit-learn pipeline.
+
+    It is loaded again by what will run it and compared with the run on 200 texts before --out appears.
+    """
+    from . import show
+    from .run import load_run
+
+    show.result(settings.export(load_run(run)), as_json)
+
+
+@command("report", "probe-or-tune report sms-spam --encoder minilm")
+@commands.report_task
+@options.report_options
+@options.json_option
+def report(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
+    """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
+    from . import show
+    from .comparison import contest
+
+    show.result(contest(task.read(), rules, shlex.join(["probe-or-tune", *sys.argv[1:]])), as_json)
+
+
+@command("doctor", "probe-or-tune doctor sms-spam --encoder minilm")
+@options.optional_source
+@options.encoder_options
+@options.runtime_options
+@options.cache_option
+@options.json_option
+def doctor(source: SourceOptions | None, encoders: Encoders, runtime: Runtime, cache: Path, as_json: bool) -> None:
+    """What this machine can do: engines and precisions with measured tokens/s, and what extracting SOURCE will take."""
+    from . import show
+    from .doctor import checkup
+
+    show.results([checkup(spec, runtime, cache, source) for spec in encoders], as_json)
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the vectors on disk."""
+
+
+@cache.command("ls", epilog="Example:  probe-or-tune cache ls")
+@options.cache_option
+@options.json_option
+def cache_ls(cache: Path, as_json: bool) -> None:
+    """What the cache holds: encoder, pooling, precision, rows, size, last use."""
+    from . import show
+    from .store.upkeep import holdings
+
+    show.listing(holdings(cache), as_json)
+
+
+@cache.command("verify", epilog="Example:  probe-or-tune cache verify sms-spam --encoder minilm --recompute 100")
+@options.optional_source
+@options.encoder_options
+@options.runtime_options
+@options.cache_option
+@click.option("--recompute", "count", type=click.IntRange(1), metavar="K", help="Encode K random rows of SOURCE again.")
+@options.json_option
+def cache_verify(
+    source: SourceOptions | None, encoders: Encoders, runtime: Runtime, cache: Path, count: int | None, as_json: bool
+) -> None:
+    """Check every byte of every shard; what is damaged is moved aside and encoded again when it is next wanted.
+
+    With --recompute, which needs SOURCE: are the vectors what the encoder gives, within its stated tolerance?
+    """
+    from . import show
+    from .store.upkeep import folders, verify
+
+    if (source is None) != (count is None):
+        raise click.UsageError("SOURCE and --recompute K go together: K of its rows are encoded again")
+    if source is None or count is None:
+        with show.progress() as progress:
+            checked = [verify(folder, progress) for folder in folders(cache)]
+        show.listing(checked, as_json)
+        return
+    from .extract.recompute import insist, recompute
+
+    with show.progress() as progress:
+        recomputed = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
+    show.results(recomputed, as_json)
+    insist(recomputed)
+
+
+@cache.command("export", epilog="Example:  probe-or-tune cache export sms-spam --encoder minilm --out vectors.parquet")
+@commands.encoding_options
+@click.option("--out", required=True, type=options.FILE, help="File to write: .parquet.")
+@options.json_option
+def cache_export(job: EncodingOptions, out: Path, as_json: bool) -> None:
+    """Vectors of SOURCE with texts and labels as one Parquet file, for pandas, polars, DuckDB and datasets."""
+    from . import show
+    from .extract.parquet import export_parquet
+
+    if len(job.encoders) > 1:
+        raise click.UsageError("a file holds the vectors of one encoder; pass one --encoder")
+    with show.progress() as progress:
+        done = export_parquet(job.source, job.encoders[0], job.runtime, job.cache, out, progress)
+    show.result(done, as_json)
+
+
+@cache.command("prune", epilog="Example:  probe-or-tune cache prune --litter")
+@options.cache_option
+@click.option("--litter", is_flag=True, help="Also delete quarantined files and drafts older than a day.")
+@options.json_option
+def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
+    """Merge small shards and drop rows that stand twice, safely beside a running extraction."""
+    from . import show
+    from .store.upkeep import folders, prune
+
+    with show.progress() as progress:
+        pruned = [prune(folder, litter, progress) for folder in folders(cache)]
+    show.listing(pruned, as_json)
+
+
+# ── the door ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Spoken(logging.Formatter):
+    """Notes may name classes and files: a terminal shows such names and does not obey them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 user error, 2 wrong usage, 130 interrupted."""
+    notes = logging.StreamHandler(sys.stderr)
+    notes.setFormatter(Spoken("%(message)s"))
+    log.handlers, log.propagate = [notes], False
+    log.setLevel(logging.INFO)
+    try:
+        cli(args=arguments, prog_name="probe-or-tune", standalone_mode=False)
+        sys.stdout.flush()  # here, where an error of it is answered
+        return 0
+    except UserError as error:
+        click.echo(f"error: {printable(error)}", err=True)
+        return 1
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was committed stays, the same command goes on from there", err=True)
+        return 130
+    except (BrokenPipeError, SystemExit):  # the second is what click makes of the first
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: nothing to say at exit either
+        return 0
+    except OSError as error:  # standard output on a full disk, say
+        click.echo(f"error: {error.filename or 'standard output'}: {error_line(error)}", err=True)
+        return 1
+
+
+def door() -> None:
+    """Run the command line and leave; interrupted, without waiting for threads that are in the middle of a batch."""
+    code = main()
+    if code == 130:
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
