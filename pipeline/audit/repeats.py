@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import Progress
-from pipeline.audit.neighbours import Near, across, near_repeats
-from pipeline.audit.suspects import text_of
-from pipeline.data import Dataset
-from pipeline.linear.folds import equal
+from .. import Progress
+from ..data import Dataset
+from ..linear.folds import equal
+from .neighbours import Near, across, near_repeats
+from .suspects import text_of
 
 PAIRS = 500  # near-repeats that are listed, the nearest
 LEARNT = ("train", "validation")  # what a contender has seen of, and may remember
