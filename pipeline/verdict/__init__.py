@@ -18,10 +18,11 @@ from ..metrics import ALWAYS, METRICS, metric_for, with_usual
 from ..run import Predictions, Run
 from .alignment import aligned, judged_role
 from .crossvalidation import RowFolds
-from .evidence import Entrant, Evidence, Sampling, entrants, on_one_split, out_of_fold
+from .evidence import Entrant, Evidence, Sampling, entrants, on_one_split
 from .external import admit
 from .families import false_share, near_copies
 from .field import Advice
+from .fold_evidence import out_of_fold
 from .measure import Group, group_column, groups_of
 from .pairing import judged_pairs
 from .recommend import recommend
@@ -124,86 +125,120 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
     >>> interval.low <= interval.value <= interval.high
     True
     """
-    ask = replace(judging, **changes)
-    choose(METRICS, ask.metric, "metric")
-    choose(dict.fromkeys(PREFERENCES), ask.prefer, "preference")
-    judged = aligned(runs) if ask.folds is None else [run.predictions[judged_role(runs)] for run in runs]
-    metric_for(ask.metric, judged[0].truth)
-    fits = entrants(runs)
-    evidence = evidence_of(fits, runs, judged, ask)
-    names = names_of([fit.best for fit in fits])
-    sign = METRICS[ask.metric].sign
-    order = sorted(
-        range(len(fits)), key=lambda i: (-sign * evidence.order[ask.metric][i], names[i])
-    )  # not by the clock
-    contenders = contenders_of(fits, names, order, evidence, ask.metric)
-    paired = {m: pairs_of(m, order, names, fits, evidence, ask) for m in with_usual(ask.metric)}
-    others = [pair for m in ALWAYS if m != ask.metric for pair in paired[m]]
+    rules = replace(judging, **changes)
+    choose(METRICS, rules.metric, "metric")
+    choose(dict.fromkeys(PREFERENCES), rules.prefer, "preference")
+    judged = aligned(runs) if rules.folds is None else [run.predictions[judged_role(runs)] for run in runs]
+    metric_for(rules.metric, judged[0].truth)
+    ranked = ranked_fits(runs, judged, rules)
+    contenders, first = ranked.contenders(), runs[0]
+    paired = {m: ranked.pairs(m) for m in with_usual(rules.metric)}
+    others = [pair for m in ALWAYS if m != rules.metric for pair in paired[m]]
     serious = [c.name for c in contenders if family_of(c.kind) != "constant"]
-    losses = regrets(serious, paired[ask.metric])
-    rows = max(evidence.rows)
-    known = {names[i]: fits[i].best for i in range(len(fits))}
-    advice = Advice(ask.metric, Preference(ask.margin, ask.worth, ask.prefer), rows, losses, ask.folds)
-    recommended, sentence, reasons = recommend(contenders, paired[ask.metric], known, advice, others)
-    first, shared = runs[0], [evidence.shared[i] for i in order]
+    losses, rows = regrets(serious, paired[rules.metric]), max(ranked.evidence.rows)
+    advice = Advice(rules.metric, Preference(rules.margin, rules.worth, rules.prefer), rows, losses, rules.folds)
+    recommended, sentence, reasons = recommend(contenders, paired[rules.metric], ranked.handed_over, advice, others)
     return Comparison(
         dataset=first.dataset,
         dataset_digest=first.dataset_digest,
         split=judged[0].split,
         rows=rows,
         class_names=first.class_names,
-        metric=ask.metric,
-        margin=ask.margin,
-        truncated_share=ask.truncated_share,
+        metric=rules.metric,
+        margin=rules.margin,
+        truncated_share=rules.truncated_share,
         contenders=tuple(contenders),
-        pairs=tuple(paired[ask.metric]),
+        pairs=tuple(paired[rules.metric]),
         recommendation=sentence,
-        reasons=(*reasons, *caveats(rows, ask)),
+        reasons=(*reasons, *caveats(rows, rules)),
         break_even=tuple(break_evens(contenders)),
-        by=ask.by_name,
-        groups=groups_of(ask.by, shared, [names[i] for i in order], first.class_names, ask.seed),
-        left_out=tuple(ask.left_out),
+        by=rules.by_name,
+        groups=ranked.groups(first.class_names),
+        left_out=tuple(rules.left_out),
         other_pairs=tuple(others),
         recommended=recommended,
         regret=losses,
-        cv=None if ask.folds is None else ask.folds.to_json(),
+        cv=None if rules.folds is None else rules.folds.to_json(),
     )
 
 
-def evidence_of(fits: Sequence[Entrant], runs: Sequence[Run], judged: Sequence[Predictions], ask: Judging) -> Evidence:
-    """What the judged rows say of each fit."""
-    of = {id(run): predictions for run, predictions in zip(runs, judged, strict=True)}
-    sampling = Sampling(runs[0].class_names, ask.draws, ask.row_draws, ask.seed)
-    if ask.folds is not None:
-        return out_of_fold([of[id(fit.best)] for fit in fits], ask.folds, sampling)
-    seeds = [sorted(fit.runs, key=lambda run, best=fit.best: run is not best) for fit in fits]  # type: ignore[misc]
-    return on_one_split([[of[id(run)] for run in several] for several in seeds], sampling)
+@dataclass(frozen=True)
+class Ranked:
+    """Fits, what the judged rows say of each, and their order by it."""
 
+    fits: Sequence[Entrant]
+    names: Sequence[str]
+    evidence: Evidence
+    rules: Judging
 
-def contenders_of(
-    fits: Sequence[Entrant], names: Sequence[str], order: Sequence[int], evidence: Evidence, metric: str
-) -> list[Contender]:
-    """The table, best first."""
-    contenders = []
-    for rank, i in enumerate(order):
-        fit, best = fits[i], fits[i].best
-        contenders.append(
-            Contender(
-                name=names[i],
-                kind=best.kind,
-                run=str(best.folder or ""),
-                metrics={m: Interval(float(evidence.value[m][i]), *evidence.interval[m][i]) for m in METRICS},
-                cost=best.cost if len(fit.runs) == 1 else mean_cost([run.cost for run in fit.runs]),
-                notes=best.notes,
-                chosen=rank == 0 and len(order) > 1,
-                seed_spread=evidence.spread[metric][i],
-                seeds=len(fit.runs),
-                runs=tuple(str(run.folder or "") for run in fit.runs),
-                rows=evidence.rows[i],
+    @property
+    def order(self) -> list[int]:
+        """Places in `fits`, the best first; equal ones by their names, not by the clock."""
+        metric = self.rules.metric
+        values = -METRICS[metric].sign * self.evidence.order[metric]
+        return sorted(range(len(self.fits)), key=lambda i: (values[i], self.names[i]))
+
+    @property
+    def handed_over(self) -> dict[str, Run]:
+        """The run that each contender hands over, by name."""
+        return {name: fit.best for name, fit in zip(self.names, self.fits, strict=True)}
+
+    def contenders(self) -> list[Contender]:
+        """The table, best first."""
+        evidence, metric, order = self.evidence, self.rules.metric, self.order
+        contenders = []
+        for rank, i in enumerate(order):
+            fit, best = self.fits[i], self.fits[i].best
+            contenders.append(
+                Contender(
+                    name=self.names[i],
+                    kind=best.kind,
+                    run=str(best.folder or ""),
+                    metrics={m: Interval(float(evidence.value[m][i]), *evidence.interval[m][i]) for m in METRICS},
+                    cost=best.cost if len(fit.runs) == 1 else mean_cost([run.cost for run in fit.runs]),
+                    notes=best.notes,
+                    chosen=rank == 0 and len(order) > 1,
+                    seed_spread=evidence.spread[metric][i],
+                    seeds=len(fit.runs),
+                    runs=tuple(str(run.folder or "") for run in fit.runs),
+                    rows=evidence.rows[i],
+                )
             )
-        )
-    front = pareto_front(contenders, metric)
-    return [replace(c, pareto=c.name in front) for c in contenders]
+        front = pareto_front(contenders, metric)
+        return [replace(c, pareto=c.name in front) for c in contenders]
+
+    def pairs(self, metric: str) -> list[Pair]:
+        """Every two contenders, the better-scored first, in one metric; guessing is judged in a family of its own."""
+        order = self.order
+        couples = list(combinations(order, 2))
+        random = np.random.default_rng([self.rules.seed, 1]).spawn(len(couples))
+        facts = {c: self.evidence.pair(metric, *c, rng) for c, rng in zip(couples, random, strict=True)}
+        copies = near_copies(np.array([p.labels for p in self.evidence.shared]))
+        constant = {i for i in order if family_of(self.fits[i].best.kind) == "constant"}
+        pairs: dict[tuple[int, int], Pair] = {}
+        for guessing in (False, True):
+            family = [couple for couple in couples if bool(constant & set(couple)) is guessing]
+            of_family = [facts[couple] for couple in family]
+            judged = judged_pairs(metric, self.rules.margin, self.names, family, copies, of_family)
+            pairs |= zip(family, judged, strict=True)
+        return [pairs[couple] for couple in couples]
+
+    def groups(self, class_names: Sequence[str]) -> tuple[Group, ...]:
+        """Scores of groups of the judged rows, where a column groups them."""
+        shared, names = [self.evidence.shared[i] for i in self.order], [self.names[i] for i in self.order]
+        return groups_of(self.rules.by, shared, names, class_names, self.rules.seed)
+
+
+def ranked_fits(runs: Sequence[Run], judged: Sequence[Predictions], rules: Judging) -> Ranked:
+    """Runs as contenders, with what their judged rows, one set a run, say of each."""
+    fits = entrants(runs)
+    of = {id(run): predictions for run, predictions in zip(runs, judged, strict=True)}
+    sampling = Sampling(runs[0].class_names, rules.draws, rules.row_draws, rules.seed)
+    if rules.folds is not None:
+        evidence = out_of_fold([of[id(fit.best)] for fit in fits], rules.folds, sampling)
+    else:
+        evidence = on_one_split([[of[id(run)] for run in fit.best_first] for fit in fits], sampling)
+    return Ranked(fits, names_of([fit.best for fit in fits]), evidence, rules)
 
 
 # ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,42 +248,25 @@ def family_of(kind: str) -> str:
     return kind_row(kind).family
 
 
-def pairs_of(
-    metric: str, order: Sequence[int], names: Sequence[str], fits: Sequence[Entrant], evidence: Evidence, ask: Judging
-) -> list[Pair]:
-    """Every pair of contenders, the better-scored first, in one metric; guessing is judged in a family of its own."""
-    couples = list(combinations(order, 2))
-    random = np.random.default_rng([ask.seed, 1]).spawn(len(couples))
-    measured = {couple: evidence.pair(metric, *couple, rng) for couple, rng in zip(couples, random, strict=True)}
-    copies = near_copies(np.array([p.labels for p in evidence.shared]))
-    constant = {i for i in order if family_of(fits[i].best.kind) == "constant"}
-    found: dict[tuple[int, int], Pair] = {}
-    for guessing in (False, True):
-        family = [couple for couple in couples if bool(constant & set(couple)) is guessing]
-        facts = [measured[couple] for couple in family]
-        found |= zip(family, judged_pairs(metric, ask.margin, names, family, copies, facts), strict=True)
-    return [found[couple] for couple in couples]
-
-
-def caveats(rows: int, ask: Judging) -> list[str]:
+def caveats(rows: int, rules: Judging) -> list[str]:
     """What limits the whole comparison."""
-    found = []
+    limits = []
     if rows < 200:
-        found.append(f"Only {rows} rows were judged: all but large differences stay undecided.")
-    if ask.tried:
-        found.append(
-            f"{ask.tried} other settings have been judged on these rows before, and no p is adjusted for them: "
-            f"a false verdict is to be expected in about {100 * false_share(ask.tried):.0f} of 100 such searches "
+        limits.append(f"Only {rows} rows were judged: all but large differences stay undecided.")
+    if rules.tried:
+        limits.append(
+            f"{rules.tried} other settings have been judged on these rows before, and no p is adjusted for them: "
+            f"a false verdict is to be expected in about {100 * false_share(rules.tried):.0f} of 100 such searches "
             "instead of 5; judge the one that you take on rows that have not been looked at."
         )
-    if ask.truncated_share is not None and ask.truncated_share >= 0.05:
-        found.append(
-            f"{100 * ask.truncated_share:.0f} % of the texts were cut at max_length: "
+    if rules.truncated_share is not None and rules.truncated_share >= 0.05:
+        limits.append(
+            f"{100 * rules.truncated_share:.0f} % of the texts were cut at max_length: "
             "an encoder that reads more of them may score higher."
         )
-    if ask.left_out:
-        found.append(f"Left out: {listed(ask.left_out)}.")
-    return found
+    if rules.left_out:
+        limits.append(f"Left out: {listed(rules.left_out)}.")
+    return limits
 
 
 # ── a room and a function of one name ───────────────────────────────────────────────────────────────────────────────

@@ -1,7 +1,6 @@
 """What was measured of contenders and between each two of them, before anything is judged.
 
-A contender is a fit: several seeds of it are judged by their mean, and their spread widens every interval. Under
-cross-validation each pair is judged on the rows that both predicted out of fold.
+A contender is a fit: several seeds of it are judged by their mean, and their spread widens every interval.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import numpy as np
 from ..metrics import METRICS
 from ..run import Predictions, Run
 from . import statistics as st
-from .crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
 from .measure import Measured, measure, within
 from .pairing import PairFacts
 from .results import fit_key
@@ -30,6 +28,11 @@ class Entrant:
     def best(self) -> Run:
         """The best on validation, never on the judged rows."""
         return max(self.runs, key=lambda run: run.metrics.get("validation", {}).get("macro_f1", 0.0))
+
+    @property
+    def best_first(self) -> list[Run]:
+        """All of them, that one first."""
+        return sorted(self.runs, key=lambda run: run is not self.best)
 
 
 def entrants(runs: Sequence[Run]) -> list[Entrant]:
@@ -89,11 +92,11 @@ def on_one_split(seeds: Sequence[Sequence[Predictions]], sampling: Sampling) -> 
     members = [range(end - len(several), end) for several, end in zip(seeds, ends, strict=True)]
     measured = measure(flat, sampling.class_names, sampling.draws, sampling.row_draws, sampling.seed)
     truth, classes = flat[0].truth, len(sampling.class_names)
-    value = {m: np.array([measured.value[m][list(own)].mean() for own in members]) for m in METRICS}
+    value = {m: np.array([measured.value[m][list(of_fit)].mean() for of_fit in members]) for m in METRICS}
     interval = {
         m: [
-            widened(m, float(value[m][i]), score_interval(measured, m, own), unjudged_share(truth, m, classes))
-            for i, own in enumerate(members)
+            widened(m, float(value[m][i]), score_interval(measured, m, of_fit), unjudged_share(truth, m, classes))
+            for i, of_fit in enumerate(members)
         ]
         for m in METRICS
     }
@@ -105,10 +108,10 @@ def on_one_split(seeds: Sequence[Sequence[Predictions]], sampling: Sampling) -> 
         single = len(one) == len(other) == 1
         p = paired_p(metric, (one[0], other[0]), sampling.draws, rng) if single else tail_p(drawn)
         fixed = 0.0
-        for own in (members[a], members[b]):
-            error = seed_error(measured.value[metric][list(own)])
+        for of_fit in (members[a], members[b]):
+            error = seed_error(measured.value[metric][list(of_fit)])
             if error:
-                drawn = drawn + error * rng.standard_t(len(own) - 1, len(drawn))
+                drawn = drawn + error * rng.standard_t(len(of_fit) - 1, len(drawn))
                 fixed = float(np.hypot(fixed, error))
         if fixed:
             p = max(p, tail_p(drawn))
@@ -116,7 +119,8 @@ def on_one_split(seeds: Sequence[Sequence[Predictions]], sampling: Sampling) -> 
         return PairFacts(difference, drawn, p, len(truth), differ, unjudged_share(truth, metric, classes), fixed)
 
     spread = {
-        m: [float(np.ptp(measured.value[m][list(own)])) if len(own) > 1 else None for own in members] for m in METRICS
+        m: [float(np.ptp(measured.value[m][list(of_fit)])) if len(of_fit) > 1 else None for of_fit in members]
+        for m in METRICS
     }
     shared = [several[0] for several in seeds]
     return Evidence(value, interval, value, spread, shared, [len(truth)] * len(seeds), pair)
@@ -159,98 +163,3 @@ def paired_p(metric: str, pair: tuple[Predictions, Predictions], draws: int, rng
     if row.rows:
         return st.permute_rows(metric, row.rows(truth, a), row.rows(truth, b), draws, rng)
     return st.permute_counts(metric, st.outcomes(truth, labels, a.shape[1]), draws, rng)
-
-
-# ── out of fold ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sampling) -> Evidence:
-    """Evidence of contenders that predicted some folds of one split, each row by a model that has not seen it."""
-    where = {row: i for i, row in enumerate(folds.row_ids.tolist())}
-    places = [np.array([where[row] for row in p.row_ids.tolist()]) for p in predicted]
-    masks = np.zeros((len(predicted), len(folds.place)), bool)
-    for mask, place in zip(masks, places, strict=True):
-        mask[place] = True
-    known: dict[bytes, tuple[list[int], list[Predictions], Measured]] = {}
-
-    def on(mask: np.ndarray) -> tuple[list[int], list[Predictions], Measured]:
-        """The contenders that predicted all rows of `mask` (n,), their predictions of these, and what they score."""
-        if mask.tobytes() not in known:
-            who = [i for i in range(len(predicted)) if (masks[i] | ~mask).all()]
-            parts = [restricted(predicted[i], places[i], np.flatnonzero(mask)) for i in who]
-            known[mask.tobytes()] = (
-                who,
-                parts,
-                measure(parts, sampling.class_names, sampling.draws, sampling.row_draws, sampling.seed),
-            )
-        return known[mask.tobytes()]
-
-    def of(metric: str, i: int, mask: np.ndarray) -> float:
-        who, _, measured = on(mask)
-        return float(measured.value[metric][who.index(i)])
-
-    everyone = np.asarray(masks.any(0))
-    complete = [i for i in range(len(predicted)) if (masks[i] == everyone).all()]
-    value = {m: np.array([of(m, i, masks[i]) for i in range(len(predicted))]) for m in METRICS}
-    order = {  # as if all had judged all folds: what the missing ones were worth to those that have them
-        m: np.array(
-            [
-                value[m][i] + np.mean([of(m, j, everyone) - of(m, j, masks[i]) for j in complete])
-                for i in range(len(predicted))
-            ]
-        )
-        for m in METRICS
-    }
-    interval = {
-        m: [fold_interval(m, i, *on(masks[i]), folds, masks[i]) for i in range(len(predicted))] for m in METRICS
-    }
-
-    def pair(metric: str, a: int, b: int, rng: np.random.Generator) -> PairFacts:
-        mask = masks[a] & masks[b]
-        who, parts, measured = on(mask)
-        one, other = who.index(a), who.index(b)
-        both = (parts[one], parts[other])
-        differ = int((right([both[0]])[0] != right([both[1]])[0]).sum())
-        p = paired_p(metric, both, sampling.draws, rng)
-        place = folds.place[mask]
-        if METRICS[metric].skewed or METRICS[metric].right_or_wrong:  # means of rows: the difference has a formula
-            mean = fold_difference(
-                row_values(metric, both[0]) - row_values(metric, both[1]), place, folds.count, folds.groups[mask]
-            )
-            drawn, p = normal_draws(mean.difference, mean.error, sampling.draws), max(p, mean.p_value)
-            return PairFacts(mean.difference, drawn, p, int(mask.sum()), differ)
-        drawn = stretched(measured.apart[metric][one, other], len(np.unique(place)), folds.count)
-        difference = float(measured.value[metric][one] - measured.value[metric][other])
-        missing = unjudged_share(both[0].truth, metric, len(sampling.class_names))
-        return PairFacts(difference, drawn, max(p, tail_p(drawn)), int(mask.sum()), differ, missing)
-
-    common = np.asarray(masks.all(0))
-    alone: dict[str, list[float | None]] = {m: [None] * len(predicted) for m in METRICS}
-    return Evidence(value, interval, order, alone, on(common)[1], [int(mask.sum()) for mask in masks], pair)
-
-
-def restricted(predictions: Predictions, places: np.ndarray, rows: np.ndarray) -> Predictions:
-    """Predictions of the `rows` (m,), in that order; `places` (n,) says which row each prediction is of."""
-    at = np.empty(int(places.max()) + 1, np.int64)
-    at[places] = np.arange(len(places))
-    return predictions.take(at[rows])
-
-
-def row_values(metric: str, predictions: Predictions) -> np.ndarray:
-    """What each row (n,) adds to a mean of rows."""
-    of_rows = METRICS[metric].rows
-    if of_rows is None:
-        return (predictions.labels == predictions.truth).astype(np.float64)
-    return of_rows(predictions.truth, np.asarray(predictions.proba, np.float64))[:, 0]
-
-
-def fold_interval(
-    metric: str, i: int, who: list[int], parts: list[Predictions], measured: Measured, folds: RowFolds, mask: np.ndarray
-) -> tuple[float, float]:
-    """The interval of a score over rows, training sets and seeds."""
-    at = who.index(i)
-    value = float(measured.value[metric][at])
-    grow = float(np.sqrt(stretch_of(len(np.unique(folds.place[mask])), folds.count)))
-    low, high = (value + grow * (end - value) for end in measured.interval[metric][at])
-    missing = unjudged_share(parts[at].truth, metric, parts[at].proba.shape[1])
-    return widened(metric, value, (low, high), missing)
