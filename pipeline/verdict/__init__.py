@@ -105,6 +105,11 @@ class Judging:
     folds: RowFolds | None = None  # predictions are out of fold
     tried: int = 0  # other settings that were judged on the same rows before
 
+    def check(self) -> None:
+        """Raises UserError if the metric or the preference is unknown."""
+        choose(METRICS, self.metric, "metric")
+        choose(dict.fromkeys(PREFERENCES), self.prefer, "preference")
+
 
 def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -> Comparison:
     """Judge `runs` on the rows they share, as `judging` says with `changes` (its fields) made to it.
@@ -112,8 +117,7 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
     Runs that differ in their seed alone are one contender. With `folds` the predictions of every run are out of fold,
     and each two are judged on the rows that both predicted.
 
-    Raises UserError if there are no runs, if they answer different questions (data set, classes, rows) or if the
-    metric or the preference is unknown.
+    Raises UserError if there are no runs, they answer different questions, or metric or preference are unknown.
 
     Examples
     --------
@@ -126,23 +130,20 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
     True
     """
     rules = replace(judging, **changes)
-    choose(METRICS, rules.metric, "metric")
-    choose(dict.fromkeys(PREFERENCES), rules.prefer, "preference")
+    rules.check()
     judged = aligned(runs) if rules.folds is None else [run.predictions[judged_role(runs)] for run in runs]
     metric_for(rules.metric, judged[0].truth)
-    ranked = ranked_fits(runs, judged, rules)
-    contenders, first = ranked.contenders(), runs[0]
+    ranked, first = ranked_fits(runs, judged, rules), runs[0]
+    contenders = ranked.contenders()
     paired = {m: ranked.pairs(m) for m in with_usual(rules.metric)}
-    others = [pair for m in ALWAYS if m != rules.metric for pair in paired[m]]
-    serious = [c.name for c in contenders if family_of(c.kind) != "constant"]
-    losses, rows = regrets(serious, paired[rules.metric]), max(ranked.evidence.rows)
-    advice = Advice(rules.metric, Preference(rules.margin, rules.worth, rules.prefer), rows, losses, rules.folds)
+    others = tuple(pair for m in ALWAYS if m != rules.metric for pair in paired[m])
+    advice = ranked.advice(paired[rules.metric])
     recommended, sentence, reasons = recommend(contenders, paired[rules.metric], ranked.handed_over, advice, others)
     return Comparison(
         dataset=first.dataset,
         dataset_digest=first.dataset_digest,
         split=judged[0].split,
-        rows=rows,
+        rows=advice.rows,
         class_names=first.class_names,
         metric=rules.metric,
         margin=rules.margin,
@@ -150,14 +151,14 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
         contenders=tuple(contenders),
         pairs=tuple(paired[rules.metric]),
         recommendation=sentence,
-        reasons=(*reasons, *caveats(rows, rules)),
+        reasons=(*reasons, *caveats(advice.rows, rules)),
         break_even=tuple(break_evens(contenders)),
         by=rules.by_name,
         groups=ranked.groups(first.class_names),
         left_out=tuple(rules.left_out),
-        other_pairs=tuple(others),
+        other_pairs=others,
         recommended=recommended,
-        regret=losses,
+        regret=advice.regret,
         cv=None if rules.folds is None else rules.folds.to_json(),
     )
 
@@ -222,6 +223,13 @@ class Ranked:
             judged = judged_pairs(metric, self.rules.margin, self.names, family, copies, of_family)
             pairs |= zip(family, judged, strict=True)
         return [pairs[couple] for couple in couples]
+
+    def advice(self, pairs: Sequence[Pair]) -> Advice:
+        """What a recommendation rests on, the largest plausible loss of taking each contender but guessing included."""
+        rules, rows = self.rules, max(self.evidence.rows)
+        names = [self.names[i] for i in self.order if family_of(self.fits[i].best.kind) != "constant"]
+        preference = Preference(rules.margin, rules.worth, rules.prefer)
+        return Advice(rules.metric, preference, rows, regrets(names, pairs), rules.folds)
 
     def groups(self, class_names: Sequence[str]) -> tuple[Group, ...]:
         """Scores of groups of the judged rows, where a column groups them."""

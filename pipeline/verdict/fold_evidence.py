@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.metrics import METRICS
-from pipeline.run import Predictions
-from pipeline.verdict.crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
-from pipeline.verdict.evidence import Evidence, Sampling, paired_p, right, tail_p, unjudged_share, widened
-from pipeline.verdict.measure import Measured, measure
-from pipeline.verdict.pairing import PairFacts
+from ..metrics import METRICS
+from ..run import Predictions
+from .crossvalidation import RowFolds, fold_difference, normal_draws, stretch_of, stretched
+from .evidence import Evidence, Sampling, paired_p, right, tail_p, unjudged_share, widened
+from .measure import Measured, measure
+from .pairing import PairFacts
 
 
 def out_of_fold(predicted: Sequence[Predictions], folds: RowFolds, sampling: Sampling) -> Evidence:
