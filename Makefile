@@ -29,7 +29,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/site
 
 bench: $(VENV)/.ready-bench $(PEER)/.ready
 	$(BIN)/python benchmarks/extract.py --other $(PEER)/bin/python

@@ -34,27 +34,38 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     encoded if they are missing, and kept. A grid search, a second fold or another process therefore pays for nothing
     that has been paid for. Learns nothing from the data: `fit` only finds the encoder.
 
-    Parameters
-    ----------
-    encoder : a Hugging Face name, a folder, or `minilm` (the encoder that comes as a package and needs no network).
-    pooling : `cls`, `mean` or `max`; `cls+mean` puts both side by side.
-    max_length : tokens a text, special ones included, at most; None is as many as the encoder takes.
-    revision : branch, tag or commit of a Hugging Face name.
-    precision, engine, device : `auto` is what is fastest on this machine without moving more than last bits.
-    cache_dir : folder or URL of the store, shared with `--cache` of the command line. None keeps no vectors and leaves
-        the encoder open between calls: for serving, where every text is new.
-
-    Attributes
-    ----------
-    n_features_out_ : width d of the vectors.
-    checkpoint_digest_ : hexadecimal digest of the encoder's bytes and the pooling: what a model on top belongs to.
-
     Input of `fit` and `transform` is n texts: a list, an array (n,), a pandas Series, or a table with one text column;
     pairs are a list of tuples, or a table with two. Output is (n, d) float32 without a unit; a pandas or polars table
     after `set_output`, with columns such as `cls_0`.
 
-    Raises `UserError` if the encoder cannot be found, its options do not go together, or the input holds something
-    that is no text (numbers, missing values).
+    Parameters
+    ----------
+    encoder : str or Path
+        A Hugging Face name, a folder, or `minilm` (the encoder that comes as a package and needs no network).
+    pooling : str
+        `cls`, `mean` or `max`; `cls+mean` puts both side by side.
+    max_length : int or None
+        Tokens a text, special ones included, at most; None is as many as the encoder takes.
+    revision : str or None
+        Branch, tag or commit of a Hugging Face name.
+    precision, engine, device : str
+        `auto` is what is fastest on this machine without moving more than last bits.
+    cache_dir : str, Path or None
+        Folder or URL of the store, shared with `--cache` of the command line. None keeps no vectors and leaves
+        the encoder open between calls: for serving, where every text is new.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Width d of the vectors.
+    checkpoint_digest_ : str
+        Hexadecimal digest of the encoder's bytes and the pooling: what a model on top belongs to.
+
+    Raises
+    ------
+    UserError
+        If the encoder cannot be found, its options do not go together, or the input holds something that is no text
+        (numbers, missing values).
 
     Examples
     --------
