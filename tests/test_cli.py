@@ -1,8 +1,10 @@
 """The command line as a user meets it: contracts of --json, exit codes, one-line errors, and README's promises."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +230,60 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys, reviews):
     monkeypatch.setattr("pipeline.contenders.profile", interrupt)
     assert cli.main(["explore", str(reviews)]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_one_line(monkeypatch, capsys, reviews):
+    def fail(*_, **__):
+        raise TypeError("first line\nsecond line")
+
+    monkeypatch.setattr("pipeline.contenders.profile", fail)
+    assert cli.main(["explore", str(reviews)]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: TypeError at test_cli\.py:\d+: first line; this is a bug: please report it", err[-1])
+    monkeypatch.setenv("PROBE_OR_TUNE_TRACEBACK", "1")
+    with pytest.raises(TypeError):
+        cli.main(["explore", str(reviews)])
+
+
+WAITS = """
+import sys, time, cli
+import pipeline.contenders
+def wait(*_):
+    print("ready", flush=True)
+    time.sleep(60)
+pipeline.contenders.profile = wait
+cli.door()
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_signals_end_like_an_interrupt(name, code, reviews):
+    words = [sys.executable, "-c", WAITS, "explore", str(reviews)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stdout.readline() == "ready\n"
+        job.send_signal(getattr(signal, name))
+        _, err = job.communicate(timeout=30)
+    assert job.returncode == code
+    assert err.lstrip().startswith("interrupted; what was committed stays")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, {}])
+def test_texts_are_utf8_whatever_the_locale(locale, tmp_path):
+    file = tmp_path / "größe.csv"
+    file.write_text("text,label\n" + "".join(f"naïve {i},{'日本' if i % 2 else 'ähm'}\n" for i in range(60)), "utf-8")
+    words = [sys.executable, "cli.py", "explore", str(file), "--encoder", "nowhere", "--json"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, env=os.environ | locale)
+    assert "größe.csv" in done.stderr.decode("utf-8"), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(closed, reviews):
+    line = f"{sys.executable} cli.py cache ls --cache {reviews.parent} {closed}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ── documentation that breaks the build when it lies ────────────────────────────────────────────────────────────────
