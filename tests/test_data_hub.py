@@ -364,7 +364,7 @@ def test_labels_that_are_none_name_the_row(tmp_path, hub_cache):
 
 def test_columns_are_asked_for_as_of_a_local_file(hub_cache):
     hub_cache("someone/columns", {"train.jsonl": as_jsonl([{"body": {"a": 1}, "kind": "x"}] * 4)})
-    assert "someone/columns train: no 'text' among ['body', 'kind']; pass --text body" in refused("someone/columns")
+    assert "someone/columns train: no 'text' among ['body', 'kind']; pass --text kind" in refused("someone/columns")
     with pytest.raises(UserError, match=r"someone/columns train row 0: 'body' holds no text \(dict\)"):
         chunks("someone/columns", text=("body",))
 

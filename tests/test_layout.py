@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = (
-    "words files metrics kinds memory urls hub data explore encoder store extract transformer run linear "
+    "words files untrusted metrics kinds memory urls hub data explore encoder store extract transformer run linear "
     "baseline finetune predict verdict export task estimates contenders audit fitting learning_curve "
     "report doctor comparison show options command_line"
 ).split()
-LIGHT = "words files metrics kinds memory urls store run".split()  # neither torch nor a room above them
+LIGHT = "words files untrusted metrics kinds memory urls store run".split()  # neither torch nor a room above them
 
 
 def module_of(path: Path, node: ast.ImportFrom) -> str:

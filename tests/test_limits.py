@@ -14,8 +14,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 6
 # longer breaks a limit leaves the list.
 LISTED = {
     "lines of a file": {
-        "pipeline/data/files.py": 353,
-        "pipeline/data/hub.py": 366,
+        "pipeline/data/hub.py": 358,
         "pipeline/finetune/heads.py": 359,
     },
     "lines of a function": {

@@ -14,10 +14,11 @@ import numpy as np
 
 from .. import UserError, log
 from . import files, labels, naming, sources, splits
+from .beside import labels_beside
 from .chunks import Chunk, count_rows, read_chunks
 from .dataset import ROLES, Dataset, SourceOptions, Split, digest_of, is_empty, subset
 from .roles import assign, check_train, note_rare, seen_classes, train_name
-from .rows import Columns, Raw, choose_columns, class_names, read_split
+from .rows import Columns, Looks, Raw, choose_columns, class_names, read_split, renumbered
 from .sources import Source, samples
 
 __all__ = [
@@ -44,9 +45,11 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     """
     source = sources.locate(options.source)
     notes: list[str] = []
-    raws, columns = _read_all(source, options, notes)
+    train = train_name(source.home, list(source.splits), options)
+    raws, columns = _read_all(source, train, options, notes)
+    raws = renumbered(raws, train, notes)
     where = {name: raw.where for name, raw in raws.items()}
-    names = class_names(source, columns, raws)
+    names = class_names(source, columns, raws, train)
     found = {
         name: labels.tidy(raw.labels or [None] * len(raw.texts), raw.typed, names is not None, raw.where)
         for name, raw in raws.items()
@@ -73,9 +76,8 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     return Dataset(source.name, ordered, roles, classes, columns.texts, columns.label, digest, tuple(notes))
 
 
-def _read_all(source: Source, options: SourceOptions, notes: list[str]) -> tuple[dict[str, Raw], Columns]:
+def _read_all(source: Source, train: str, options: SourceOptions, notes: list[str]) -> tuple[dict[str, Raw], Columns]:
     """Every split that has train's columns; one that has no role and other columns is left out with a note."""
-    train = train_name(source.home, list(source.splits), options)
     first = source.splits[train][0]
     columns = choose_columns(first, options)
     if files.kind(Path(first.name)) == ".txt":
@@ -83,25 +85,33 @@ def _read_all(source: Source, options: SourceOptions, notes: list[str]) -> tuple
             f"{first}: a .txt file has no labels to learn from; predict reads it, or write a CSV with a label"
         )
     if columns.label is None:
-        there = first.column_names()
-        guess = next((name for name in there if name not in columns.texts), "COLUMN")
-        raise UserError(f"{first}: no 'label' among {naming.shown(there)}; pass --label {naming.quoted(guess)}")
+        known = first.column_names()
+        guess = Looks(first).label() or next((name for name in known if name not in columns.texts), "COLUMN")
+        raise UserError(f"{first}: no 'label' among {naming.shown(known)}; pass --label {naming.quoted(guess)}")
     count = None
     if options.rows and not (amount := splits.first_of(options.rows)).endswith("%"):
         count = int(amount)
+    beside = labels_beside(source.splits, columns)
     raws = {}
     for name, parts in source.splits.items():
-        there = parts[0].column_names()
-        missing = [text for text in columns.texts if text not in there]
+        known = parts[0].column_names()
+        missing = [text for text in columns.texts if text not in known]
+        if any(answers.split == name for answers in beside.values()):
+            continue
         has_role = name in (options.train, options.validation, options.test) or naming.role_of(name)
         if missing and not has_role:
             notes.append(f"split '{name}' is left out: it has no column '{missing[0]}'")
             continue
         if missing:
-            raise UserError(f"{parts[0]}: no '{missing[0]}' among {naming.shown(there)}; {first.name} has that column")
-        label = columns.label if columns.label in there else None
-        own = Columns(columns.texts, label, tuple(other for other in columns.others if other in there))
+            raise UserError(f"{parts[0]}: no '{missing[0]}' among {naming.shown(known)}; {first.name} has that column")
+        label = columns.label if columns.label in known else None
+        others = tuple(other for other in columns.others if other in known)
+        answers = beside.get(name)
+        own = Columns(columns.texts, label, others, answers.key if answers else None)
         raws[name] = read_split(name, parts, own, count)
+        if answers:
+            raws[name] = answers.joined(raws[name])
+            notes.append(f"the labels of '{name}' are those of '{answers.split}', by '{answers.key}'")
     return raws, columns
 
 

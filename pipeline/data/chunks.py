@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .. import UserError, listed, log
-from . import sources, splits
+from . import naming, sources, splits
+from .beside import labels_beside
 from .dataset import SourceOptions, is_empty
 from .labels import Where, tidy
-from .rows import BLOCK_ROWS, blocks_of, choose_columns, class_names, texts_of
-from .sources import Part, Source
+from .rows import BLOCK_ROWS, Columns, blocks_of, choose_columns, declared_names, names_of_ids, texts_of
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,29 @@ def read_chunks(options: SourceOptions, split: str | None = None, rows: int = BL
     source = sources.locate(options.source)
     if split is not None and split not in source.splits:
         raise UserError(f"{source.home}: no split '{split}' among {listed(source.splits)}; pass one of them")
-    for name, parts in source.splits.items():
-        if split in (None, name):
-            yield from _chunks(source, name, parts, options, rows)
+    for name, columns in _readable(source, options, split).items():
+        yield from _chunks(source, name, columns, options, rows)
+
+
+def _readable(source: Source, options: SourceOptions, split: str | None) -> dict[str, Columns]:
+    """The splits with texts, and their columns: those of train, or of the first; labels where a split has them.
+
+    Raises UserError if it is not clear which columns hold the texts, or if a split with a role lacks them.
+    """
+    named = [split] if split else sorted(source.splits, key=lambda name: naming.role_of(name) != "train")
+    first = choose_columns(source.splits[named[0]][0], options, need_label=False)
+    answers = {found.split for found in labels_beside(source.splits, first).values()}
+    readable = {named[0]: first}
+    for name in named[1:]:
+        part = source.splits[name][0]
+        known = part.column_names()
+        missing = [text for text in first.texts if text not in known]
+        if missing and (name in answers or not naming.role_of(name)):
+            log.info("%s: split '%s' is left out: it has no column '%s'", source.home, name, missing[0])
+            continue
+        label = options.label if options.label in known else None
+        readable[name] = choose_columns(part, replace(options, text=first.texts, label=label), need_label=False)
+    return {name: replace(readable[name], others=()) for name in source.splits if name in readable}
 
 
 def count_rows(options: SourceOptions) -> int:
@@ -52,17 +73,21 @@ def count_rows(options: SourceOptions) -> int:
     Raises UserError for what cannot be read.
     """
     total = 0
-    for parts in sources.locate(options.source).splits.values():
-        rows = sum(part.count_rows() for part in parts)
+    source = sources.locate(options.source)
+    for name in _readable(source, options, None):
+        rows = sum(part.count_rows() for part in source.splits[name])
         total += (
             min(rows, splits.rows_of(splits.first_of(options.rows), "--rows first:", rows)) if options.rows else rows
         )
     return total
 
 
-def _chunks(source: Source, name: str, parts: Sequence[Part], options: SourceOptions, rows: int) -> Iterator[Chunk]:
-    columns = replace(choose_columns(parts[0], options, need_label=False), others=())
-    names = class_names(source, columns, {}) if columns.label else None
+def _chunks(source: Source, name: str, columns: Columns, options: SourceOptions, rows: int) -> Iterator[Chunk]:
+    parts = source.splits[name]
+    names = None
+    if columns.label:
+        tables = [declared_names(some, columns.label) for some in source.splits.values()]
+        names = names_of_ids(source, [table for table in tables if table], declared_names(parts, columns.label))
     left = sys.maxsize
     if options.rows:
         left = splits.rows_of(splits.first_of(options.rows), "--rows first:", sum(part.count_rows() for part in parts))

@@ -8,7 +8,6 @@ Hub does not answer. No code of a data set is ever run.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
 import re
@@ -24,7 +23,7 @@ from typing import Any
 
 from .. import UserError, hub, listed, log
 from ..words import error_line, shorten
-from . import files
+from . import files, tables
 
 CARD = "README.md"
 INFOS = "dataset_infos.json"  # what older data sets have instead of a card that speaks of columns
@@ -58,12 +57,16 @@ class HubSplit:
         """Its columns, in their order. Raises UserError if it has no rows to tell them by."""
         return self._columns
 
-    def class_names(self, column: str) -> dict[int, str] | None:
-        """Class id → name, if `column` is a ClassLabel."""
+    def plain_columns(self) -> set[str] | None:
+        """None: any column may group rows, by its values."""
+        return None
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """The names of the ids 0, 1, ..., if `column` is a ClassLabel. Raises UserError if two are the same."""
         from datasets import ClassLabel
 
         feature = self.features.get(column)
-        return dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None
+        return tables.unique_names(tuple(feature.names), column, str(self)) if isinstance(feature, ClassLabel) else None
 
     def blocks(self, wanted: Sequence[str], size: int) -> Iterator[files.Block]:
         """The `wanted` columns, `size` rows at a time. Raises UserError for what `datasets` cannot read."""
@@ -73,7 +76,7 @@ class HubSplit:
                 if self.typed:  # as tables, and parquet by row groups: Arrow reads ahead, to the end of a file
                     rows = rows.with_format("arrow").reshard()
             for batch in rows.iter(batch_size=size):  # a table (n, columns), or a list (n,) for each column
-                yield files.Block({name: _plain(batch[name]) for name in wanted}, None)
+                yield files.Block({name: tables.values_of(batch[name]) for name in wanted}, None)
 
     def count_rows(self) -> int:
         """Rows, without keeping any."""
@@ -89,18 +92,6 @@ class HubSplit:
         except Exception as error:  # pandas, Arrow and `datasets` each raise their own
             repo = self.home.partition(":")[0]
             raise UserError(f"{self}: cannot be read ({_reason(error)}); {_parquet_branch(repo)}") from error
-
-
-def _plain(column: Any) -> list[Any]:
-    """The values of a column as Python has them; JSON of mixed types, which Arrow keeps as strings, decoded."""
-    import pyarrow as pa
-
-    if isinstance(column, list):
-        return column
-    values = column.to_pylist()
-    if isinstance(column.type, pa.JsonType):
-        return [None if value is None else json.loads(value) for value in values]
-    return values
 
 
 def fetch(source: str) -> tuple[str, dict[str, HubSplit], Path]:

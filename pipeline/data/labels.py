@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import UserError, listed
+from .. import UserError, listed, one_line
+from ..untrusted import read_json
 
 Tidy = int | str | None  # one label; None: missing
 Where = Callable[[int], str]  # row number → where that row stands, for messages
 
-INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # the one way to write it, of a size that 64 bits hold
+PLAIN_FLOAT = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,17})?")
+DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})(\D|$)")
 MISSING_NUMBERS = {"", "na", "n/a", "nan", "null", "none"}  # what stands for a missing number in CSV files
 
 
@@ -25,21 +28,22 @@ def read_names(path: Path) -> dict[int, str]:
 
     Raises UserError if it is none of these.
     """
-    try:
-        table = json.loads(path.read_text("utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); write the class names as a list in id order") from error
-    if isinstance(table, list) and table and all(isinstance(name, str | int | bool) for name in table):
+    table = read_json(path, "write the class names as a list in id order")
+    if isinstance(table, list) and table and all(isinstance(name, str | int) for name in table):
         names = dict(enumerate(map(str, table)))
-    elif isinstance(table, dict) and table and all(INTEGER.fullmatch(key) for key in table):
+    elif _is_table(table) and all(INTEGER.fullmatch(k) and isinstance(v, str | int) for k, v in table.items()):
         names = {int(key): str(name) for key, name in table.items()}
-    elif isinstance(table, dict) and table and all(type(value) is int for value in table.values()):
+    elif _is_table(table) and all(type(value) is int and abs(value) < 2**63 for value in table.values()):
         names = {value: name for name, value in table.items()}
     else:
         raise UserError(f'{path}: not class names; write a list in id order, {{"0": "name"}} or {{"name": 0}}')
     if len(set(names.values())) < len(table):
         raise UserError(f"{path}: two classes have the same name or id; give each its own")
     return dict(sorted(names.items()))
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value)
 
 
 def tidy(values: Sequence[Any], typed: bool, coded: bool, where: Where) -> list[Tidy]:
@@ -88,21 +92,29 @@ def _real_valued(value: Any, row: int, where: Where) -> UserError:
 
 
 def _from_strings(values: list[str | None], typed: bool, coded: bool, where: Where) -> list[Tidy]:
-    """Strings stay names unless every one of them is an integer; in untyped files numbers are numbers."""
+    """Strings stay names unless every one of them is an integer written the one way that integers are written.
+
+    `0110`, `+1`, `1e2` and `1.10` are codes: as numbers, two of them may become one. In untyped files `1.0` is 1.
+    """
     distinct = {value for value in values if value is not None and value.strip().lower() not in MISSING_NUMBERS}
-    if distinct and all(INTEGER.fullmatch(value.strip()) for value in distinct):
+    if distinct and all(INTEGER.fullmatch(value) for value in distinct):
         return [None if v is None or v.strip().lower() in MISSING_NUMBERS else int(v) for v in values]
-    if distinct and not typed and all(_is_number(value) for value in distinct):
-        whole: list[Tidy] = []
+    if distinct and not typed and all(_is_plain_float(value) for value in distinct):
+        numbers: list[Tidy] = []
         for row, value in enumerate(values):
             if value is None or value.strip().lower() in MISSING_NUMBERS:
-                whole.append(None)
+                numbers.append(None)
             elif not float(value).is_integer():
                 raise _real_valued(value, row, where)
             else:
-                whole.append(int(float(value)))
-        return whole
+                numbers.append(int(float(value)))
+        return numbers
     return [value if value else None for value in values]
+
+
+def _is_plain_float(text: str) -> bool:
+    """Whether this is how Python and pandas write that float, or a plain integer."""
+    return bool(PLAIN_FLOAT.fullmatch(text)) and (text == repr(float(text)) or bool(INTEGER.fullmatch(text)))
 
 
 def _is_list(text: str) -> bool:
@@ -110,22 +122,33 @@ def _is_list(text: str) -> bool:
     return text.startswith("[") and text.endswith("]")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text)) and "_" not in text
-    except ValueError:
-        return False
-
-
 def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return one_line(str(value), 40)
 
 
 def speak_of_others(splits: Mapping[str, Sequence[Tidy]], names: dict[int, str]) -> bool:
     """Whether every label is a word that `names` does not know: the names belong to another column."""
     found = {label for labels in splits.values() for label in labels if label is not None}
     return bool(found) and all(isinstance(label, str) for label in found) and not found & set(names.values())
+
+
+def same_but_for_looks(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Groups of class names that differ only in case, white space or what nobody sees."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+        groups.setdefault(" ".join(seen.split()).casefold(), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def are_dates(names: Sequence[str]) -> bool:
+    """Whether ten class names or more all begin as dates do."""
+    return len(names) >= 10 and all(DATE.match(name) for name in names)
+
+
+def are_ids(classes: int, rows: int) -> bool:
+    """Whether so many classes of so many rows name rows, not kinds of rows."""
+    return classes >= 20 and classes > rows / 2
 
 
 def encode(
@@ -159,10 +182,10 @@ def _numbers(labels: list[Tidy], number: dict[Any, int], classes: tuple[str, ...
     if all(label is None for label in labels):
         return np.full(len(labels), -1, np.int64)
     if None in labels:
-        row = labels.index(None)
+        row, missing = labels.index(None), sum(label is None for label in labels)
         raise UserError(
-            f"{where(row)}: label missing (empty, NaN or -1), though other rows of this split have one; fill it in, "
-            'drop the row, or, if -1 is a class, name it in labels.json: {"-1": "name", ...}'
+            f"{where(row)}: label missing (empty, NaN or -1), as in {missing:,} of {len(labels):,} rows of this split; "
+            'fill it in, drop the rows, or, if -1 is a class, name it in labels.json: {"-1": "name", ...}'
         )
     try:
         return np.fromiter((number[label] for label in labels), np.int64, len(labels))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 
-from .. import UserError, listed
+from .. import UserError, listed, one_line
+
+Guess = Callable[[], str | None] | None
 
 ROLES = {
     "train": ("train", "training"),
@@ -31,6 +34,8 @@ PAIRS = (
 TEXTS = ("text", "sentence", "content", "review", "message", "tweet", "comment", "utterance", "query", "document")
 LABELS = ("label", "labels", "target", "class", "category", "intent", "sentiment", "emotion", "topic", "y")
 
+IDS = ("id", "idx", "index", "row_id", "text_id", "title", "date", "author", "user", "rating", "stars", "score")
+
 
 def role_of(split: str) -> str | None:
     """The role a split's name says: `dev_matched` is a validation split, `reviews` says nothing."""
@@ -43,55 +48,73 @@ def candidates(splits: Sequence[str], role: str) -> list[str]:
     return sorted((s for s in splits if role_of(s) == role), key=lambda s: s.lower() not in ROLES[role])
 
 
-def text_columns(names: Sequence[str], asked: Sequence[str], where: str) -> tuple[str, ...]:
+def plain(name: str) -> str:
+    """A name as it is compared: without what nobody sees (zero width, byte order marks) and in lower case."""
+    return "".join(sign for sign in name if unicodedata.category(sign) != "Cf").strip().lower()
+
+
+def is_known(name: str) -> bool:
+    """Whether a column's name says that it is a text or a label, or an id, as headers do."""
+    return plain(name) in (*TEXTS, *LABELS, *IDS, *(part for pair in PAIRS for part in pair))
+
+
+def column(names: Sequence[str], asked: str, option: str, where: str) -> str:
+    """The column called `asked`, or so but for case and what nobody sees.
+
+    Raises UserError, listing the columns there are, if there is none, or more than one.
+    """
+    same = [name for name in names if name == asked] or [name for name in names if plain(name) == plain(asked)]
+    if not same:
+        raise UserError(f"{where}: no '{one_line(asked, 40)}' among {shown(names)}; pass {option} with one of them")
+    if len(same) > 1:
+        raise UserError(f"{where}: {len(same)} columns are called {quoted(plain(asked))}; rename all but one")
+    return same[0]
+
+
+def text_columns(names: Sequence[str], asked: Sequence[str], where: str, guess: Guess = None) -> tuple[str, ...]:
     """The one or two text columns among `names`: those asked for, else those whose names say so.
 
-    Raises UserError, listing the columns there are, if one is missing or it is not clear which are meant.
+    `guess`: the column whose values look like texts, for the advice. Raises UserError, listing the columns there are,
+    if one is missing or it is not clear which are meant.
     """
     if len(asked) > 2:
         raise UserError(f"--text {listed(asked)}: a text or a pair of texts can be read; pass --text once or twice")
-    for name in asked:
-        if name not in names:
-            raise UserError(f"{where}: no '{name}' among {shown(names)}; pass --text with one of them")
     if asked:
-        return tuple(asked)
-    lower = {name.strip().lower(): name for name in reversed(names)}
-    if "text" in lower:
-        return (lower["text"], lower["text_pair"]) if "text_pair" in lower else (lower["text"],)
-    pairs = [(lower[a], lower[b]) for a, b in PAIRS if a in lower and b in lower]
-    single = [(lower[name],) for name in TEXTS if name in lower]
-    found: list[tuple[str, ...]] = [*pairs] or [*single]
-    if len(found) > 1:
-        raise UserError(f"{where}: which of {shown(names)} is the text? pass --text {quoted(found[0][0])}")
-    if not found:
-        guess = next((name for name in names if not _is_in(name, LABELS)), names[0] if names else "COLUMN")
-        raise UserError(f"{where}: no 'text' among {shown(names)}; pass --text {quoted(guess)}")
-    return found[0]
+        return tuple(column(names, name, "--text", where) for name in asked)
+    lower = {plain(name) for name in names}
+    pairs: list[tuple[str, ...]] = [pair for pair in PAIRS if lower.issuperset(pair)]
+    single: list[tuple[str, ...]] = [(name,) for name in TEXTS if name in lower]
+    known = [("text", "text_pair") if "text_pair" in lower else ("text",)] if "text" in lower else pairs or single
+    advice = quoted((guess and guess()) or (known[0][0] if known else next(iter(names), "COLUMN")))
+    if len(known) > 1:
+        raise UserError(f"{where}: which of {shown(names)} is the text? pass --text {advice}")
+    if not known:
+        raise UserError(f"{where}: no 'text' among {shown(names)}; pass --text {advice}")
+    return tuple(column(names, name, "--text", where) for name in known[0])
 
 
-def label_column(names: Sequence[str], asked: str | None, texts: Sequence[str], where: str) -> str | None:
+def label_column(
+    names: Sequence[str], asked: str | None, texts: Sequence[str], where: str, guess: Guess = None
+) -> str | None:
     """The label column among `names`, None if none is called like one.
 
     Raises UserError if the one asked for is missing, or if several could be meant.
     """
     if asked is not None:
-        if asked not in names:
-            raise UserError(f"{where}: no '{asked}' among {shown(names)}; pass --label with one of them")
-        return asked
-    found = [name for name in names if _is_in(name, LABELS) and name not in texts]
-    exact = [name for name in found if name.strip().lower() == "label"]
-    if len(found) > 1 and not exact:
-        raise UserError(f"{where}: which of {shown(names)} is the label? pass --label {quoted(found[0])}")
-    return next(iter(exact or found), None)
-
-
-def _is_in(name: str, table: Sequence[str]) -> bool:
-    return name.strip().lower() in table
+        return column(names, asked, "--label", where)
+    known = [name for name in names if plain(name) in LABELS and name not in texts]
+    exact = [name for name in known if plain(name) == "label"]
+    if len(exact) > 1:
+        return column(names, "label", "--label", where)
+    if len(known) > 1 and not exact:
+        advice = quoted((guess and guess()) or known[0])
+        raise UserError(f"{where}: which of {shown(names)} is the label? pass --label {advice}")
+    return next(iter(exact or known), None)
 
 
 def shown(names: Sequence[str]) -> str:
     """The columns as a list, long names cut: a file without a header has its first row here."""
-    short = [name if len(name) <= 30 else name[:27] + "..." for name in names[:20]]
+    short = [one_line(name, 30) for name in names[:20]]
     return str([*short, "..."] if len(names) > 20 else short)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
-from .. import UserError
+from .. import UserError, listed, log
 from . import files, naming
 from .dataset import SourceOptions
 from .labels import Where
 from .sources import Part, Source
 
 BLOCK_ROWS = 65536
+LONGEST_TEXT = 2_000_000  # characters; a tokenizer reads about 200,000 a second
+LOOKED_AT = 200  # rows whose values tell what a column holds
 SMALL_COLUMN = 1000  # a column with more different values, or with more than a fifth of the rows, groups nothing
 
 
@@ -30,6 +32,14 @@ class Raw:
     columns: dict[str, list[Any]]  # n values each
     where: Where  # row → "train.csv:17"
     typed: bool  # whether the file tells 1 from "1"
+    table: tuple[str, ...] | None = None  # names that its files declare for the ids 0, 1, ...
+    part: str = ""  # its first file, for messages
+    keys: list[Any] | None = None  # n values of the column that labels elsewhere go by
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether any row has a label."""
+        return any(value is not None and value != -1 for value in self.labels or [])
 
 
 @dataclass(frozen=True)
@@ -39,26 +49,81 @@ class Columns:
     texts: tuple[str, ...]
     label: str | None
     others: tuple[str, ...] = ()
+    key: str | None = None  # by which labels in another file belong to rows
 
     @property
     def wanted(self) -> list[str]:
         """All of them once, a text first."""
-        return list(dict.fromkeys([*self.texts, *([self.label] if self.label else []), *self.others]))
+        named = [name for name in (self.label, self.key) if name is not None]
+        return list(dict.fromkeys([*self.texts, *named, *self.others]))
 
 
 def choose_columns(part: Part, options: SourceOptions, need_label: bool = True) -> Columns:
     """What to read from parts like `part`. Raises UserError if it is not clear; a label must be so if it is needed."""
     names = part.column_names()
-    texts = naming.text_columns(names, options.text, str(part))
+    guess = Looks(part)
+    asked, label_asked = options.text, options.label
+    if names and all(name.isdigit() for name in names) and not asked and (text := guess.text()):  # without a header
+        asked, label_asked = (text,), label_asked or guess.label()
+        log.info("%s: column %s is read as the text and column %s as the label", part, text, label_asked)
+    texts = naming.text_columns(names, asked, str(part), guess.text)
     try:
-        label = naming.label_column(names, options.label, texts, str(part))
+        label = naming.label_column(names, label_asked, texts, str(part), guess.label)
     except UserError:
         if need_label or options.label:
             raise
         label = None
     if label in texts:
         raise UserError(f"{part}: '{label}' is asked for as text and as label; pass another --label")
-    return Columns(texts, label, tuple(name for name in names if name not in texts and name != label))
+    plain = part.plain_columns()
+    others = [
+        n for n in names if n not in texts and n != label and names.count(n) == 1 and (plain is None or n in plain)
+    ]
+    return Columns(texts, label, tuple(others))
+
+
+class Looks:
+    """What the values of the first rows say of the columns: for advice, and for files without a header."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+
+    @cached_property
+    def values(self) -> dict[str, list[str]]:
+        """Column → its first values, as strings."""
+        names, plain = self.part.column_names(), self.part.plain_columns()
+        usable = [name for name in names if names.count(name) == 1 and (plain is None or name in plain or "." in name)]
+        try:
+            block = next(self.part.blocks(usable, LOOKED_AT), None) if usable else None
+        except UserError:
+            return {}
+        columns = block.columns if block else {}
+        return {
+            name: ["" if v is None else str(v) for v in values]
+            for name, values in columns.items()
+            if not any(isinstance(v, list | dict | bytes) for v in values)
+        }
+
+    def text(self) -> str | None:
+        """The column with the longest values that are words, not the same again and again."""
+        scored = {name: self._wordiness(values) for name, values in self.values.items()}
+        best = max(scored, key=lambda name: scored[name], default=None)
+        return best if best is not None and scored[best] > 0 else None
+
+    @staticmethod
+    def _wordiness(values: list[str]) -> float:
+        filled = [value for value in values if value.strip()]
+        wordy = [value for value in filled if sum(map(str.isalpha, value)) > len(value) / 2 and "://" not in value[:10]]
+        if not filled or len(wordy) < len(filled) / 2:
+            return 0.0
+        return sum(min(len(value), 2000) for value in wordy) / len(values) * len(set(filled)) / len(filled)
+
+    def label(self) -> str | None:
+        """The column with the fewest values, two at least, that is not the text."""
+        text = self.text()
+        kinds = {name: len(set(values)) for name, values in self.values.items() if name != text}
+        few = {n: k for n, k in kinds.items() if 2 <= k <= max(2, len(self.values[n]) // 2)}
+        return min(few, key=lambda name: few[name], default=None)
 
 
 def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | None) -> Raw:
@@ -72,16 +137,31 @@ def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | 
         texts += texts_of(block, columns.texts, where)[:room]
         for column in list(values):
             values[column] += block.columns[column][:room]
-            if column != columns.label and not _is_small(block.columns[column], SMALL_COLUMN):
+            if column not in (columns.label, columns.key) and not _is_small(block.columns[column], SMALL_COLUMN):
                 del values[column]  # no use, and perhaps large
         if limit is not None and len(texts) >= limit:
             break
     if not texts:
         raise UserError(f"{parts[0]}: no rows; give a file with at least one row")
     label = values.pop(columns.label) if columns.label else None
+    keys = values[columns.key] if columns.key else None
     most = min(SMALL_COLUMN, max(20, len(texts) // 5))
-    small = {column: held for column, held in values.items() if _is_small(held, most)}
-    return Raw(name, texts, label, small, partial(_find, places), parts[0].typed)
+    small = {column: kept for column, kept in values.items() if _is_small(kept, most)}
+    table = declared_names(parts, columns.label) if columns.label else None
+    return Raw(name, texts, label, small, partial(_find, places), parts[0].typed, table, str(parts[0]), keys)
+
+
+def declared_names(parts: Sequence[Part], label: str) -> tuple[str, ...] | None:
+    """The class names that the files of a split declare, in the order of their ids.
+
+    Raises UserError if its files number them differently.
+    """
+    tables = {str(part): part.class_names(label) for part in parts}
+    first, *others = tables
+    for other in others:
+        if tables[other] != tables[first]:
+            raise UserError(f"{other}: its classes are numbered otherwise than those of {first}; write both again")
+    return tables[first]
 
 
 def blocks_of(parts: Sequence[Part], columns: Columns, size: int) -> Iterator[tuple[files.Block, Where]]:
@@ -112,6 +192,7 @@ def texts_of(block: files.Block, columns: tuple[str, ...], where: Where) -> list
         values = block.columns[name]
         if set(map(type, values)) != {str}:
             values = [_text(value, row, name, where) for row, value in enumerate(values)]
+        _check_length(values, name, where)
         parts.append(values)
     return list(zip(*parts, strict=True))
 
@@ -123,6 +204,16 @@ def _text(value: Any, row: int, column: str, where: Where) -> str:
     return "" if value is None else str(value)
 
 
+def _check_length(values: list[str], column: str, where: Where) -> None:
+    """Raises UserError for a text that would keep a tokenizer busy for minutes."""
+    if values and max(map(len, values)) > LONGEST_TEXT:
+        row = next(i for i, value in enumerate(values) if len(value) > LONGEST_TEXT)
+        raise UserError(
+            f"{where(row)}: '{column}' has {len(values[row]):,} characters, at most {LONGEST_TEXT:,} are read; "
+            "cut the text into rows, or is a quote never closed?"
+        )
+
+
 def _is_small(values: list[Any], most: int) -> bool:
     """Whether a column may group rows: short single values, at most `most` different ones."""
     if not set(map(type, values)) <= {str, int, bool, type(None)}:
@@ -131,14 +222,24 @@ def _is_small(values: list[Any], most: int) -> bool:
     return len(distinct) <= most and all(not isinstance(v, str) or len(v) <= 100 for v in distinct)
 
 
-def class_names(source: Source, columns: Columns, raws: dict[str, Raw]) -> dict[int, str] | None:
-    """Class id → name: from labels.json, what the rows themselves declare, or a column `label_text` beside."""
-    assert columns.label is not None, "checked when the columns were chosen"
-    if source.names:
+def names_of_ids(
+    source: Source, tables: Sequence[tuple[str, ...]], table: tuple[str, ...] | None
+) -> dict[int, str] | None:
+    """Class id → name: labels.json, unless the files declare several `tables`; else the `table` that holds, if any."""
+    if source.names and len(set(tables)) < 2:
         return source.names
-    for parts in source.splits.values():
-        if known := parts[0].class_names(columns.label):
-            return known
+    return dict(enumerate(table)) if table else None
+
+
+def class_names(source: Source, columns: Columns, raws: dict[str, Raw], train: str) -> dict[int, str] | None:
+    """Class id → name: from labels.json, what the rows themselves declare, or a column `label_text` beside.
+
+    Where splits declare the same names in another order, the ids of train hold (see `renumbered`).
+    """
+    assert columns.label is not None, "checked when the columns were chosen"
+    tables = {name: raw.table for name, raw in raws.items() if raw.table is not None}
+    if names := names_of_ids(source, list(tables.values()), tables.get(train) or next(iter(tables.values()), None)):
+        return names
     pairs = {
         (value, raw.columns[other][i])
         for raw in raws.values()
@@ -150,3 +251,36 @@ def class_names(source: Source, columns: Columns, raws: dict[str, Raw]) -> dict[
     names = {number: str(name) for number, name in pairs if name}
     one_to_one = len(names) == len(pairs) == len(set(names.values()))
     return dict(sorted(names.items())) if names and one_to_one else None
+
+
+def renumbered(raws: dict[str, Raw], train: str, notes: list[str]) -> dict[str, Raw]:
+    """Splits that declare their class names, with the ids that these names have in train.
+
+    Raises UserError, with the names that differ, for a labelled split that declares other names.
+    """
+    tables = {name: raw.table for name, raw in raws.items() if raw.table is not None and raw.is_labelled}
+    if len(set(tables.values())) < 2:
+        return raws
+    first = train if train in tables else next(iter(tables))
+    ids = {name: number for number, name in enumerate(tables[first])}
+    made = dict(raws)
+    for split, table in tables.items():
+        if set(table) != set(ids):
+            raise _other_names(raws[split], raws[first], table, tables[first])
+        if table != tables[first]:
+            numbers = [ids[name] for name in table]
+            values = [numbers[v] if type(v) is int and 0 <= v < len(numbers) else v for v in raws[split].labels or []]
+            made[split] = replace(raws[split], labels=values)
+            notes.append(f"'{split}' numbers its classes otherwise than '{first}': matched by name")
+    return made
+
+
+def _other_names(other: Raw, first: Raw, table: tuple[str, ...], known: tuple[str, ...]) -> UserError:
+    extra = [name for name in table if name not in known]
+    lacking = [name for name in known if name not in table]
+    says = [f"only there: {listed(extra[:5])}"] if extra else []
+    says += [f"only in {first.part}: {listed(lacking[:5])}"] if lacking else []
+    return UserError(
+        f"{other.part}: split '{other.name}' names other classes than '{first.name}' ({'; '.join(says)}); "
+        "give both the same class names, or write labels as text"
+    )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .. import UserError, listed, log
 from ..urls import checked_url, is_url
-from . import files, hub
+from . import files, hub, saved
+from .classfolders import ClassFolders, class_folders
 from .labels import read_names
 from .naming import role_of
 
@@ -38,7 +39,10 @@ class File:
     def column_names(self) -> list[str]:
         return files.column_names(self.path)
 
-    def class_names(self, column: str) -> dict[int, str] | None:
+    def plain_columns(self) -> set[str] | None:
+        return files.plain_columns(self.path)
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
         return files.class_names(self.path, column)
 
     def blocks(self, wanted: Sequence[str], size: int) -> Iterator[files.Block]:
@@ -48,7 +52,7 @@ class File:
         return files.count_rows(self.path)
 
 
-Part = File | hub.HubSplit  # rows that lie together, under one name for messages
+Part = File | ClassFolders | hub.HubSplit  # rows that lie together, under one name for messages
 
 
 @dataclass(frozen=True)
@@ -114,18 +118,17 @@ def _file(path: Path, source: str) -> Source:
 
 def _folder(folder: Path, source: str) -> Source:
     rows = _data_files(folder) or _data_files(folder / "data")
-    if not rows and any(folder.rglob("*.arrow")):
-        raise UserError(f"{source}: written by save_to_disk; write each split with to_parquet('train.parquet') instead")
-    if not rows:
+    made = files.by_split(rows, folder) if rows else saved.splits_of(folder)
+    splits: dict[str, tuple[Part, ...]] = {split: tuple(map(File, paths)) for split, paths in made.items()}
+    splits = splits or {name: (part,) for name, part in class_folders(folder).items()}
+    if not splits:
         inside = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and _data_files(path)]
         if inside:
             raise UserError(f"{source}: no data files here, but in its folders {listed(inside[:10])}; pass one of them")
         raise UserError(
-            f"{source}: no data files here; a folder holds train.csv and test.csv (or {listed(files.FORMATS)})"
+            f"{source}: no data files here; a folder holds train.csv and test.csv (or {listed(files.FORMATS)}), "
+            "or a folder of .txt files for each class"
         )
-    splits: dict[str, tuple[Part, ...]] = {
-        split: tuple(map(File, paths)) for split, paths in files.by_split(rows, folder).items()
-    }
     return Source(folder.resolve().name, source, splits, _names_beside(folder))
 
 
