@@ -1,5 +1,5 @@
 """`python -m probe_or_tune`: the command line."""
 
-from .command_line import door
+from .door import door
 
 door()

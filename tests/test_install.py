@@ -66,7 +66,7 @@ def test_the_wheel_puts_one_name_at_the_top(site):
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"probe_or_tune"}
     assert (site / "probe_or_tune" / "samples" / "sms-spam").is_dir()
     (info,) = site.glob("*.dist-info")
-    assert "probe-or-tune = probe_or_tune.command_line:door" in (info / "entry_points.txt").read_text("utf-8")
+    assert "probe-or-tune = probe_or_tune.door:door" in (info / "entry_points.txt").read_text("utf-8")
 
 
 def test_installed_it_works_beside_modules_of_those_names(python, tmp_path, tiny_distilbert):
