@@ -63,7 +63,7 @@ def extract(folder: str, encoder: str, cache: Path, workers: int) -> dict[str, A
     """One extraction, in this process."""
     spec, runtime = EncoderSpec(encoder, precision="fp32"), Runtime(device="cpu", threads=1)
     source = SourceOptions(folder)
-    told = extract_on_ray(source, spec, runtime, cache, Cluster(workers=workers), worker=LoggedWorker)
+    told = extract_on_ray(source, spec, runtime, cache, Cluster(workers=workers, actor=LoggedWorker))
     return told.to_json()
 
 

@@ -260,7 +260,7 @@ def cache_verify(
     from .extract.recompute import insist, recompute
 
     with show.progress() as progress:
-        recomputed = [recompute(source, spec, runtime, cache, count, source.seed, progress) for spec in encoders]
+        recomputed = [recompute(source, spec, runtime, cache, count, progress) for spec in encoders]
     show.results(recomputed, as_json)
     insist(recomputed)
 

@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Speed:
     device: str
     tokens_per_second: float | None  # None: it does not run here, or not yet
     setup_seconds: float | None  # load, convert if that has not happened, compile
-    chosen: bool  # what `auto` stands for
+    chosen: bool = False  # what `auto` stands for
     note: str = ""
 
 
@@ -172,35 +173,41 @@ def measured(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache:
     """Each engine and precision that there is for this machine's devices."""
     best = choose_backend(spec.engine, spec.precision, runtime.device)
     devices = dict.fromkeys(("cpu", best.device, auto_device(hardware())))
-    batches = usual_batches(checkpoint)
+    test = SpeedTest(checkpoint, parts(spec.pooling), runtime, cache)
     for engine, able in RUNS.items():
         for device in devices:
             for precision in (name for name in PRECISIONS if name in able.get(device.partition(":")[0], ())):
                 chosen = (engine, precision, device) == (best.engine, best.precision, best.device)
-                try:
-                    rest = (replace(runtime, device=device), cache, batches, chosen)
-                    yield speed(checkpoint, spec, engine, precision, *rest)
-                except UserError as error:
-                    yield Speed(engine, precision, device, None, None, chosen, str(error))
+                yield replace(test.speed(engine, precision, device), chosen=chosen)
 
 
-def speed(
-    checkpoint: Checkpoint,
-    spec: EncoderSpec,
-    engine: str,
-    precision: str,
-    runtime: Runtime,
-    cache: Path,
-    batches: Sequence[TokenBatch],
-    chosen: bool,
-) -> Speed:
-    """Tokens a second, padding left out, of one way to encode."""
-    poolings = parts(spec.pooling)
-    if precision == "int8" and calibration_of(checkpoint, poolings, cache) is None:
-        note = "calibrated at first use" if importlib.util.find_spec("nncf") else "pip install 'probe-or-tune[int8]'"
-        return Speed(engine, precision, runtime.device, None, None, chosen, note)
-    encoder = open_encoder(checkpoint, poolings, engine, precision, runtime, cache)
-    return Speed(engine, precision, runtime.device, tokens_per_second(encoder, batches), encoder.setup_seconds, chosen)
+@dataclass(frozen=True)
+class SpeedTest:
+    """One encoder, encoding the same texts in every way."""
+
+    checkpoint: Checkpoint
+    poolings: tuple[str, ...]
+    runtime: Runtime
+    cache: Path
+
+    @cached_property
+    def batches(self) -> list[TokenBatch]:
+        return usual_batches(self.checkpoint)
+
+    def speed(self, engine: str, precision: str, device: str) -> Speed:
+        """Tokens a second, padding left out; what cannot run says why."""
+        untried = Speed(engine, precision, device, tokens_per_second=None, setup_seconds=None)
+        if precision == "int8" and calibration_of(self.checkpoint, self.poolings, self.cache) is None:
+            calibrates = importlib.util.find_spec("nncf") is not None
+            note = "calibrated at first use" if calibrates else "pip install 'probe-or-tune[int8]'"
+            return replace(untried, note=note)
+        runtime = replace(self.runtime, device=device)
+        try:
+            encoder = open_encoder(self.checkpoint, self.poolings, engine, precision, runtime, self.cache)
+            rate = tokens_per_second(encoder, self.batches)
+        except UserError as error:
+            return replace(untried, note=str(error))
+        return replace(untried, tokens_per_second=rate, setup_seconds=encoder.setup_seconds)
 
 
 def usual_batches(checkpoint: Checkpoint) -> list[TokenBatch]:
@@ -250,8 +257,8 @@ def estimate(
         raise UserError(f"{source.source}: no rows; check --rows and --drop-empty")
     some = some[:: max(1, len(some) // SAMPLED)]
     lengths = tokenizer(checkpoint, cache).lengths(some)
-    there = present(checkpoint, spec, runtime, cache, some)
-    tokens = float(np.minimum(lengths, checkpoint.max_length)[~there].sum()) * rows / len(some)
+    cached = present(checkpoint, spec, runtime, cache, some)
+    tokens = float(np.minimum(lengths, checkpoint.max_length)[~cached].sum()) * rows / len(some)
     best = next((row for row in speeds if row.chosen and row.tokens_per_second), None)
     setup = (best.setup_seconds or 0.0) if best and tokens else 0.0
     seconds = setup + (tokens / best.tokens_per_second if best and best.tokens_per_second else 0.0)
@@ -259,11 +266,11 @@ def estimate(
     return Job(
         source=source.source,
         rows=rows,
-        cached_share=float(there.mean()),
+        cached_share=float(cached.mean()),
         tokens=tokens,
         truncated_share=float((lengths > checkpoint.max_length).mean()),
         seconds=seconds,
-        disk_mb=rows * float((~there).mean()) * (width * (2 if spec.storage == "float16" else 4) + 28) / 1e6,
+        disk_mb=rows * float((~cached).mean()) * (width * (2 if spec.storage == "float16" else 4) + 28) / 1e6,
     )
 
 

@@ -71,10 +71,7 @@ def extract_announced(job: EncodingOptions, progress: Progress) -> list[Extracte
     source, cluster = job.source, job.cluster
     unseen = cluster is not None and "://" in source.source  # only Ray can look into it
     total = None if unseen else announce_extraction(source, job.encoders[0], job.runtime, job.cache)
-    return [
-        extract_on(cluster, source, spec, job.runtime, job.cache, progress, job.recalibrate, total)
-        for spec in job.encoders
-    ]
+    return [extract_on(job, spec, progress, total) for spec in job.encoders]
 
 
 def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runtime, cache: Path) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline import UserError, silent
 from pipeline.data import SourceOptions
 from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import extract_source
-from pipeline.extract.anywhere import extract_on
+from pipeline.extract.anywhere import EncodingOptions, extract_on
 from pipeline.extract.onray import Cluster, Job, Worker, connected, extract_on_ray, resources, size, user_error
 from pipeline.store import Store, text_keys
 
@@ -157,16 +158,20 @@ def test_what_an_actor_raises_is_found_in_what_ray_makes_of_it():
     assert user_error(ValueError()) is None
 
 
+def clustered(mails, cache) -> EncodingOptions:
+    return EncodingOptions(source(mails), cache=cache, cluster=Cluster())
+
+
 def test_without_ray_it_says_how_to_get_it(mails, tiny_bert, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
     with pytest.raises(UserError, match=r"this needs ray: pip install 'probe-or-tune\[ray\]'"):
-        extract_on(Cluster(), source(mails), spec(tiny_bert), Runtime(), tmp_path, silent)
+        extract_on(clustered(mails, tmp_path), spec(tiny_bert), silent)
 
 
 def test_recalibrating_is_for_one_machine(mails, tiny_bert, tmp_path):
     with pytest.raises(UserError, match="do it first, without --runner ray"):
-        extract_on(Cluster(), source(mails), spec(tiny_bert), Runtime(), tmp_path, silent, recalibrate=True)
+        extract_on(replace(clustered(mails, tmp_path), recalibrate=True), spec(tiny_bert), silent)
 
 
 def test_an_address_without_ray_is_wrong_usage(mails):

@@ -49,21 +49,32 @@ class ExportSettings:
     form: str
     out: Path
     source: SourceOptions | None = None  # checked on texts of it; None: of the bundled data set
+    runtime: Runtime | None = None
     cache: Path = Path("cache")
     encoder: str | None = None  # where the run's encoder lies now, if it has moved
     repository: str | None = None  # OWNER/NAME on the Hub
 
     def export(self, run: Run) -> Handed:
-        """Raises UserError where `export_run` does."""
-        return export_run(
-            run,
-            self.form,
-            self.out,
-            source=self.source,
-            cache=self.cache,
-            encoder=self.encoder,
-            repository=self.repository,
-        )
+        """Write `run` into the new folder `out`. Raises UserError where `export_run` does."""
+        row = choose(FORMATS, self.form, "format of an export")
+        if self.repository is not None:
+            ready(self.repository)
+        out = Path(self.out)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: is there already; pass another --out")
+        texts, name = texts_for(run, self.source)
+        with disk_errors(out, "cannot write", "choose another --out"), draft(out.absolute()) as new:
+            new.mkdir(parents=True)
+            notes = [*row.write(run, self.encoder, new), *rounded(run)]
+            reference = reference_of(run, self.runtime or Runtime(), self.cache, self.encoder)
+            checked = check(run, reference, row.reload(new, run, self.cache), texts, name)
+            about = Exported(self.form, self.repository or out.name, checked, notes)
+            (new / "README.md").write_text(export_card(run, about), "utf-8", "replace")
+            for file in new.iterdir():
+                file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
+            files = {file.name: file.stat().st_size for file in sorted(new.iterdir())}
+        address = push(out, self.repository) if self.repository is not None else None
+        return Handed(str(run.folder), self.form, str(out), files, checked, tuple(notes), address)
 
 
 @dataclass(frozen=True)
@@ -124,20 +135,11 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def export_run(
-    run: Run,
-    form: str,
-    out: Path,
-    *,
-    source: SourceOptions | None = None,
-    runtime: Runtime | None = None,
-    cache: Path = Path("cache"),
-    encoder: str | None = None,
-    repository: str | None = None,
-) -> Handed:
-    """Write `run` into the new folder `out`, checked on 200 texts of `source` (None: of the bundled data set).
+def export_run(run: Run, form: str, out: Path, **settings: Any) -> Handed:
+    """Write `run` into the new folder `out`, checked on 200 texts of `source` (default: of the bundled data set).
 
-    `encoder` says where the run's encoder lies now, if it has moved; `repository` (OWNER/NAME) is uploaded to at last.
+    `settings` are the other fields of `ExportSettings`: `source`, `runtime`, `cache`, `encoder` (where the
+    run's encoder is now, if it has moved), `repository` (OWNER/NAME, to which it is uploaded at last).
 
     Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` is there already,
     if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).
@@ -152,22 +154,4 @@ def export_run(
     >>> joblib.load(TMP / "served" / "model.joblib").predict_proba(["win a prize now"]).shape
     (1, 2)
     """
-    row = choose(FORMATS, form, "format of an export")
-    if repository is not None:
-        ready(repository)
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there already; pass another --out")
-    texts, name = texts_for(run, source)
-    with disk_errors(out, "cannot write", "choose another --out"), draft(out.absolute()) as new:
-        new.mkdir(parents=True)
-        notes = [*row.write(run, encoder, new), *rounded(run)]
-        reference = reference_of(run, runtime or Runtime(), cache, encoder)
-        checked = check(run, reference, row.reload(new, run, cache), texts, name)
-        about = Exported(form, repository or out.name, checked, notes)
-        (new / "README.md").write_text(export_card(run, about), "utf-8", "replace")
-        for file in new.iterdir():
-            file.chmod(0o644)  # whatever serves it may be another user; safetensors writes for its owner alone
-        files = {file.name: file.stat().st_size for file in sorted(new.iterdir())}
-    address = push(out, repository) if repository is not None else None
-    return Handed(str(run.folder), form, str(out), files, checked, tuple(notes), address)
+    return ExportSettings(form, out, **settings).export(run)

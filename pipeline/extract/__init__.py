@@ -104,27 +104,30 @@ def extract_source(
     runtime: Runtime,
     cache: Path,
     progress: Progress,
-    recalibrate: bool = False,
     total: int | None = None,
 ) -> Extracted:
     """Encode every split of a source of any size, labelled or not; `total` is its number of rows, for progress.
 
-    `recalibrate` makes a new calibration for int8 from the source's first texts; its vectors get their own folder.
-
     Raises UserError if the source, the encoder or the cache cannot be used; what was committed before stays.
     """
-    if recalibrate and spec.precision != "int8":
-        raise UserError("--recalibrate: only int8 is calibrated; pass --precision int8 with it")
-    if recalibrate and url_of(cache):
-        raise UserError(f"--recalibrate: whoever uses {url_of(cache)} shares its calibration; pass another --cache")
     checkpoint = locate(spec)
-    if recalibrate:
-        forget(checkpoint, parts(spec.pooling), cache)
     extractor = Extractor(checkpoint, spec, runtime, cache, progress)
     done = extractor.run(SourceTexts(source), total)
     if extractor.embedding_cache is None:
         raise UserError(f"{source.source}: no rows; check --rows, --limit and --drop-empty")
     return Extracted(spec, checkpoint, extractor.embedding_cache, done)
+
+
+def forget_calibration(spec: EncoderSpec, cache: Path) -> None:
+    """Have int8 calibrated anew, on the first texts of what is extracted next; those vectors get their own folder.
+
+    Raises UserError if `spec` is not in int8, or if the cache is shared.
+    """
+    if spec.precision != "int8":
+        raise UserError("--recalibrate: only int8 is calibrated; pass --precision int8 with it")
+    if url_of(cache):
+        raise UserError(f"--recalibrate: whoever uses {url_of(cache)} shares its calibration; pass another --cache")
+    forget(locate(spec), parts(spec.pooling), cache)
 
 
 # ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────

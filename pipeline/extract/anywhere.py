@@ -9,7 +9,7 @@ from .. import Progress, UserError
 from ..data import SourceOptions
 from ..encoder import Runtime
 from ..encoder.checkpoint import EncoderSpec
-from . import Extracted, extract_source
+from . import Extracted, extract_source, forget_calibration
 from .onray import Cluster, extract_on_ray
 
 
@@ -25,19 +25,15 @@ class EncodingOptions:
     recalibrate: bool = False  # int8, on the source
 
 
-def extract_on(
-    cluster: Cluster | None,
-    source: SourceOptions,
-    spec: EncoderSpec,
-    runtime: Runtime,
-    cache: Path,
-    progress: Progress,
-    recalibrate: bool = False,
-    total: int | None = None,
-) -> Extracted:
-    """`extract_source` here, or by the actors of a Ray cluster. Raises UserError where these do."""
-    if cluster is None:
-        return extract_source(source, spec, runtime, cache, progress, recalibrate, total)
-    if recalibrate:
-        raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
-    return extract_on_ray(source, spec, runtime, cache, cluster, progress)
+def extract_on(job: EncodingOptions, spec: EncoderSpec, progress: Progress, total: int | None = None) -> Extracted:
+    """A source through one of the job's encoders, here or by the actors of a Ray cluster.
+
+    Raises UserError where these do, and if a cluster is to calibrate.
+    """
+    if job.recalibrate:
+        if job.cluster is not None:
+            raise UserError("--recalibrate: one machine calibrates for all; do it first, without --runner ray")
+        forget_calibration(spec, job.cache)
+    if job.cluster is None:
+        return extract_source(job.source, spec, job.runtime, job.cache, progress, total)
+    return extract_on_ray(job.source, spec, job.runtime, job.cache, job.cluster, progress)

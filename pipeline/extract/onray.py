@@ -53,11 +53,12 @@ class Cluster:
 
     address: str | None = None  # of a running cluster; None: one of its own, on this machine
     workers: int | None = None  # None: a worker for each GPU, or for each `threads` processors
+    actor: type[Worker] | None = None  # what each of them is; None: `Worker`
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every actor is told; the same for all."""
+    """What every actor gets; the same for all."""
 
     source: str  # for messages
     columns: tuple[str, ...]
@@ -98,8 +99,8 @@ class Worker:
             done, embedding_cache = self.extract(table)
         except UserError as caught:
             error = str(caught)
-        told = {field.name: [getattr(done, field.name)] for field in fields(Extraction)}
-        return told | {
+        record = {field.name: [getattr(done, field.name)] for field in fields(Extraction)}
+        return record | {
             "error": [error],
             "worker": [f"{socket.gethostname()}:{os.getpid()}"],
             "began": [began],
@@ -140,11 +141,9 @@ def extract_on_ray(
     cache: Path,
     cluster: Cluster,
     progress: Progress = silent,
-    worker: type[Worker] = Worker,
 ) -> Extracted:
     """`extract_source` by the actors of a cluster. A text that repeats counts as new in each block that holds it.
 
-    `worker`: what the actors are.
     Raises UserError if Ray is not installed or not reached, if the source is not Parquet, or what an actor raises; what
     was committed before stays.
     """
@@ -166,12 +165,12 @@ def extract_on_ray(
             cache=place_of(cache),
         )
         done.setup_seconds = time.perf_counter() - started
-        for told in stream(ray, rows, total, job, workers, worker):
-            if told["error"]:
-                raise UserError(told["error"])
+        for record in stream(ray, rows, total, job, workers, cluster.actor or Worker):
+            if record["error"]:
+                raise UserError(record["error"])
             for field in ADDED:
-                setattr(done, field, getattr(done, field) + told[field])
-            last = told if told["rows"] else last
+                setattr(done, field, getattr(done, field) + record[field])
+            last = record if record["rows"] else last
             progress("extract", done.rows, total)
     if last is None or not done.rows:
         raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
@@ -201,11 +200,11 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong comes as an exception
     ray = need("ray", "ray")
     need("ray.data", "ray")
-    own = not ray.is_initialized()
+    started = not ray.is_initialized()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     here: dict[str, Any] = {"include_dashboard": False, "num_cpus": max(2, hardware().cores)}  # one of them reads
     try:
-        if own:
+        if started:
             ray.init(cluster.address or "local", **quiet, **({} if cluster.address else here))
     except Exception as error:  # it raises that very class where a node does not start in time
         where = cluster.address or "this machine"
@@ -224,7 +223,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
                 f"--runner ray: {error_line(error)}; what was committed stays, the same command goes on from there"
             ) from error
         finally:
-            if own:
+            if started:
                 ray.shutdown()
 
 
@@ -265,8 +264,8 @@ def size(ray: Any, cluster: Cluster, runtime: Runtime) -> tuple[int, Runtime]:
 
     Raises UserError if there is nothing to run them on.
     """
-    there = ray.cluster_resources()
-    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    in_all = ray.cluster_resources()
+    gpus, cores = int(in_all.get("GPU", 0)), int(in_all.get("CPU", 0))
     device = runtime.device if runtime.device != "auto" else ("cuda" if gpus else "cpu")
     if device.startswith("cuda"):
         if not gpus:
@@ -295,9 +294,9 @@ def resources(runtime: Runtime) -> dict[str, float]:
 
 def settled(ray: Any, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Backend:
     """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
-    found = ray.get(ray.remote(**resources(runtime))(settle).remote(spec, runtime, place_of(cache)))
-    log.info("encoding with %s in %s on %s: %s", found.engine, found.precision, found.device, found.reason)
-    return found
+    backend = ray.get(ray.remote(**resources(runtime))(settle).remote(spec, runtime, place_of(cache)))
+    log.info("encoding with %s in %s on %s: %s", backend.engine, backend.precision, backend.device, backend.reason)
+    return backend
 
 
 def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:

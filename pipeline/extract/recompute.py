@@ -48,13 +48,13 @@ class Recomputed:
     @property
     def verdict(self) -> str:
         """One line."""
-        found = f"largest difference {self.largest_difference:.2g}, smallest cosine {self.smallest_cosine:.6f}"
+        differences = f"largest difference {self.largest_difference:.2g}, smallest cosine {self.smallest_cosine:.6f}"
         limit = f"{self.measure} at {'most' if self.measure == 'difference' else 'least'} {self.tolerance:.6g}"
         if self.within:
-            return f"{self.rows:,} rows encoded again: {found}; within {limit}"
+            return f"{self.rows:,} rows encoded again: {differences}; within {limit}"
         return (
-            f"{self.encoder}: vectors in the cache are not what {self.engine} gives in {self.precision}: {found} at "
-            f"{self.worst}, and {limit} is stated; delete the folder in the cache and extract again"
+            f"{self.encoder}: vectors in the cache are not what {self.engine} gives in {self.precision}: "
+            f"{differences} at {self.worst}, and {limit} is stated; delete the folder in the cache and extract again"
         )
 
 
@@ -64,15 +64,14 @@ def recompute(
     runtime: Runtime,
     cache: Path,
     rows: int,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> Recomputed:
-    """Encode `rows` random rows of the source again, of those that are in the cache, and compare.
+    """Encode `rows` rows of the source again, drawn by its seed from those that are in the cache, and compare.
 
     Raises UserError if none of them is in the cache, or if the encoder cannot be opened.
     """
     checkpoint = locate(spec)
-    sample = _sample(source, partial(open_cache, checkpoint, spec, runtime, cache), rows, seed, progress)
+    sample = _sample(source, partial(open_cache, checkpoint, spec, runtime, cache), rows, progress)
     embedding_cache, keys = sample.embedding_cache, text_keys(sample.texts)
     served = {pooling: embedding_cache.serve(keys, pooling) for pooling in embedding_cache.stores}
     sound = np.flatnonzero(np.all([rows.present for rows in served.values()], axis=0))
@@ -108,9 +107,9 @@ def recompute(
 
 def insist(several: Sequence[Recomputed]) -> None:
     """Raises UserError if one of them is not within its tolerance."""
-    for found in several:
-        if not found.within:
-            raise UserError(found.verdict)
+    for check in several:
+        if not check.within:
+            raise UserError(check.verdict)
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,10 @@ def _sample(
     source: SourceOptions,
     cache_for_keys: Callable[[np.ndarray], EmbeddingCache],
     rows: int,
-    seed: int,
     progress: Progress,
 ) -> Sample:
     """At most `rows` random rows that are on disk: each draws a number, and the lowest stay."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(source.seed)
     embedding_cache: EmbeddingCache | None = None
     lots: list[tuple[float, str, Text]] = []
     seen = 0

@@ -12,7 +12,7 @@ import numpy as np
 from .. import UserError
 from .calibrate import losses
 from .folds import Folds
-from .resample import resample
+from .resample import Resampled
 from .solver import SEARCH, Axes, Solution, principal_axes, solve
 
 GRID = tuple(float(f"{10.0 ** (half / 2):.6g}") for half in range(-8, 5))  # 1e-4 … 1e2 by half decades
@@ -90,21 +90,18 @@ def shared_block(axes: Axes, truth: np.ndarray, folds: Folds, weights: np.ndarra
     return Block(axes, truth, weights, axes.rows, held, held)
 
 
+Resampler = Callable[[np.ndarray, np.ndarray, int], Resampled]  # rows (m, d), truth (m,), fold → more rows, or fewer
+
+
 def resampled_blocks(
-    matrix: np.ndarray,
-    truth: np.ndarray,
-    folds: Folds,
-    sampler: str,
-    class_names: tuple[str, ...],
-    seed: int,
-    scaled: bool = True,
+    matrix: np.ndarray, truth: np.ndarray, folds: Folds, resampler: Resampler, scaled: bool = True
 ) -> tuple[list[Block], tuple[str, ...]]:
     """One block a fold: scaled and resampled on the fold's own training rows, judged on rows as they are."""
     blocks, notes = [], []
     for fold in range(folds.count):
-        kept, held = folds.kept(fold), folds.held(fold)
-        mean, scale = moments(matrix[kept]) if scaled else unscaled(matrix.shape[1])
-        new = resample(sampler, standardise(matrix[kept], mean, scale), truth[kept], class_names, seed + fold)
+        learnt, held = folds.kept(fold), folds.held(fold)
+        mean, scale = moments(matrix[learnt]) if scaled else unscaled(matrix.shape[1])
+        new = resampler(standardise(matrix[learnt], mean, scale), truth[learnt], fold)
         axes = principal_axes(new.rows)
         judged = np.ones((len(held), axes.rows.shape[1]), np.float32)
         judged[:, :-1] = standardise(matrix[held], mean, scale) @ axes.turn

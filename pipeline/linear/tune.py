@@ -18,7 +18,7 @@ from ..metrics import METRICS
 from .calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
 from .folds import Folds, split
 from .probe import LinearModel, softmax
-from .resample import SAMPLERS, balanced_weights, resample
+from .resample import SAMPLERS, Resampled, balanced_weights, resample
 from .search import (
     Block,
     Found,
@@ -143,9 +143,11 @@ class _Problem:
 
     def blocks(self, name: str) -> tuple[list[Block], tuple[str, ...]]:
         if name in SAMPLERS:
-            return resampled_blocks(
-                self.matrix, self.truth, self.folds, name, self.names, self.settings.seed, self.settings.scale
-            )
+
+            def resampler(rows: np.ndarray, truth: np.ndarray, fold: int) -> Resampled:
+                return resample(name, rows, truth, self.names, self.settings.seed + fold)
+
+            return resampled_blocks(self.matrix, self.truth, self.folds, resampler, self.settings.scale)
         weights = self.weights(name, self.folds.weights())
         return [shared_block(self.axes, self.truth, self.folds, weights)], (SHARED,) if self.settings.scale else ()
 
