@@ -60,4 +60,4 @@ def encoder_alone(encoder: Encoder, batches: Sequence[TokenBatch], shape: Shape)
         pass
     spent = time.perf_counter() - started
     tokens = sum(batch.ids.size for batch in batches)
-    return tokens / spent, sum(operations(*batch.ids.shape, shape) for batch in batches) / spent
+    return tokens / spent, sum(operations(len(batch.ids), batch.ids.shape[1], shape) for batch in batches) / spent

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.update(TOKENIZERS_PARALLELISM="true", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -129,7 +130,9 @@ def ours(folder: Path, precision: str) -> Timed:
 OURS = {f"ours, {precision}": precision for precision in ("fp32", "bf16", "auto", "int8")}
 
 
-def ready(texts: list[str], folder: Path, names: list[str], other: str | None, table: dict[str, dict]) -> dict:
+def ready(
+    texts: list[str], folder: Path, names: list[str], other: str | None, table: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Everybody who can be set up here, warmed up; in `table` the reason for everybody else."""
     found: dict[str, Timed] = {}
     for name in names:
@@ -150,9 +153,11 @@ def ready(texts: list[str], folder: Path, names: list[str], other: str | None, t
     return found
 
 
-def measure(texts: list[str], folder: Path, names: list[str], rounds: int, other: str | None) -> dict[str, dict]:
+def measure(
+    texts: list[str], folder: Path, names: list[str], rounds: int, other: str | None
+) -> dict[str, dict[str, Any]]:
     """Seconds of each round for each contender that can be set up here, and how near its vectors are to float32."""
-    table: dict[str, dict] = {}
+    table: dict[str, dict[str, Any]] = {}
     runners = ready(texts, folder, names, other, table)
     exact: np.ndarray | None = None
     for _ in range(rounds):
@@ -178,7 +183,7 @@ def measure(texts: list[str], folder: Path, names: list[str], rounds: int, other
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n,) cosine of each row of two (n, d)."""
-    return (first * second).sum(1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))
+    return np.asarray((first * second).sum(1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)))
 
 
 def limit(texts: list[str], folder: Path) -> dict[str, dict[str, float]]:
@@ -235,7 +240,10 @@ def main() -> None:
     machine = hardware()
     facts = {"processor": cpu_name(), "cores": machine.cores, "auto_bf16": machine.cpu_bf16, "rounds": wish.rounds}
     before = json.loads(wish.out.read_text()) if wish.lengths != LENGTHS and wish.out.exists() else {"lengths": {}}
-    result: dict[str, dict] = {"machine": facts | {"python": platform.python_version()}, "lengths": before["lengths"]}
+    result: dict[str, dict[str, Any]] = {
+        "machine": facts | {"python": platform.python_version()},
+        "lengths": before["lengths"],
+    }
     for length in wish.lengths:
         texts = texts_of(wish.data, wish.rows) if length == "short" else long_texts(wish.long, wish.long_rows)
         table = measure(texts, folder, names, wish.rounds, wish.other)
@@ -248,7 +256,7 @@ def main() -> None:
     chart(result, wish.out.with_suffix(".svg"))
 
 
-def shown(length: str, result: dict[str, dict], facts: dict) -> None:
+def shown(length: str, result: dict[str, dict[str, Any]], facts: dict[str, Any]) -> None:
     data = result["data"]
     print(f"\n{length} texts: {data['rows']} of {data['source']}; {facts['processor']}, {facts['cores']} cores")
     for name, row in result["table"].items():
@@ -266,7 +274,7 @@ def shown(length: str, result: dict[str, dict], facts: dict) -> None:
         )
 
 
-def chart(result: dict[str, dict], path: Path) -> None:
+def chart(result: dict[str, dict[str, Any]], path: Path) -> None:
     """Bars of texts a second, short and long side by side, for the README."""
     import altair as alt
 

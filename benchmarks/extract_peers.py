@@ -33,13 +33,13 @@ def map_recipe(folder: Path) -> Encode:
     disable_progress_bars()
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32)
 
-    def vectors(batch: dict[str, list]) -> dict[str, np.ndarray]:
+    def vectors(batch: dict[str, list[Any]]) -> dict[str, np.ndarray]:
         inputs = {k: torch.tensor(batch[k]) for k in ("input_ids", "attention_mask")}
         with torch.no_grad():
             return {"cls": model(**inputs).last_hidden_state[:, 0].numpy()}
 
     def encode(texts: list[str]) -> np.ndarray:
-        def tokens(batch: dict[str, list]) -> Any:
+        def tokens(batch: dict[str, list[Any]]) -> Any:
             return tokenizer(batch["text"], padding=True, truncation=True, max_length=512)
 
         data = Dataset.from_dict({"text": texts}).map(tokens, batched=True, batch_size=1000, keep_in_memory=True)

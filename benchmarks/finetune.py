@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.data import Dataset, SourceOptions, read, subset
 from pipeline.encoder import Runtime
+from pipeline.encoder.batches import pad
 from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune.device import machine
@@ -157,7 +158,9 @@ def loop(data: Dataset, checkpoint: Checkpoint, options: argparse.Namespace) -> 
         order = random.permutation(len(rows["train"]))
         for start in range(0, len(order), options.batch_size):
             places = order[start : start + options.batch_size]
-            found = model(**inputs(rows["train"].batch(places), where))["logits"]
+            taken = rows["train"].take(places)
+            batch = pad(np.arange(len(taken)), taken.ids, taken.types, taken.pad_id)
+            found = model(**inputs(batch, where))["logits"]
             loss = torch.nn.functional.cross_entropy(found, torch.from_numpy(rows["train"].labels[places]))
             optimiser.zero_grad()
             loss.backward()

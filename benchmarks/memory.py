@@ -64,7 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     asked = parser.parse_args()
-    process, points = psutil.Process(), []
+    process = psutil.Process()
+    points: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         encoder = tiny_encoder(folder / "encoder")

@@ -43,20 +43,23 @@ RESULTS = HERE.parent / "results" / "ray.json"
 LOG = "PROBE_OR_TUNE_RAY_LOG"  # where actors write down what they encode
 
 
-class LoggedExtractor(Extractor):
+class LoggedWorker(Worker):
     """Writes a line for each batch that has been encoded: when, who, how many, and processor seconds until then."""
 
-    def _keep(self, batch: Any, vectors: Any, seconds: float) -> None:
-        super()._keep(batch, vectors, seconds)
-        line = f"{time.time()} {os.getpid()} {len(batch.rows)} {time.process_time()}\n".encode()
-        handle = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(handle, line)
-        os.close(handle)
-
-
-class LoggedWorker(Worker):
     def extractor(self) -> Extractor:
-        return LoggedExtractor(self.checkpoint, self.job.spec, self.job.runtime, self.cache)
+        extractor, logged = super().extractor(), 0
+
+        def log_batch(stage: str, done: float, total: float | None) -> None:
+            nonlocal logged
+            rows, logged = extractor.done.encoded - logged, extractor.done.encoded
+            if rows:
+                line = f"{time.time()} {os.getpid()} {rows} {time.process_time()}\n".encode()
+                handle = os.open(os.environ[LOG], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                os.write(handle, line)
+                os.close(handle)
+
+        extractor.progress = log_batch
+        return extractor
 
 
 def extract(folder: str, encoder: str, cache: Path, workers: int) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def per_processor_second(lines: np.ndarray) -> float:
 
 def longest_pause(lines: np.ndarray) -> float:
     """The longest time, in seconds, that a worker was without a finished batch: it would show one that starves."""
-    return max(b - a for own in np.unique(lines[:, 1]) for a, b in pairwise(lines[lines[:, 1] == own][:, 0]))
+    return float(max(b - a for own in np.unique(lines[:, 1]) for a, b in pairwise(lines[lines[:, 1] == own][:, 0])))
 
 
 def speed(folder: str, encoder: str, home: Path, workers: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Counting:
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()
-        application = server._server.app
+        application = server._server.app  # type: ignore[union-attr]
 
         def counted(environ: dict[str, Any], respond: Any) -> Any:
             query = environ.get("QUERY_STRING", "")
@@ -51,7 +51,7 @@ class Counting:
             self.bytes["out"] += sum(map(len, body))
             return body
 
-        server._server.app = counted
+        server._server.app = counted  # type: ignore[union-attr]
         os.environ |= {
             "AWS_ENDPOINT_URL": f"http://{host}:{port}",
             "AWS_ACCESS_KEY_ID": "nobody",

@@ -131,7 +131,7 @@ def grow(system: Any, first: int, last: int, dim: int) -> float:
 def resident() -> int:
     import psutil
 
-    return psutil.Process().memory_info().rss
+    return int(psutil.Process().memory_info().rss)
 
 
 def measure(name: str, folder: Path, rows: int, rounds: int) -> dict[str, float]:

@@ -101,7 +101,8 @@ def at_random(random: np.random.Generator) -> Iterator[tuple[str, Callable[[Path
 def kills(random: np.random.Generator, times: int = 50) -> Tally:
     """Kill an extraction, again and again; then finish it."""
     tally, rows, attempt = Tally("extraction killed (SIGKILL) and resumed"), 4000, 0
-    wanted, committed = text_keys(test_store_crash.texts_of(rows)), {}
+    wanted = text_keys(test_store_crash.texts_of(rows))
+    committed: dict[int, bytes] = {}
     with tempfile.TemporaryDirectory() as place:
         folder, journal = Path(place) / "enc", Path(place) / "journal"
         while tally.tried < times:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def population(case: Case, metric: str) -> np.ndarray:
     for recall in (np.array(case.recall), np.array(case.recall) - case.gap):
         hit, miss = prior * recall, prior * (1 - recall)
         said = hit + (miss.sum() - miss) / (len(prior) - 1)
-        values.append(float(TABLE[metric].counts(hit, said, prior)))
+        values.append(float(TABLE[metric].counts(hit, said, prior)))  # type: ignore[misc]
     return np.array(values)
 
 
@@ -85,10 +86,12 @@ def sample_metric(table: st.Outcomes, metric: str) -> np.ndarray:
         (np.bincount(p, table.rows * (p == table.truth), table.classes), np.bincount(p, table.rows, table.classes))
         for p in table.predicted
     ]
-    return np.array([float(TABLE[metric].counts(hit.astype(float), predicted, true)) for hit, predicted in sums])
+    return np.array([float(TABLE[metric].counts(hit.astype(float), predicted, true)) for hit, predicted in sums])  # type: ignore[misc]
 
 
-def simulate(case: Case, rows: int, repeats: int, draws: int, seed: int = 0, margin: float = 0.01) -> list[dict]:
+def simulate(
+    case: Case, rows: int, repeats: int, draws: int, seed: int = 0, margin: float = 0.01
+) -> list[dict[str, Any]]:
     """One record a metric: coverage of a's interval and of the difference's, and how often each verdict fell."""
     rng = np.random.default_rng([seed, rows])
     records = {m: {"held": 0, "held_difference": 0, "width": 0.0, "percentile": 0, "p": 0} for m in METRICS}
@@ -180,17 +183,19 @@ def draw_ranks(
     return truth, [np.stack([1 - p, p], axis=1) for p in second]
 
 
-def simulate_rows(name: str, draw: Draw, names: list[str], rows: int, repeats: int, draws: int, seed: int = 0) -> list:
+def simulate_rows(
+    name: str, draw: Draw, names: list[str], rows: int, repeats: int, draws: int, seed: int = 0
+) -> list[dict[str, Any]]:
     """The same for metrics of rows, of the exchangeable contenders that `draw` gives for a number of rows."""
     rng = np.random.default_rng([seed, rows, 7])
     truth, probas = draw(400_000, rng)
-    true = [float(TABLE[m].combine(TABLE[m].rows(truth, probas[0]).mean(0))) for m in names]
+    true = [float(TABLE[m].combine(TABLE[m].rows(truth, probas[0]).mean(0))) for m in names]  # type: ignore[misc]
     held, apart_held, false = np.zeros((3, len(names)))
     for _ in range(repeats):
         truth, probas = draw(rows, rng)
         own, apart = bootstrap.rows(names, truth, probas, draws, rng)
         for i, m in enumerate(names):
-            terms = [TABLE[m].rows(truth, p) for p in probas]
+            terms = [TABLE[m].rows(truth, p) for p in probas]  # type: ignore[misc]
             value = float(TABLE[m].combine(terms[0].mean(0)))
             low, high = interval_of(TABLE[m], value, own[i, 0], (truth, probas[0]), rng)
             wide = bootstrap.interval(apart[i, 0])
@@ -215,7 +220,7 @@ def simulate_rows(name: str, draw: Draw, names: list[str], rows: int, repeats: i
     ]
 
 
-def line(record: dict) -> str:
+def line(record: dict[str, Any]) -> str:
     """One row of the printed table, in percent."""
     called = record.get("better_or_worse", record.get("better", 0) + record.get("worse", 0))
     kind = "power" if record["gap"] else "false"

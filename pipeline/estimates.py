@@ -52,7 +52,7 @@ class Job:
     @property
     def parameters(self) -> float:
         """About how many numbers the encoder has: its layers use each once a token; and the embeddings."""
-        return self.token_cost + self.checkpoint.config.get("vocab_size", 30_000) * self.checkpoint.dim
+        return float(self.token_cost + self.checkpoint.config.get("vocab_size", 30_000) * self.checkpoint.dim)
 
 
 def token_cost(checkpoint: Checkpoint) -> float:

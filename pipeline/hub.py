@@ -247,4 +247,5 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
         raise UnreachableError(f"no answer within {seconds:.0f} s")
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
-    return outcome[0]
+    answer: Answer = outcome[0]
+    return answer

@@ -38,7 +38,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndar
 def decide(proba: np.ndarray, threshold: float | None = None) -> np.ndarray:
     """Class numbers (n,) of probabilities (n, k): the likeliest; with a threshold the second of two, from there on."""
     if threshold is None:
-        return np.asarray(proba).argmax(1)
+        return np.asarray(np.argmax(proba, axis=1))
     return (np.asarray(proba)[:, 1] >= threshold).astype(np.int64)
 
 
@@ -47,16 +47,18 @@ def decide(proba: np.ndarray, threshold: float | None = None) -> np.ndarray:
 
 def _ratio(part: np.ndarray, of: np.ndarray) -> np.ndarray:
     """part / of, 0 where there is nothing of it."""
-    return np.divide(part, of, out=np.zeros(np.shape(part), np.result_type(part, of, np.float32)), where=of > 0)
+    return np.asarray(
+        np.divide(part, of, out=np.zeros(np.shape(part), np.result_type(part, of, np.float32)), where=of > 0)
+    )
 
 
 def _mean(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Mean (...) of values (k, ...) over the classes that count; they are 0 for the others."""
-    return values.sum(0) / np.maximum(classes.sum(0), 1)
+    return np.asarray(values.sum(0) / np.maximum(classes.sum(0), 1))
 
 
 def accuracy(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return hit.sum(0) / np.maximum(true.sum(0), TINY)
+    return np.asarray(hit.sum(0) / np.maximum(true.sum(0), TINY))
 
 
 def balanced_accuracy(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -73,7 +75,7 @@ def macro_f1(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.nda
 
 
 def weighted_f1(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    return (class_f1(hit, predicted, true) * true).sum(0) / np.maximum(true.sum(0), TINY)
+    return np.asarray((class_f1(hit, predicted, true) * true).sum(0) / np.maximum(true.sum(0), TINY))
 
 
 def macro_precision(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -89,17 +91,17 @@ def macro_recall(hit: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np
 
 def log_losses(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Log loss (n, 1) of each row, in nats."""
-    return -np.log(np.clip(proba[np.arange(len(truth)), truth], 1e-15, None))[:, None]
+    return np.asarray(-np.log(np.clip(proba[np.arange(len(truth)), truth], 1e-15, None))[:, None])
 
 
 def brier_scores(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Squared differences (n, 1) over all classes, halved for two: the usual binary score, from 0 to 1."""
     of_label = proba[np.arange(len(truth)), truth]
-    return ((proba**2).sum(1) - 2 * of_label + 1)[:, None] / (2 if proba.shape[1] == 2 else 1)
+    return np.asarray(((proba**2).sum(1) - 2 * of_label + 1)[:, None] / (2 if proba.shape[1] == 2 else 1))
 
 
 def _bins(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    return np.minimum((confidence * bins).astype(int), bins - 1)
+    return np.asarray(np.minimum((confidence * bins).astype(int), bins - 1))
 
 
 def confidence_gaps(truth: np.ndarray, proba: np.ndarray) -> np.ndarray:
@@ -147,7 +149,7 @@ def _ranked(one: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[np
         if len(present) < 2:
             return np.full((len(truth), 1), np.nan)
         classes = [1] if proba.shape[1] == 2 else present
-        return np.mean([one(truth == c, proba[:, c]) for c in classes], axis=0)[:, None]
+        return np.asarray(np.mean([one(truth == c, proba[:, c]) for c in classes], axis=0)[:, None])
 
     return rows
 
@@ -166,7 +168,7 @@ def roc_area(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     below = _midranks(score) - own_side  # rows of the other side below this one, ties counted half
     outranked = np.where(positive, below / (n - count), 1 - below / count)
     area = outranked[positive].mean()
-    return area + (outranked - area) * np.where(positive, n / count, n / (n - count))
+    return np.asarray(area + (outranked - area) * np.where(positive, n / count, n / (n - count)))
 
 
 def precision_area(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -185,7 +187,7 @@ def precision_area(positive: np.ndarray, score: np.ndarray) -> np.ndarray:
 
     def from_here(values: np.ndarray) -> np.ndarray:
         """Sum over this group and all below it."""
-        return np.cumsum(values[::-1])[::-1][first][group]
+        return np.asarray(np.cumsum(values[::-1])[::-1][first][group])
 
     change = hits * (above / rows - area) + hits * from_here(hits / rows) - from_here(hits * above / rows**2)
     terms = np.empty(n)

@@ -216,7 +216,7 @@ def test_what_a_comparison_knows_is_not_judged_again_and_equal_rows_once(monkeyp
     right = np.eye(2)[truth] * 0.8 + 0.1
     runs = [run_of(kind, test=predictions(right, truth)) for kind in ("lr", "tfidf")]
     judged = []
-    monkeypatch.setattr("pipeline.audit.dropped.compare", lambda runs, **_: judged.append(runs) or known)
+    monkeypatch.setattr("pipeline.audit.dropped.compare", lambda runs, **_: judged.append(runs) or known)  # type: ignore[has-type]
     known = SimpleNamespace(recommended="lr")
     odd, none = np.arange(200) < 60, np.zeros(200, bool)
     drops = {"leaked": odd, "leaked or near-repeated": odd.copy(), "suspicious": none}

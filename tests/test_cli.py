@@ -60,7 +60,7 @@ def test_extract_then_fit_then_predict(run, reviews, tmp_path, tiny_distilbert):
         *rest,
         encoder=False,
     )
-    answers = {a["text"]: a["proba"]["good"] for a in map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())}
+    answers = {a["text"]: a["proba"]["good"] for a in map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())}  # type: ignore[assignment]
     told = load_run(fitted["run"]).predictions["test"]
     texts = [text for text, _ in sentences(300)]
     of_test = [answers[texts[int(row.rpartition(":")[2])]] for row in told.row_ids]

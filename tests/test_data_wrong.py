@@ -57,7 +57,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, name):
     content, message = WRONG[name]
-    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())  # type: ignore[attr-defined]
     assert message in refused(tmp_path / name)
 
 

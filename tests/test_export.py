@@ -33,7 +33,7 @@ def linear_run(folder, encoder, class_names=NAMES, seed=0, pooling="cls", parts=
     d = checkpoint.vector_dim(pooling)
     weights = random.normal(0, 0.3, (k, d)), random.normal(0, 0.1, k), random.normal(0, 1, d), random.uniform(0.5, 2, d)
     arrays = [array.astype(np.float32) for array in weights]
-    model = LinearModel(*arrays, tuple(class_names), checkpoint.checkpoint_digest(pooling), pooling, **more)
+    model = LinearModel(*arrays, tuple(class_names), checkpoint.checkpoint_digest(pooling), pooling, **more)  # type: ignore[call-arg]
     settings = {"encoder": str(encoder), "revision": None, "pooling": pooling, "max_length": checkpoint.max_length}
     settings |= {"engine": "torch", "precision": "fp32", "text_parts": parts}
     run = Run("lr", settings, tuple(class_names), {}, Cost(), "mails", "d" * 32, checkpoint.checkpoint_digest(pooling))
@@ -172,13 +172,13 @@ def test_baselines_become_plain_scikit_learn(tmp_path):
 
     from pipeline.baseline import MajorityModel, TfidfModel
 
-    tfidf = TfidfModel(("prize", "win", "win prize"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)
+    tfidf = TfidfModel(("prize", "win", "win prize"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)  # type: ignore[call-arg]
     for kind, model in {"tfidf": tfidf, "majority": MajorityModel(np.float32([0.8, 0.2]), NAMES)}.items():
         run = baseline_run(tmp_path / kind, model, kind)
         export_run(run, "joblib", tmp_path / f"{kind}-out")
         served = joblib.load(tmp_path / f"{kind}-out" / "model.joblib")
         texts = ["win prize win", "nothing known", "Prize!"]
-        np.testing.assert_allclose(served.predict_proba(texts), model.proba([(t,) for t in texts]), atol=1e-6)
+        np.testing.assert_allclose(served.predict_proba(texts), model.proba([(t,) for t in texts]), atol=1e-6)  # type: ignore[attr-defined]
         with pytest.raises(UserError, match="no encoder; pass --format joblib"):
             export_run(run, "transformers", tmp_path / "no")
 
@@ -188,7 +188,7 @@ def test_tfidf_on_pairs_takes_pairs(tmp_path):
 
     from pipeline.baseline import TfidfModel
 
-    model = TfidfModel(("0:win", "1:prize", "1:win"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)
+    model = TfidfModel(("0:win", "1:prize", "1:win"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)  # type: ignore[call-arg]
     done = export_run(baseline_run(tmp_path / "run", model, "tfidf"), "joblib", tmp_path / "out")
     assert "imports this package" in done.notes[-1]
     pairs = [("win a prize", "no"), ("no", "win a prize")]
@@ -209,7 +209,7 @@ def frozen_head_run(folder, encoder):
     shapes = (d, d), (d,), (3, d), (3,), (d,)
     arrays = [random.normal(0, 0.3, shape).astype(np.float32) for shape in shapes]
     digest = locate(EncoderSpec(str(encoder))).checkpoint_digest("cls")
-    head = FrozenHead(*arrays, random.uniform(0.5, 2, d).astype(np.float32), ("x", "y", "z"), digest)
+    head = FrozenHead(*arrays, random.uniform(0.5, 2, d).astype(np.float32), ("x", "y", "z"), digest)  # type: ignore[call-arg]
     run = Run("frozen-head", base.settings, ("x", "y", "z"), {}, Cost(), "mails", "d" * 32, digest)
     return save(run, folder, head.save)
 

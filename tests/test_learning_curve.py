@@ -134,7 +134,7 @@ def predictions(truth, rate, rng):
 
 def line_of(name, sizes, own, means):
     points = tuple(
-        Point(s, v.mean(), *np.quantile(m, (0.025, 0.975)), tuple(v), 0.1)
+        Point(s, v.mean(), *np.quantile(m, (0.025, 0.975)), tuple(v), 0.1)  # type: ignore[call-arg]
         for s, v, m in zip(sizes, own, means, strict=True)
     )
     return Line(name, name, points)

@@ -154,7 +154,7 @@ def test_below_the_limit_there_is_no_label():
 
 def test_a_threshold_decides_instead_of_the_likelier_class():
     model = Shout()
-    model.threshold = 0.25
+    model.threshold = 0.25  # type: ignore[attr-defined]
     found = list(answers(a_run(), model, [[("Abcd",), ("Abc",), ("abc",)]], Ask(abstain_below=0.3)))
     assert [(a.label, a.abstained) for a in found] == [(None, True), ("loud", False), ("calm", False)]
 

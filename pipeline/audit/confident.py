@@ -41,7 +41,7 @@ def weights(labels: np.ndarray, probas: Sequence[np.ndarray]) -> np.ndarray:
 
 def together(probas: Sequence[np.ndarray], mixed: np.ndarray) -> np.ndarray:
     """Weighted mean (n, k) of several models' probabilities (n, k) of the same rows; weights (c,)."""
-    return np.einsum("c,cnk->nk", mixed, np.asarray(probas, np.float64))
+    return np.asarray(np.einsum("c,cnk->nk", mixed, np.asarray(probas, np.float64)))
 
 
 def thresholds(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ class Confusion:
     @property
     def shares(self) -> np.ndarray:
         """(k, k): the same as shares of the true class; 0 for a class without rows."""
-        return self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1)
+        return np.asarray(self.counts / np.maximum(self.counts.sum(1, keepdims=True), 1))
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "counts": self.counts.tolist(), "shares": self.shares.round(6).tolist()}
@@ -79,7 +79,7 @@ def between(a: str, b: str, judged: Mapping[str, Predictions], class_names: tupl
 def loss(p: Predictions) -> np.ndarray:
     """Minus the logarithm of the probability (n,) of each row's label, in nats."""
     own = p.proba[np.arange(len(p.truth)), p.truth].astype(np.float64)
-    return -np.log(np.clip(own, 1e-15, None))
+    return np.asarray(-np.log(np.clip(own, 1e-15, None)))
 
 
 def extremes(p: Predictions, count: int) -> tuple[np.ndarray, np.ndarray]:

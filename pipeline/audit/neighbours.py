@@ -31,7 +31,9 @@ def normalised(vectors: np.ndarray, mean: np.ndarray | None = None) -> np.ndarra
     """Vectors (n, d) without their mean (d,), each of length 1; float32. A vector that is the mean itself is all 0."""
     moved = np.asarray(vectors, np.float32) - (vectors.mean(0, dtype=np.float64) if mean is None else mean)
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.divide(moved, lengths, out=np.zeros_like(moved, np.float32), where=lengths > 1e-6).astype(np.float32)
+    return np.asarray(
+        np.divide(moved, lengths, out=np.zeros_like(moved, np.float32), where=lengths > 1e-6).astype(np.float32)
+    )
 
 
 def near_repeats(

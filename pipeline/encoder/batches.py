@@ -28,7 +28,7 @@ class TokenBatch:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each text (b,)."""
-        return self.mask.sum(1)
+        return np.asarray(self.mask.sum(1))
 
     def halves(self) -> tuple[TokenBatch, TokenBatch]:
         """The same texts as two batches, for an encoder that ran out of memory; needs at least 2 rows."""

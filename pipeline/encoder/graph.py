@@ -62,7 +62,8 @@ def _attend(own: Any, query: nn.Linear, key: nn.Linear, value: nn.Linear, hidden
     """What [CLS] gathers from all tokens in the attention `own`: hidden (b, t, d) → (b, 1, d)."""
 
     def heads(projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (-1, own.attention_head_size)).transpose(1, 2)  # (b, h, ·, head's width)
+        split: Tensor = projected.unflatten(-1, (-1, own.attention_head_size))
+        return split.transpose(1, 2)  # (b, h, ·, head's width)
 
     gathered = nn.functional.scaled_dot_product_attention(
         heads(query(hidden[:, :1])), heads(key(hidden)), heads(value(hidden)), attn_mask=seen, scale=own.scaling
@@ -77,7 +78,8 @@ def _distilbert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor],
     def last(hidden: Tensor, seen: Tensor) -> Tensor:
         gathered = _attend(own, own.q_lin, own.k_lin, own.v_lin, hidden, seen)
         attended = final.sa_layer_norm(own.out_lin(gathered) + hidden[:, :1])
-        return final.output_layer_norm(final.ffn(attended) + attended)[:, 0]
+        hidden = final.output_layer_norm(final.ffn(attended) + attended)
+        return hidden[:, 0]
 
     return layers, last
 
@@ -89,7 +91,8 @@ def _bert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor], Tenso
     def last(hidden: Tensor, seen: Tensor) -> Tensor:
         gathered = _attend(own, own.query, own.key, own.value, hidden, seen)
         attended = final.attention.output(gathered, hidden[:, :1])
-        return final.feed_forward_chunk(attended)[:, 0]
+        hidden = final.feed_forward_chunk(attended)
+        return hidden[:, 0]
 
     return layers, last
 

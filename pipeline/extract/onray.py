@@ -294,7 +294,8 @@ def resources(runtime: Runtime) -> dict[str, float]:
 
 def settled(ray: Any, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Backend:
     """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
-    backend = ray.get(ray.remote(**resources(runtime))(settle).remote(spec, runtime, place_of(cache)))
+    settler = ray.remote(**resources(runtime))(settle)
+    backend: Backend = ray.get(settler.remote(spec, runtime, place_of(cache)))
     log.info("encoding with %s in %s on %s: %s", backend.engine, backend.precision, backend.device, backend.reason)
     return backend
 

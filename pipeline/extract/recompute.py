@@ -158,4 +158,4 @@ def _open(embedding_cache: EmbeddingCache, runtime: Runtime, cache: Path) -> Enc
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine (n,) of each pair of rows."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30)
+    return np.asarray((a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-30))

@@ -112,7 +112,7 @@ FROZEN_HEADS: dict[str, tuple[Callable[[int, int, float], Any], float]] = {  # n
 def _model(head: Any, mean: np.ndarray, scale: np.ndarray, class_names: tuple[str, ...]) -> FrozenHead | LinearModel:
     """The trained torch head as what is saved."""
     arrays = [p.detach().numpy().copy() for p in head.parameters()]
-    make: Any = LinearModel if len(arrays) == 2 else FrozenHead
+    make: Callable[..., FrozenHead | LinearModel] = LinearModel if len(arrays) == 2 else FrozenHead
     return make(*arrays, mean, scale, class_names)
 
 

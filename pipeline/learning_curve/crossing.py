@@ -62,12 +62,12 @@ def resampling(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     if count == 1:
         return np.ones((1, draws))
     taken = rng.multinomial(count, np.full(count, 1 / count), size=draws).T / count
-    return 1 / count + np.sqrt(count / (count - 1)) * (taken - 1 / count)
+    return np.asarray(1 / count + np.sqrt(count / (count - 1)) * (taken - 1 / count))
 
 
 def mean_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(s,) of values (D, s) and weights (D, s)."""
-    return (values * weights).sum(0)
+    return np.asarray((values * weights).sum(0))
 
 
 def between(sizes: Sequence[int], wanted: Sequence[int]) -> np.ndarray:

@@ -154,7 +154,7 @@ def probe_cost(model: Any, train: Any, facts: EncodingFacts, trained: int) -> Co
 def trained_parameters(model: LinearModel) -> int:
     """Numbers that were learnt: two classes have one row of weights, the other is zero."""
     rows = 1 if len(model.b) == 2 else len(model.b)
-    return rows * (model.W.shape[1] + 1)
+    return int(rows * (model.W.shape[1] + 1))
 
 
 def _plus(encode: float | None, predict: float) -> float | None:

@@ -16,12 +16,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log probabilities (n, k) float64 of logits (n, k)."""
     z = np.asarray(logits, np.float64)
     z = z - z.max(1, keepdims=True)
-    return z - np.log(np.exp(z).sum(1, keepdims=True))
+    return np.asarray(z - np.log(np.exp(z).sum(1, keepdims=True)))
 
 
 def losses(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Log loss (n,) of each row."""
-    return -log_softmax(logits)[np.arange(len(truth)), truth]
+    return np.asarray(-log_softmax(logits)[np.arange(len(truth)), truth])
 
 
 def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -112,4 +112,4 @@ def _count_gaps(
 
     size = by_class(true)
     scores = [metric.counts(by_class(np.where(p == true, true, k)), by_class(p), size) for p in (ours, theirs)]
-    return metric.sign * (scores[0] - scores[1])
+    return np.asarray(metric.sign * (scores[0] - scores[1]))

@@ -28,7 +28,7 @@ class Folds:
 
     def weights(self) -> np.ndarray:
         """(count, n) float32: 1 where a fold learns from a row, else 0."""
-        return (self.place[None] != np.arange(self.count)[:, None]).astype(np.float32)
+        return np.asarray((self.place[None] != np.arange(self.count)[:, None]).astype(np.float32))
 
 
 def equal(values: Iterable[Hashable]) -> np.ndarray:

@@ -98,7 +98,7 @@ class LinearModel:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Row-wise softmax of (n, k), in the dtype given."""
-    out = np.exp(logits - logits.max(1, keepdims=True))
+    out: np.ndarray = np.exp(logits - logits.max(1, keepdims=True))
     out /= out.sum(1, keepdims=True)
     return out
 

@@ -38,7 +38,9 @@ def _smote(strategy: str) -> Sampler:
             return rows, truth  # already balanced
         smallest = int(counts.min())
         neighbours = min(NEIGHBOURS, smallest - 1)
-        return SMOTE(sampling_strategy=strategy, k_neighbors=neighbours, random_state=seed).fit_resample(rows, truth)
+        sampler = SMOTE(sampling_strategy=strategy, k_neighbors=neighbours, random_state=seed)
+        more, labels = sampler.fit_resample(rows, truth)
+        return more, labels
 
     return sample
 
@@ -46,7 +48,8 @@ def _smote(strategy: str) -> Sampler:
 def _over(rows: np.ndarray, truth: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from imblearn.over_sampling import RandomOverSampler
 
-    return RandomOverSampler(random_state=seed).fit_resample(rows, truth)
+    more, labels = RandomOverSampler(random_state=seed).fit_resample(rows, truth)
+    return more, labels
 
 
 SAMPLERS: dict[str, Sampler] = {

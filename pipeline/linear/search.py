@@ -42,7 +42,7 @@ class Block:
     def prior(self, classes: int) -> np.ndarray:
         """Class shares that each problem learns under, (P, k)."""
         counts = np.stack([np.bincount(self.truth, row, classes) for row in self.weights])
-        return counts / counts.sum(1, keepdims=True)
+        return np.asarray(counts / counts.sum(1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def unscaled(width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def standardise(matrix: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(matrix - mean) / scale, (n, d) float32."""
-    out = np.subtract(matrix, mean, dtype=np.float32)
+    out: np.ndarray = np.subtract(matrix, mean, dtype=np.float32)
     out /= scale
     return out
 
@@ -155,7 +155,7 @@ def _known(truth: np.ndarray, folds: Folds) -> np.ndarray:
     """(n,) bool: the row's class also stands outside the row's fold."""
     table = np.zeros((folds.count, int(truth.max()) + 1), np.int64)
     np.add.at(table, (folds.place, truth), 1)
-    return (table.sum(0) - table)[folds.place, truth] > 0
+    return np.asarray((table.sum(0) - table)[folds.place, truth] > 0)
 
 
 class _Path:
@@ -171,11 +171,11 @@ class _Path:
 
     @property
     def lowest(self) -> float:
-        return min(point["C"] for point in self.points)
+        return float(min(point["C"] for point in self.points))
 
     @property
     def highest(self) -> float:
-        return max(point["C"] for point in self.points)
+        return float(max(point["C"] for point in self.points))
 
     def visit(self, C: float) -> None:
         """Fit every block at C and judge it out of fold."""
@@ -211,7 +211,7 @@ class _Path:
 
     def worsened(self) -> bool:
         """Whether the last point is worse than the best by more than rounding."""
-        return self.points[-1]["log_loss"] > self.best["log_loss"] + WORSE
+        return bool(self.points[-1]["log_loss"] > self.best["log_loss"] + WORSE)
 
     def _judge(self, fits: list[Solution]) -> np.ndarray:
         out = np.empty((len(self.truth), self.classes), np.float32)

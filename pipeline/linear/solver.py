@@ -110,13 +110,13 @@ def softmax_residual(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     total = logits.sum(1)
     logits /= total[:, None]
     logits[:, truth, place] -= 1
-    return np.log(total) - own
+    return np.asarray(np.log(total) - own)
 
 
 def sigmoid_residual(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The same for two classes, whose one row of logits (P, 1, m) speaks for class 1."""
     z = logits[:, 0]
-    loss = np.logaddexp(0, z) - truth * z
+    loss: np.ndarray = np.logaddexp(0, z) - truth * z
     logits[:, 0] = 1 / (1 + np.exp(np.clip(-z, -80, 80))) - truth
     return loss
 
@@ -132,7 +132,7 @@ def _back(residual: np.ndarray, rows: Any) -> np.ndarray:
     """residual (c, m) times rows, (c, q)."""
     if isinstance(rows, np.ndarray):
         return residual @ rows
-    return (rows.T @ np.ascontiguousarray(residual.T)).T
+    return np.asarray((rows.T @ np.ascontiguousarray(residual.T)).T)
 
 
 def _piece(rows: Any, truth: np.ndarray, share: np.ndarray, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

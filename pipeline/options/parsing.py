@@ -117,7 +117,7 @@ def budget(_: click.Context, parameter: click.Parameter, value: str | None) -> f
 def cache_place(_: click.Context, parameter: click.Parameter, value: str) -> Path:
     """Option callback: a folder as it is, a URL as the local folder that mirrors it."""
     if not is_url(value):
-        return FOLDER.convert(value, parameter, None)
+        return Path(FOLDER.convert(value, parameter, None))
     from ..store.remote import cache_folder
 
-    return FOLDER.convert(cache_folder(value), parameter, None)
+    return Path(FOLDER.convert(cache_folder(value), parameter, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +59,7 @@ def open_run(
     >>> proba.shape, proba.sum(1).round(3).tolist()
     ((2, 2), [1.0, 1.0])
     """
-    opener = kinds.load(kinds.kind_row(run.kind).opener)
+    opener: Callable[..., Model] = kinds.load(kinds.kind_row(run.kind).opener)
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
     try:
@@ -136,7 +137,7 @@ class Probe:
 
     def proba(self, texts: Texts) -> np.ndarray:
         """Probabilities (n, k) float32."""
-        return self.model.proba(self.vectors(texts))
+        return np.asarray(self.model.proba(self.vectors(texts)))
 
 
 def majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:

@@ -37,7 +37,7 @@ def _finish(chart: Any, names: Sequence[str], description: str, height: int) -> 
     """`chart` as a dictionary: as wide as its container, with `names` as data for its labels."""
     alt = _alt()
     with alt.data_transformers.disable_max_rows():  # the page's own limits are lower
-        spec = chart.properties(width="container", height=height).to_dict()
+        spec: Spec = chart.properties(width="container", height=height).to_dict()
     spec.pop("$schema", None)
     spec.pop("config", None)  # the page has one for all
     spec["description"] = description

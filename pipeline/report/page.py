@@ -43,7 +43,7 @@ def render(facts: Facts) -> bytes:
             policy=policy([style], [bundle(), script]),
         )
     )
-    return page.encode("utf-8", "replace")  # a lone surrogate has no bytes
+    return str(page).encode("utf-8", "replace")  # a lone surrogate has no bytes
 
 
 def environment() -> Any:

@@ -86,7 +86,7 @@ class _Work:
     def missing(self, number: int) -> np.ndarray:
         """Rows (m,) of a block that are in the store of nobody, as far as this process has looked."""
         block = self.blocks[number]
-        return block[self.store.missing(self.keys[block], self.max_length)]
+        return np.asarray(block[self.store.missing(self.keys[block], self.max_length)])
 
     def next_block(self) -> int | None:
         """The next open block from the position on; None if other processes have all that are left."""

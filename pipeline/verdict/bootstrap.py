@@ -70,7 +70,7 @@ def unbiased(drawn: np.ndarray, center: np.ndarray) -> np.ndarray:
     The bias is the mean of the draws minus the metric `center` (..., 1) of what they were drawn from (Efron &
     Tibshirani 1993, chapter 10): macro F1 sinks where classes are small, calibration error rises where bins are.
     """
-    return drawn - 2 * (drawn.mean(-1, keepdims=True) - center)
+    return np.asarray(drawn - 2 * (drawn.mean(-1, keepdims=True) - center))
 
 
 def class_sizes(table: Outcomes) -> np.ndarray:
@@ -89,7 +89,7 @@ def pseudo_rows(table: Outcomes, who: tuple[int, ...]) -> np.ndarray:
     pattern = sum((table.predicted[c] == table.truth).astype(int) << bit for bit, c in enumerate(who))
     size = class_sizes(table)
     pooled = (np.bincount(pattern, table.rows, kinds) + 0.5) / (size.sum() + 0.5 * kinds)
-    return EVEN / kinds * size[None, :] / size.sum() + EACH * pooled[:, None] * (size > 0)
+    return np.asarray(EVEN / kinds * size[None, :] / size.sum() + EACH * pooled[:, None] * (size > 0))
 
 
 def filled(
@@ -128,7 +128,7 @@ def poisson_edges(rates: np.ndarray) -> np.ndarray:
     """Cumulative Poisson probabilities (r, 40) of 0 to 39 in units of 2⁻¹⁶, for rates (r,) of at most 8."""
     from scipy.special import pdtr
 
-    edges = np.round(pdtr(np.arange(40), rates[:, None]) * 65536).astype(np.int64)
+    edges: np.ndarray = np.round(pdtr(np.arange(40), rates[:, None]) * 65536).astype(np.int64)
     edges[:, -1] = 65536
     return edges
 
@@ -183,7 +183,7 @@ def ranked(drawn: np.ndarray, value: np.ndarray, support: float, rng: np.random.
     spread = np.sqrt(0.5) * np.abs(0.5 - value) / (support + 0.5)
     center = (support * value + 0.25) / (support + 0.5)
     noise = np.sqrt(0.9) * common + np.sqrt(0.1) * single
-    return center + (drawn - value) * support / (support + 0.5) + spread * noise
+    return np.asarray(center + (drawn - value) * support / (support + 0.5) + spread * noise)
 
 
 def logit_interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:

@@ -97,13 +97,13 @@ def normal_draws(mean: float, error: float, draws: int) -> np.ndarray:
     from scipy.special import ndtri
 
     level = np.clip(np.linspace(0, 1, draws), 0.25 / draws, 1 - 0.25 / draws)
-    return mean + error * ndtri(level)
+    return np.asarray(mean + error * ndtri(level))
 
 
 def stretched(drawn: np.ndarray, folds: int, count: int) -> np.ndarray:
     """Draws (d,) moved away from their mean by √c²."""
     mean = drawn.mean()
-    return mean + np.sqrt(stretch_of(folds, count)) * (drawn - mean)
+    return np.asarray(mean + np.sqrt(stretch_of(folds, count)) * (drawn - mean))
 
 
 def split_folds(labels: np.ndarray, groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -128,4 +128,4 @@ def split_folds(labels: np.ndarray, groups: np.ndarray, count: int, rng: np.rand
         fold[group] = at
         held[at] += sizes[group]
         rows[at] += sizes[group]
-    return fold[groups]
+    return np.asarray(fold[groups])

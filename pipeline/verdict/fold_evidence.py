@@ -113,5 +113,5 @@ def row_values(metric: str, predictions: Predictions) -> np.ndarray:
     """What each row (n,) adds to a mean of rows."""
     of_rows = METRICS[metric].rows
     if of_rows is None:
-        return (predictions.labels == predictions.truth).astype(np.float64)
+        return np.asarray((predictions.labels == predictions.truth).astype(np.float64))
     return of_rows(predictions.truth, np.asarray(predictions.proba, np.float64))[:, 0]

@@ -117,7 +117,7 @@ def permute_counts(name: str, table: Outcomes, draws: int, rng: np.random.Genera
     def gap(moved: np.ndarray) -> np.ndarray:
         hit, predicted = hit_shift @ moved, shift @ moved  # (k, s)
         first = metric(hit_a[:, None] + hit, predicted_a[:, None] + predicted, true[:, None])
-        return first - metric(hit_b[:, None] - hit, predicted_b[:, None] - predicted, true[:, None])
+        return np.asarray(first - metric(hit_b[:, None] - hit, predicted_b[:, None] - predicted, true[:, None]))
 
     return permuted(gap, table.rows[differ], observed, draws, rng)
 
@@ -133,7 +133,7 @@ def permute_rows(name: str, terms_a: np.ndarray, terms_b: np.ndarray, draws: int
 
     def gap(moved: np.ndarray) -> np.ndarray:
         change = shift @ moved  # (f, s)
-        return metric(mean_a[:, None] + change) - metric(mean_b[:, None] - change)
+        return np.asarray(metric(mean_a[:, None] + change) - metric(mean_b[:, None] - change))
 
     return permuted(gap, np.ones(shift.shape[1], np.int64), observed, draws, rng)
 
