@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UserError, hub
-from pipeline.data import Dataset, SourceOptions, read, read_chunks
+from pipeline.data import Dataset, SourceOptions, hub_snapshot, read, read_chunks
 from pipeline.data import hub as data_hub
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def chunks(source: str, rows: int = 65536, split: str | None = None, **options) 
 @pytest.fixture(autouse=True)
 def _forget():
     """A process asks for a name once; every test is a process of its own here."""
-    data_hub._snapshot_in.cache_clear()
+    hub_snapshot._snapshot_in.cache_clear()
 
 
 CARD = """---
@@ -163,7 +163,7 @@ def test_a_hub_that_does_not_answer_is_replaced_by_the_cache(cached_emotion, mon
     def unreachable(repo):
         raise hub.UnreachableError("ConnectError")
 
-    monkeypatch.setattr(data_hub, "_ask", unreachable)
+    monkeypatch.setattr(hub_snapshot, "_ask", unreachable)
     assert load("someone/emotion").class_names == ("sadness", "joy")
 
 
@@ -519,11 +519,11 @@ def test_a_data_set_is_fetched_once_and_then_read_without_the_hub(tmp_path, onli
     assert (len(first.train), len(first.validation), len(first.test)) == (36, 4, 10)
     fetched = {line.rpartition("/")[2] for line in online if line.startswith("GET /datasets/")}
     assert fetched == {"README.md", "train-0.csv", "test-0.csv"}  # not the other configuration, and never a script
-    data_hub._snapshot_in.cache_clear()
+    hub_snapshot._snapshot_in.cache_clear()
     online.clear()
     assert load("someone/emotion").digest == first.digest
     assert [line for line in online if "/emotion" in line] == ["GET /api/datasets/someone/emotion"]
-    data_hub._snapshot_in.cache_clear()
+    hub_snapshot._snapshot_in.cache_clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert load("someone/emotion").digest == first.digest
 

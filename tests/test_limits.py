@@ -14,7 +14,6 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 6
 # longer breaks a limit leaves the list.
 LISTED = {
     "lines of a file": {
-        "pipeline/data/hub.py": 358,
         "pipeline/finetune/heads.py": 359,
     },
     "lines of a function": {

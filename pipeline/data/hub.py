@@ -1,13 +1,12 @@
 """A data set's name on the Hugging Face Hub → its rows: asked once, for 3 seconds, then local only.
 
-Which snapshot, and where it lies, is settled here; what is in it, `datasets` says: configurations, splits, files,
+Which snapshot, and where it lies, `hub_snapshot` says; what is in it, `datasets` does: configurations, splits, files,
 types, class names, rows. It sees nothing but files of the snapshot. What the Hub's cache already holds is used when the
 Hub does not answer. No code of a data set is ever run.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import re
@@ -17,17 +16,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import UserError, hub, listed, log
-from ..words import error_line, shorten
+from .. import UserError, listed
 from . import files, tables
+from .hub_snapshot import CARD, INFOS, download, reason_of, snapshot
 
-CARD = "README.md"
-INFOS = "dataset_infos.json"  # what older data sets have instead of a card that speaks of columns
-BESIDE = (CARD, INFOS, "labels.json")
 FORMATS = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")  # of those that `datasets` reads
 ELSEWHERE = re.compile(r"://|::|^[/\\~]|(^|[/\\])\.\.([/\\]|$)")  # a path out of the snapshot
 
@@ -91,7 +87,7 @@ class HubSplit:
             raise
         except Exception as error:  # pandas, Arrow and `datasets` each raise their own
             repo = self.home.partition(":")[0]
-            raise UserError(f"{self}: cannot be read ({_reason(error)}); {_parquet_branch(repo)}") from error
+            raise UserError(f"{self}: cannot be read ({reason_of(error)}); {_parquet_branch(repo)}") from error
 
 
 def fetch(source: str) -> tuple[str, dict[str, HubSplit], Path]:
@@ -101,11 +97,11 @@ def fetch(source: str) -> tuple[str, dict[str, HubSplit], Path]:
     holds nothing that can be read here.
     """
     repo, _, config = source.partition(":")
-    folder, listing = _snapshot(repo)
-    there = listing if listing is not None else _inside(folder)
-    builder, splits = _plan(source, folder, there, listing is None)
+    folder, listing = snapshot(repo)
+    names = listing if listing is not None else _inside(folder)
+    builder, splits = _plan(source, folder, names, listing is None)
     if listing is not None:
-        folder = _download(repo, folder.name, [name for names in splits.values() for name in names])
+        folder = download(repo, folder.name, [name for names in splits.values() for name in names])
     for names in splits.values():
         files.check_shards([Path(name) for name in names], Path(source))
     builder.config.data_files = {split: [str(folder / name) for name in names] for split, names in splits.items()}
@@ -121,7 +117,7 @@ def _streams(source: str, builder: Any) -> dict[str, HubSplit]:
         with _without_torch():
             streams = builder.as_streaming_dataset()
     except Exception as error:  # the first rows are looked at here
-        raise _unreadable(source, _reason(error), False) from error
+        raise _unreadable(source, reason_of(error), False) from error
     return {
         str(name): HubSplit(source, str(name), rows, declared or rows.features or {}, typed)
         for name, rows in streams.items()
@@ -139,92 +135,6 @@ def _without_torch() -> Iterator[None]:
         yield
     finally:
         config.TORCH_AVAILABLE = known
-
-
-# ── one request, or the cache ───────────────────────────────────────────────────────────────────────────────────────
-
-
-def _snapshot(repo: str) -> tuple[Path, list[str] | None]:
-    """The folder of the data set's newest snapshot, and the files that the Hub lists in it (None: no answer)."""
-    return _snapshot_in(repo, hub.cache_folder(), hub.offline(), hub.endpoint())
-
-
-@lru_cache(maxsize=64)  # a name means one commit as long as the process lives
-def _snapshot_in(repo: str, cache: Path, offline: bool, server: str) -> tuple[Path, list[str] | None]:
-    if offline:
-        return _kept(repo, "HF_HUB_OFFLINE is set"), None
-    importlib.import_module("huggingface_hub.errors")  # takes long enough on a slow disk to eat up the time limit
-    try:
-        answer = hub.within(hub.TIMEOUT + 0.5, lambda: _ask(repo))
-    except hub.UnreachableError as error:
-        folder = _kept(repo, str(error))
-        log.info("%s: the Hub cannot be reached (%s), the cached copy %s is read", repo, error, folder.name[:8])
-        return folder, None
-    hub.remember(_home(repo) / "refs" / "main", answer.commit)
-    return _download(repo, answer.commit, [name for name in answer.files if name in BESIDE]), list(answer.files)
-
-
-def _ask(repo: str) -> hub.Answer:
-    """Revision and file names of a data set, in one request.
-
-    Raises UnreachableError if there is no answer, UserError if the answer is that there is no such data set.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-
-    try:
-        info = HfApi(endpoint=hub.endpoint()).dataset_info(repo, timeout=hub.TIMEOUT)
-    except GatedRepoError as error:
-        raise UserError(f"{repo}: its owner asks for an agreement; sign it on the Hub, then: hf auth login") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise UserError(
-            f"{repo}: no such file, and the Hub knows no such data set (or it is private: set HF_TOKEN); "
-            "check the name, or try the bundled sms-spam"
-        ) from error
-    except Exception as error:  # every transport has errors of its own
-        raise hub.UnreachableError(type(error).__name__) from error
-    return hub.Answer(str(info.sha), tuple(file.rfilename for file in info.siblings or ()))
-
-
-def _home(repo: str) -> Path:
-    return hub.cache_folder() / f"datasets--{repo.replace('/', '--')}"
-
-
-def _kept(repo: str, why: str) -> Path:
-    """The snapshot that the cache's `refs/main` names, else its newest one. Raises UserError if there is none."""
-    snapshots, main = _home(repo) / "snapshots", _home(repo) / "refs" / "main"
-    if main.is_file() and (named := snapshots / main.read_text("utf-8").strip()).is_dir():
-        return named
-    found = [folder for folder in snapshots.iterdir() if folder.is_dir()] if snapshots.is_dir() else []
-    if not found:
-        raise UserError(
-            f"{repo}: no such file, not in {hub.cache_folder()}, and the Hub cannot be reached ({why}); "
-            "pass a local folder with train.csv and test.csv, or the bundled sms-spam"
-        )
-    return max(found, key=lambda folder: folder.stat().st_mtime)
-
-
-def _download(repo: str, commit: str, names: Sequence[str]) -> Path:
-    """The snapshot folder, with files `names` in it. Raises UserError if the connection breaks."""
-    home = _home(repo) / "snapshots" / commit
-    if all((home / name).exists() for name in names):
-        return home
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    log.info("%s: fetching %s", repo, f"{len(names)} files" if len(names) > 1 else names[0])
-    patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in names]  # each matches its own name alone
-    try:
-        place = snapshot_download(
-            repo, repo_type="dataset", revision=commit, allow_patterns=patterns,
-            cache_dir=hub.cache_folder(), endpoint=hub.endpoint(),
-        )  # fmt: skip
-    except Exception as error:  # the same: network, disk and server each raise their own
-        why = _reason(error)
-        raise UserError(f"{repo}: the download broke off ({why}); run it again, what came is kept") from error
-    return Path(place)
 
 
 # ── which configuration, which files ────────────────────────────────────────────────────────────────────────────────
@@ -252,7 +162,7 @@ def _plan(source: str, folder: Path, names: Sequence[str], cached: bool) -> tupl
         except UserError:
             raise
         except Exception as error:  # of its card, its files, their names
-            raise _unreadable(source, _reason(error, f"{outline}{os.sep}"), cached) from error
+            raise _unreadable(source, reason_of(error, f"{outline}{os.sep}"), cached) from error
         return builder, {
             str(split): [Path(path).relative_to(outline).as_posix() for path in paths]
             for split, paths in builder.config.data_files.items()
@@ -350,8 +260,3 @@ def _parquet_branch(repo: str) -> str:
         f"fetch its Parquet branch (hf download {repo} --repo-type dataset --revision refs/convert/parquet "
         "--local-dir FOLDER), name the files train.parquet and test.parquet, and pass their folder"
     )
-
-
-def _reason(error: Exception, hidden: str = "") -> str:
-    """The first line of what an error says, without the folder that is `hidden` from the user."""
-    return shorten(error_line(error, 2000).replace(hidden, "").strip() or type(error).__name__, 160)
