@@ -195,6 +195,34 @@ def test_uneven_classes_are_found(tmp_path):
     )
 
 
+def sentences_of(dataset) -> str:
+    return "\n".join(finding.sentence for finding in profile(dataset, Words(), limit=512).findings)
+
+
+def test_texts_that_stand_for_nothing_are_found(tmp_path):
+    table = [("nan" if i % 4 else f"t{i} NaN", "ab"[i % 2]) for i in range(40)]
+    dataset = load(write(tmp_path, train=table, validation=table[:4], test=[("None ", "a"), ("nan", "b")]))
+    assert profile(dataset, Words(), limit=512).placeholders == 30 + 3 + 2
+    assert "35 rows (76.1%) are nothing but a word for a missing value, such as 'nan'" in sentences_of(dataset)
+
+
+@pytest.mark.parametrize("names", [("good", "Good"), ("good", "good "), ("not spam", "not-spam"), ("a\u200b", "a")])
+def test_labels_that_differ_in_looks_alone_are_found(tmp_path, names):
+    table = [(f"t{i}", names[i % 2] if i % 4 < 2 else "other") for i in range(80)]
+    dataset = load(write(tmp_path, train=table, validation=table[:4], test=table[:4]))
+    sentence = f"hyphens alone: {', '.join(map(repr, sorted(names)))}; these are 2 classes here."
+    assert sentence in sentences_of(dataset)
+
+
+def test_labels_that_are_moments_or_names_are_found(tmp_path):
+    table = [(f"t{i}", f"2024-{i % 12 + 1:02}-01 00:00") for i in range(120)]
+    dated = load(write(tmp_path, train=table, validation=table[:12], test=table[:12]))
+    assert "The labels are dates (12 classes in 144 rows)" in sentences_of(dated)
+    table = [(f"t{i}", f"user{i // 3}") for i in range(180)]
+    named = load(write(tmp_path, train=table, validation=table[:12], test=table[:12]))
+    assert "60 classes in 204 rows, fewer than 5 a class" in sentences_of(named)
+
+
 def test_a_clean_data_set_has_no_findings(tmp_path):
     table = [(f"t{i}", "ab"[i % 2]) for i in range(120)]
     dataset = load(write(tmp_path, train=table[:60], validation=table[60:90], test=table[90:]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import UserError, log
+from .. import UserError, listed, log
 from . import files, labels, naming, sources, splits
 from .beside import labels_beside
 from .chunks import Chunk, count_rows, read_chunks
@@ -58,6 +58,9 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
         notes.append(f"the known class names ({', '.join(list(names.values())[:3])}, ...) are not of '{columns.label}'")
         names = None
     numbers, classes = labels.encode(found, names, where)
+    labels.refuse_ids(numbers, str(columns.label), source.home)
+    if alike := labels.same_but_for_looks(classes):
+        notes.append(f"classes that differ in case or white space alone: {listed(map(repr, alike[0]))}; merge them")
     whole = {name: _split(raw, numbers[name]) for name, raw in raws.items()}
     in_order = any(splits.sorted_by(split.labels) for split in whole.values())
     kept = {name: _some(split, options, notes) for name, split in whole.items()}

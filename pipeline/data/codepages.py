@@ -13,7 +13,8 @@ import unicodedata
 CODE_PAGES = {
     "cp1252": "CP1252",
     "mac_roman": "MACINTOSH",
-    "cp932": "SHIFT_JIS",
+    "shift_jis": "SHIFT_JIS",
+    "cp932": "CP932",
     "euc_jp": "EUC-JP",
     "gb18030": "GB18030",
     "big5": "BIG5",
@@ -39,6 +40,10 @@ COMMON_HAN = set(
     "的一是不了在人有我他这這个個们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着著下自之年过過发發后後作里用道行"
     "所然家种種事成方多经經么麼去法学學如都同现現当當没沒动動面起看定天分还還进進好小部其些主样樣理心她本前开開但因只从從想实實日很高兴興问問"
     "题題买買东東西质質量差快服务務送货貨态態度喜欢歡非常太"
+)
+COMMON_HANGUL = set(
+    "이가다는은을를의에고하지도로기사한나정대일자시해인리어스수아보라전부제그만상서좋요습니있없말주너무품배송려느게것같아안되들면과여와"
+    "거영화재미감동최악구매추천비싸친절맛장트오우연성공조원세계간점"
 )
 COMMON_KANJI = set("日本人大年一国会中出事時行見月後前生上下今方的新気味良悪高買品店物思使少分手水電話最美入早届")
 
@@ -78,12 +83,14 @@ def _plausibility(text: str) -> float:
 def _points(text: str, i: int) -> float:
     sign, before, after = text[i], text[i - 1 : i], text[i + 1 : i + 2]
     if sign in TYPOGRAPHIC:  # a closing quote or apostrophe touches a word, an opening one begins one
-        return 0.9 if sign in "’”" or not before.isalnum() else 0.2
+        fits = (before != " " if sign in "’”" else not before.isalnum()) and before != after
+        return 1.05 if fits or (sign == "’" and before.isalpha()) or (before, after) == (" ", " ") else 0.2
     kind = unicodedata.category(sign)
     if kind[0] == "C":
         return -3.0
     if kind[0] in "SNP" and unicodedata.east_asian_width(sign) != "W":
-        return 0.1 if sign in "¿¡·、。" else -0.6
+        opening = sign in "¿¡" and after.isalpha() and not before.isalnum()
+        return 1.0 if opening else 0.1 if sign in "¿¡·、。" else -0.6
     if kind == "Zs":
         return 0.2
     name = unicodedata.name(sign, "")
@@ -94,11 +101,14 @@ def _points(text: str, i: int) -> float:
         alone = not any(unicodedata.name(other, "").startswith(script) for other in (before, after) if other)
         turned = before.isalpha() and before.islower() and sign.isupper()
         mixed = any(other.isascii() and other.isalpha() for other in (before, after))
-        return 0.95 - 1.5 * alone - 1.0 * turned - 1.5 * mixed
+        shouted = before.isupper() and sign.isupper()  # KOI8 read as Windows, and the other way round
+        return 0.95 - 1.5 * alone - 1.0 * turned - 1.5 * mixed - 0.3 * shouted
     if kind[0] == "L":
         turned = before.isalpha() and before.islower() and sign.isupper()  # cafŽ
         known = 1.0 if sign in WESTERN else 0.9 if sign in TURKISH | CENTRAL else 0.3
-        return known - 1.5 * turned
+        alone = not (before.isalpha() or after.isalpha()) and sign not in "àÀéÉøØåÅœ"
+        crowded = not before.isascii() and before.isalpha() and not after.isascii() and after.isalpha()
+        return known - 1.5 * turned - 1.0 * alone - 0.6 * crowded
     return -0.5
 
 
@@ -109,7 +119,7 @@ def _wide_points(sign: str, name: str, before: str, after: str) -> float:
     if name.startswith(("HIRAGANA", "KATAKANA", "FULLWIDTH", "IDEOGRAPHIC")):
         points = 1.0
     elif name.startswith("HANGUL"):
-        points = 0.95
+        points = 0.98 if sign in COMMON_HANGUL else 0.4
     else:
         points = 1.0 if sign in COMMON_HAN or sign in COMMON_KANJI else 0.45
     return points - 1.2 * mixed

@@ -133,11 +133,11 @@ def speak_of_others(splits: Mapping[str, Sequence[Tidy]], names: dict[int, str])
 
 
 def same_but_for_looks(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Groups of class names that differ only in case, white space or what nobody sees."""
+    """Groups of class names that differ only in case, white space, hyphens or what nobody sees."""
     groups: dict[str, list[str]] = {}
     for name in names:
         seen = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
-        groups.setdefault(" ".join(seen.split()).casefold(), []).append(name)
+        groups.setdefault(" ".join(re.split(r"[\s_-]+", seen.strip())).casefold(), []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
@@ -146,9 +146,15 @@ def are_dates(names: Sequence[str]) -> bool:
     return len(names) >= 10 and all(DATE.match(name) for name in names)
 
 
-def are_ids(classes: int, rows: int) -> bool:
-    """Whether so many classes of so many rows name rows, not kinds of rows."""
-    return classes >= 20 and classes > rows / 2
+def refuse_ids(splits: Mapping[str, np.ndarray], column: str, home: str) -> None:
+    """Raises UserError where the labels (n,) of all splits name rows, not kinds of rows."""
+    labels = np.concatenate([numbers[numbers >= 0] for numbers in splits.values()])
+    classes = len(np.unique(labels))
+    if classes >= 20 and classes > len(labels) / 2:
+        raise UserError(
+            f"{home}: '{one_line(column, 40)}' has {classes:,} different values in {len(labels):,} rows: "
+            "it names rows, not classes; pass --label with another column"
+        )
 
 
 def encode(

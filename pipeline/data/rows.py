@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -105,7 +106,10 @@ class Looks:
         }
 
     def text(self) -> str | None:
-        """The column with the longest values that are words, not the same again and again."""
+        """The one that is called a text, else that with the longest values that are words, and not always the same."""
+        named = [name for name in self.values if naming.plain(name.rpartition(".")[2]) in naming.TEXTS]
+        if len(named) == 1:
+            return named[0]
         scored = {name: self._wordiness(values) for name, values in self.values.items()}
         best = max(scored, key=lambda name: scored[name], default=None)
         return best if best is not None and scored[best] > 0 else None
@@ -201,7 +205,8 @@ def _text(value: Any, row: int, column: str, where: Where) -> str:
     if isinstance(value, list | dict | bytes):
         kind = type(value).__name__
         raise UserError(f"{where(row)}: '{column}' holds no text ({kind}); pass --text with another column")
-    return "" if value is None else str(value)
+    missing = value is None or (isinstance(value, float) and math.isnan(value))  # pandas has no other way to say it
+    return "" if missing else str(value)
 
 
 def _check_length(values: list[str], column: str, where: Where) -> None:

@@ -17,6 +17,7 @@ from .record import Profile, SplitProfile
 from .vocabulary import tokens_of, unknown_words
 
 MULTIPLE = 8  # a proposed max_length is a multiple of this: hardware likes it, and so do people
+PLACEHOLDERS = {"nan", "null", "none", "n/a", "na", "<na>", "nat", "undefined", "#n/a", "nil", "missing"}
 CHUNK = 4096  # texts whose ids are held at once
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 FIVE = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "max": 1.0}  # what a box plot draws
@@ -170,6 +171,7 @@ def profile(
         truncated_share=float((lengths > effective).mean()),
         proposed_truncated_share=float((lengths > proposed).mean()),
         empty=sum(split.empty for split in splits.values()),
+        placeholders=sum(any(part.strip().lower() in PLACEHOLDERS for part in text) for text in texts),
         duplicates=sum(split.duplicates for split in splits.values()),
         conflicting=sum(split.conflicting for split in splits.values()),
         leaks=exact,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..data.labels import are_dates, same_but_for_looks
 from .record import Finding, Profile
 
 
@@ -89,6 +90,39 @@ def _empty_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
     return [Finding("empty", made.empty / total, sentence)]
 
 
+def _placeholder_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    total = sum(split.rows for split in made.splits.values())
+    if not made.placeholders:
+        return []
+    verb = "is" if made.placeholders == 1 else "are"
+    sentence = (
+        f"{_rows(made.placeholders)} ({made.placeholders / total:.1%}) {verb} nothing but a word for a missing value, "
+        "such as 'nan'; check --text, or drop them."
+    )
+    return [Finding("placeholders", made.placeholders / total, sentence)]
+
+
+def _label_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
+    """Labels that are no classes, or one class under several names."""
+    counts = {name: sum(split.classes.get(name, 0) for split in made.splits.values()) for name in made.class_names}
+    total = max(1, sum(counts.values()))
+    found = []
+    for names in same_but_for_looks(made.class_names):
+        share = (sum(counts[name] for name in names) - max(counts[name] for name in names)) / total
+        shown = ", ".join(map(repr, names[:6]))
+        sentence = f"Labels differ in case, white space or hyphens alone: {shown}; these are {len(names)} classes here."
+        found.append(Finding("label variants", share, sentence))
+    many = f"{len(counts):,} classes in {_rows(total)}"
+    if are_dates(made.class_names):
+        found.append(
+            Finding("labels", 1.0, f"The labels are dates ({many}): they name moments, not classes; check --label.")
+        )
+    elif len(counts) >= 50 and len(counts) > total / 5:
+        sentence = f"There are {many}, fewer than 5 a class: is the label an id, a name or a number? Check --label."
+        found.append(Finding("labels", 0.9, sentence))
+    return found
+
+
 def _order_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
     """Costs nothing as long as nobody takes the first rows."""
     names = [name for name, split in made.splits.items() if split.sorted_by_label]
@@ -146,6 +180,8 @@ LOOKS = (
     _balance_findings,
     _repeat_findings,
     _empty_findings,
+    _placeholder_findings,
+    _label_findings,
     _order_findings,
     _name_findings,
     _unknown_findings,

@@ -61,6 +61,7 @@ class Profile:
     findings: tuple[Finding, ...]  # dearest first
     notes: tuple[str, ...]
     shown_tokens: tuple[dict[str, Any], ...] = ()  # of a few rows: row_id, text, tokens
+    placeholders: int = 0  # rows whose text is a word for a missing value, such as nan
     padded_share: float = 0.0  # share of padding if every text were padded to the effective max_length
 
     def to_json(self) -> dict[str, Any]:
