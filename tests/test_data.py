@@ -366,13 +366,13 @@ def test_the_first_rows_of_imdb_are_one_class():
 
 def test_the_parts_of_reading_import_backwards():
     order = (
-        "codepages lines naming delimited objects tables files labels splits saved classfolders hub sources dataset "
-        "rows beside roles chunks __init__"
+        "codepages lines naming delimited objects tables files labels splits saved classfolders hub_snapshot hub sources "
+        "dataset rows beside roles chunks __init__"
     ).split()
     home = ROOT / "pipeline" / "data"
     assert sorted(path.stem for path in home.glob("*.py")) == sorted(order)
     for name in order:
         found = re.findall(r"^from \.(\w*) import (.*)$", (home / f"{name}.py").read_text("utf-8"), re.M)
         parts = {part for module, names in found for part in ([module] if module else names.split(", "))}
-        assert parts or name in ("codepages", "naming", "labels", "splits", "dataset", "saved"), name
+        assert parts or name in ("codepages", "naming", "labels", "splits", "dataset", "saved", "hub_snapshot"), name
         assert parts <= set(order[: order.index(name)]), name
