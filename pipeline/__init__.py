@@ -86,11 +86,26 @@ PUBLIC = {
     "load_run": "run",
     "open_run": "predict",
     "export_run": "export",
-    "compare": "verdict",
+    "Classifier": "predict.classifier",
+    "Verdict": "api",
+    "audit": "api",
+    "compare": "api",
+    "explore": "api",
+    "fine_tune": "api",
+    "fit_lr": "api",
+    "learning_curve": "api",
 }
 
 
 RENAMED = {"Effort": "Runtime"}  # names of the release before, kept for one more
+
+
+class CallableRoom(ModuleType):
+    """A room of the same name as a public function: once imported it stands in its place, and is called like it."""
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        public = importlib.import_module(".api", __name__)
+        return getattr(public, self.__name__.rpartition(".")[2])(*given, **options)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ fitted here: `comparison` does that.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import Progress, UserError, choose, finite, listed, silent
+from .. import CallableRoom, Progress, UserError, choose, finite, listed, silent
 from ..data import Dataset, Split
 from ..metrics import METRICS, decide, metric_for, scores
 from ..run import Predictions, Run
@@ -72,6 +73,9 @@ class Audit:
     near_pairs: tuple[NearPair, ...]
     worth: tuple[Dropped, ...]  # leaked, near-repeated and suspicious rows of the judged split
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Audit of {self.dataset}: {len(self.rows):,} labels in doubt, {self.confident:,} probably wrong>"
 
     @property
     def confident(self) -> int:
@@ -250,3 +254,6 @@ class JudgedRows:
             name: [self.row(int(i), p) | {"loss": round(float(lost[i]), 6)} for i in rows]
             for name, rows in zip(names, chosen, strict=True)
         }
+
+
+sys.modules[__name__].__class__ = CallableRoom

@@ -43,7 +43,7 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     >>> data.train.labels.shape, data.train.texts[0][0][:20]
     ((80,), ...)
     """
-    source = sources.locate(options.source)
+    source = sources.locate(options.frames or options.source)
     notes: list[str] = []
     train = train_name(source.home, list(source.splits), options)
     raws, columns = _read_all(source, train, options, notes)

@@ -39,7 +39,7 @@ def read_chunks(options: SourceOptions, split: str | None = None, rows: int = BL
         raise UserError(
             f"--limit {options.limit}: a stratified sample needs labels in memory; pass --rows first:N here"
         )
-    source = sources.locate(options.source)
+    source = sources.locate(options.frames or options.source)
     if split is not None and split not in source.splits:
         raise UserError(f"{source.home}: no split '{split}' among {listed(source.splits)}; pass one of them")
     for name, columns in _readable(source, options, split).items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import UserError, listed
+from .frames import Frames
 
 ROLES = ("train", "validation", "test")
 
@@ -39,6 +40,7 @@ class SourceOptions:
     split: str | None = None  # "80/0/20"
     drop_empty: bool = False
     seed: int = 42
+    frames: Frames | None = None  # rows in memory, read instead of what `source` names
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __repr__(self) -> str:
+        return f"<Split {self.name}: {len(self):,} rows>"
 
     @property
     def labelled(self) -> bool:
@@ -93,6 +98,10 @@ class Dataset:
     label_column: str | None
     digest: str  # of rows, labels, row ids, roles, class names: what a run depends on
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        roles = ", ".join(f"{role} {len(self.splits[name]):,}" for role, name in self.roles.items())
+        return f"<Dataset {self.name}: {roles} rows, {len(self.class_names)} classes>"
 
     def role(self, role: str) -> Split:
         """Raises UserError if no split plays `role`."""

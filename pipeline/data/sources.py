@@ -12,6 +12,7 @@ from .. import UserError, listed, log
 from ..urls import checked_url, is_url
 from . import files, hub, saved
 from .classfolders import ClassFolders, class_folders
+from .frames import Frame, Frames
 from .labels import read_names
 from .naming import role_of
 
@@ -52,7 +53,7 @@ class File:
         return files.count_rows(self.path)
 
 
-Part = File | ClassFolders | hub.HubSplit  # rows that lie together, under one name for messages
+Part = File | ClassFolders | hub.HubSplit | Frame  # rows that lie together, under one name for messages
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ def samples() -> list[str]:
     return sorted(folder.name for folder in SAMPLES.iterdir() if folder.is_dir()) if SAMPLES.is_dir() else []
 
 
-def locate(source: str) -> Source:
-    """The rows behind `source`: a path that exists, else a bundled sample, else a Hub data set.
+def locate(source: str | Frames) -> Source:
+    """The rows behind `source`: those in memory, a path that exists, else a bundled sample, else a Hub data set.
 
     Raises UserError if there is nothing of that name, or nothing in it to read.
     """
+    if isinstance(source, Frames):
+        return Source(source.name, source.name, {name: (frame,) for name, frame in source.splits.items()}, None)
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         if source in samples():

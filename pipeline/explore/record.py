@@ -64,6 +64,11 @@ class Profile:
     placeholders: int = 0  # rows whose text is a word for a missing value, such as nan
     padded_share: float = 0.0  # share of padding if every text were padded to the effective max_length
 
+    def __repr__(self) -> str:
+        rows = sum(split.rows for split in self.splits.values())
+        counts = f"{rows:,} rows, {len(self.class_names)} classes, {len(self.findings)} findings"
+        return f"<Profile of {self.name}: {counts}>"
+
     def to_json(self) -> dict[str, Any]:
         """One JSON object; findings as sentences, dearest first."""
         return asdict(self) | {"findings": [finding.sentence for finding in self.findings]}

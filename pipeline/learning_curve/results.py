@@ -90,6 +90,10 @@ class Curve:
     created: str = ""
     file: str = ""
 
+    def __repr__(self) -> str:
+        names = ", ".join(line.name for line in self.lines)
+        return f"<Curve of {self.dataset}: {names} on up to {self.train_rows:,} labels>"
+
     def to_json(self) -> dict[str, Any]:
         """What `curve --json` prints."""
         return asdict(self)

@@ -92,6 +92,13 @@ class Run:
     created: str = ""
     folder: Path | None = None  # where it lies; None until saved
 
+    def __repr__(self) -> str:
+        judged = self.metrics.get("test") or {}
+        score = f": accuracy {judged['accuracy']:.3f} on {len(self.predictions['test'].truth):,} test rows" * bool(
+            judged
+        )
+        return f"<Run {self.kind} on {self.dataset}{score}>"
+
     @property
     def model_folder(self) -> Path:
         assert self.folder is not None, "a run has a model once it is saved"

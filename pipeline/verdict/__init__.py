@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import field as field_of  # `field` is a module of this room
 from itertools import combinations
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -77,6 +75,9 @@ class Comparison:
     regret: dict[str, float] = field_of(default_factory=dict)  # name -> the largest plausible loss of taking it
     cv: dict[str, Any] | None = None  # folds, repeats, rows, method, where each row was judged out of fold
 
+    def __repr__(self) -> str:
+        return f"<Comparison on {self.rows:,} rows of {self.dataset}: {self.recommendation}>"
+
     def to_json(self) -> dict[str, Any]:
         record: dict[str, Any] = finite(asdict(self))
         return record
@@ -121,8 +122,8 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
 
     Examples
     --------
-    >>> from probe_or_tune import compare, load_run
-    >>> found = compare([load_run(RUN), load_run(BASELINE)], metric="macro_f1", draws=200, row_draws=50)
+    >>> from probe_or_tune import load_run, verdict
+    >>> found = verdict.compare([load_run(RUN), load_run(BASELINE)], metric="macro_f1", draws=200, row_draws=50)
     >>> found.rows, len(found.pairs), found.pairs[0].verdict in ("better", "equivalent", "undecided")
     (30, 1, True)
     >>> interval = found.contenders[0].metrics["macro_f1"]
@@ -275,16 +276,3 @@ def caveats(rows: int, rules: Judging) -> list[str]:
     if rules.left_out:
         limits.append(f"Left out: {listed(rules.left_out)}.")
     return limits
-
-
-# ── a room and a function of one name ───────────────────────────────────────────────────────────────────────────────
-
-
-class _Room(ModuleType):
-    """`from pipeline import compare` gives the function, or this room once it has been imported: both can be called."""
-
-    def __call__(self, *runs: Any, **changes: Any) -> Comparison:
-        return compare(*runs, **changes)
-
-
-sys.modules[__name__].__class__ = _Room

@@ -1,0 +1,157 @@
+"""Python as people write it: frames, data sets and lists give what a file with the same rows gives."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import sentences
+
+import pipeline
+from pipeline import UserError
+from pipeline.api import made_of
+from pipeline.data import SourceOptions, read
+from pipeline.data.frames import frames
+from pipeline.options import commands
+
+ROOT = Path(__file__).parent.parent
+TEXTS, LABELS = map(list, zip(*sentences(240), strict=True))
+NAMES = LABELS
+
+
+def as_pandas(texts, labels):
+    return pytest.importorskip("pandas").DataFrame({"body": texts, "stars": labels})
+
+
+def as_polars(texts, labels):
+    return pytest.importorskip("polars").DataFrame({"body": texts, "stars": labels})
+
+
+def as_datasets(texts, labels):
+    from datasets import Dataset
+
+    return Dataset.from_dict({"body": texts, "stars": labels})
+
+
+def as_arrow(texts, labels):
+    import pyarrow as pa
+
+    return pa.table({"body": texts, "stars": labels})
+
+
+def as_dict(texts, labels):
+    return {"body": texts, "stars": np.array(labels)}
+
+
+KINDS = [as_pandas, as_polars, as_datasets, as_arrow, as_dict]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__[3:])
+def test_rows_in_memory_are_those_of_a_file(kind, tmp_path):
+    file = tmp_path / "data.csv"
+    file.write_text("body,stars\n" + "".join(f'"{t}",{n}\n' for t, n in zip(TEXTS, NAMES, strict=True)), "utf-8")
+    options = {"text": ("body",), "label": "stars"}
+    from_file = read(SourceOptions(str(file), **options))
+    from_frame = read(SourceOptions("data", **options, frames=frames(kind(TEXTS, NAMES))))
+    assert from_frame.digest == from_file.digest
+    assert (from_frame.class_names, len(from_frame.train)) == (("bad", "good"), 192)
+
+
+def test_lists_are_texts_and_labels():
+    data = read(SourceOptions("data", frames=frames(TEXTS, NAMES)))
+    assert data.text_columns == ("text",)
+    assert sum(len(split) for split in data.splits.values()) == 240
+    pairs = [(text, f"of {i}") for i, text in enumerate(TEXTS)]
+    data = read(SourceOptions("data", text=("text", "text_pair"), frames=frames(pairs, np.array(NAMES))))
+    assert data.train.texts[0][1].startswith("of ")
+
+
+def test_splits_keep_their_names_and_class_labels_go_by_name():
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    def split(order, rows):
+        features = Features({"text": Value("string"), "label": ClassLabel(names=order)})
+        return Dataset.from_dict({"text": TEXTS[:rows], "label": [order.index(n) for n in NAMES[:rows]]}, features)
+
+    data = read(SourceOptions("data", frames=frames(DatasetDict(train=split(["bad", "good"], 100),
+                                                                test=split(["good", "bad"], 40)))))  # fmt: skip
+    assert len(data.test) == 40
+    assert [data.class_names[i] for i in data.test.labels] == NAMES[:40]
+
+
+def test_what_pandas_calls_missing_is_no_text_and_no_label():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": [*TEXTS, None, np.nan], "label": [*NAMES, "bad", "good"]})
+    data = read(SourceOptions("data", frames=frames(frame)))
+    assert sum(text == ("",) for split in data.splits.values() for text in split.texts) == 2
+    frame.loc[3, "label"] = None
+    with pytest.raises(UserError, match="row 3"):
+        read(SourceOptions("data", frames=frames(frame)))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (5, "a int is no source; pass a pandas"),
+        ([], "a list is no source"),
+        (b"text", "a bytes is no source"),
+        ([("a", "b", "c")], "a string or a pair"),
+        ({"text": ["a", "b"], "label": ["x"]}, "columns of different length"),
+    ],
+)
+def test_what_is_no_source_is_refused(source, problem):
+    with pytest.raises(UserError, match=problem):
+        read(SourceOptions("data", frames=frames(source)))
+
+
+def test_options_are_those_of_the_command_line():
+    (task,) = made_of(
+        (commands.compare_task,),
+        TEXTS,
+        NAMES,
+        {"C": [0.1, 1], "epochs": 2, "drop_empty": True, "seeds": None, "split": "70/10/20"},
+    )
+    assert task.linear[0].C == (0.1, 1.0)
+    assert (task.tuning.epochs, task.source.drop_empty, task.source.split) == (2, True, "70/10/20")
+    with pytest.raises(TypeError, match=r"no option 'epoch'; choose among .*epochs"):
+        made_of((commands.compare_task,), "x.csv", None, {"epoch": 2})
+    with pytest.raises(UserError, match="--seeds"):
+        made_of((commands.compare_task,), "x.csv", None, {"seeds": 0})
+
+
+def test_a_verdict_is_a_sentence_a_table_a_page_and_models(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = as_dict(TEXTS, ["<b>good" if name == "good" else "bad" for name in NAMES])
+    verdict = pipeline.compare(
+        frame,
+        text="body",
+        label="stars",
+        encoder=tiny_distilbert,
+        contenders=["majority", "tfidf", "lr"],
+        split="50/0/50",
+    )
+    assert len(repr(verdict)) < 600
+    assert verdict.sentence in repr(verdict)
+    assert verdict.report.is_file()
+    assert [row["contender"] for row in verdict.scores()] == [c.name for c in verdict.comparison.contenders]
+    assert json.loads(json.dumps(verdict.to_json()))["recommended"] == verdict.comparison.recommended
+    html = verdict._repr_html_()
+    assert html.count("<tr>") == 4
+    assert "<b>good" not in html
+    for name, model in verdict.models.items():
+        proba = model.predict_proba(TEXTS[:3])
+        assert proba.shape == (3, 2), name
+        assert proba.sum(1) == pytest.approx(1, abs=1e-5)
+        assert (model.predict(TEXTS[:3]) == model.classes_[proba.argmax(1)]).all()
+    assert verdict.models["lr"].predict([]).shape == (0,)
+    with pytest.raises(UserError, match="text 1: int is not a string"):
+        verdict.models["lr"].predict(["a", 5])
+    assert len(repr(verdict.models["lr"])) < 200
+
+
+def test_importing_the_package_and_its_functions_loads_nothing_heavy():
+    code = "import sys, pipeline; pipeline.compare; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
