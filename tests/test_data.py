@@ -366,8 +366,8 @@ def test_the_first_rows_of_imdb_are_one_class():
 
 def test_the_parts_of_reading_import_backwards():
     order = (
-        "codepages lines naming delimited objects tables files labels splits saved classfolders hub_snapshot hub sources "
-        "dataset rows beside roles chunks __init__"
+        "codepages lines naming delimited objects tables files frames labels splits saved classfolders hub_snapshot "
+        "hub sources dataset rows beside roles chunks __init__"
     ).split()
     home = ROOT / "pipeline" / "data"
     assert sorted(path.stem for path in home.glob("*.py")) == sorted(order)
