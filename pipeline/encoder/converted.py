@@ -3,17 +3,23 @@
 A converted model is `<cache>/models/<checkpoint digest>/<name>.xml` and `.bin`, with a `<name>.json` that holds their
 sha256 and a check of itself, and is written last: without it, or where a byte of the three differs, there is no model,
 and it is converted again. There are two a checkpoint: `cls` for that pooling alone, `all` for any other wish.
+
+A conversion is compared with torch before it is kept. One that fails, or computes something else, leaves its record
+alone, which says so: the encoder then runs on torch, and nobody tries again before OpenVINO has another version.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
+import importlib.metadata
 import json
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +28,21 @@ from ..files import disk_errors, draft_of, refusal, sweep
 from ..words import error_line
 from .checkpoint import POOLERS, Checkpoint, digest_of, sha256
 from .quiet import quiet
+from .verification import answers, fault_of, needs_equal_lengths, openvino_run
 
-FORMAT = 3  # raise it when the graph is built differently
+FORMAT = 4  # raise it when the graph is built differently, or checked for more
 CHECKED = 3  # the first whose record has a check of itself
 
 Model = tuple[Path, dict[str, Any]]  # the .xml file, and the facts beside it
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model of OpenVINO's that is not kept yet, the facts to keep beside it, and what tells a fault of its file."""
+
+    model: Any  # None: only the facts are worth keeping
+    facts: dict[str, Any]
+    fault_of: Callable[[Path], str | None] = lambda file: None
 
 
 def names_of(poolings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -39,82 +55,142 @@ def home_of(checkpoint: Checkpoint, cache: Path) -> Path:
 
 
 def converted(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> Model:
-    """The converted graph for `poolings`; made the first time.
+    """The converted graph for `poolings`; made the first time, and again for longer texts than it was checked on.
 
-    Raises UserError if the encoder cannot be converted.
+    Raises FaultyConversionError if it cannot be made, or computes something else than torch does.
     """
     name, poolings = names_of(poolings)
-    return kept(home_of(checkpoint, cache), name, poolings, lambda: convert(checkpoint, poolings))
+    home = home_of(checkpoint, cache)
+    file, facts = kept(home, name, poolings, lambda: convert(checkpoint, poolings), checkpoint.max_length)
+    if facts["fault"]:
+        raise FaultyConversionError(checkpoint.name, facts["fault"])
+    return file, facts
 
 
-def kept(home: Path, name: str, poolings: Sequence[str], make: Callable[[], tuple[Any, dict[str, Any]]]) -> Model:
-    """The model `name` in `home`, made and kept if it is not there, or not for all `poolings`; in a temporary folder if
-    `home` takes no files."""
+class FaultyConversionError(UserError):
+    """An encoder that OpenVINO does not compute as torch does, and in what: a `fault` such as 'fails on ...'."""
+
+    def __init__(self, name: str, fault: str) -> None:
+        super().__init__(f"--engine openvino: for {name} OpenVINO {fault}; pass --engine torch")
+        self.fault = fault
+
+
+def known_fault(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> str | None:
+    """Why OpenVINO cannot compute `poolings`, if that has been tried; None if it can, or nobody has tried."""
+    home, name = home_of(checkpoint, cache), names_of(poolings)[0]
+    if not (home / f"{name}.json").exists() or (home / f"{name}.xml").exists():  # one that is sound has a model
+        return None
     stored = load(home, name)
-    if stored is not None and set(poolings) <= set(stored[1]["poolings"]):
+    return str(stored[1]["fault"]) if stored is not None and stored[1].get("fault") else None
+
+
+def kept(home: Path, name: str, poolings: Sequence[str], make: Callable[[], Made], tokens: int = 0) -> Model:
+    """The model `name` in `home`, made and kept if it is not there, or not for all `poolings` or for texts of `tokens`
+    tokens; in a temporary folder if `home` takes no files."""
+    stored = load(home, name)
+    if stored is not None and set(poolings) <= set(stored[1]["poolings"]) and tokens <= stored[1]["tokens"]:
         return stored
-    model, facts = make()
+    made = make()
     try:
-        return keep(home, name, model, facts)
+        return keep(home, name, made)
     except OSError as error:
         log.warning(f"{home}: the converted model cannot be kept ({error_line(error)}); it is made again each time")
     aside = Path(tempfile.mkdtemp(prefix="probe-or-tune-"))
     atexit.register(shutil.rmtree, aside, ignore_errors=True)
     with disk_errors(aside, "no room for the converted model", "free some, or set TMPDIR"):
-        return keep(aside, name, model, facts)
+        return keep(aside, name, made)
 
 
-def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
-    """The encoder as an OpenVINO model, any number of texts of any length; imports torch and transformers.
+def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> Made:
+    """The encoder as an OpenVINO model, any number of texts of any length, if it can be one; imports torch and
+    transformers."""
+    from . import graph
+
+    encoder = graph.load_model(checkpoint)
+    expected = answers(checkpoint, graph.WholeGraph.of(checkpoint, poolings, encoder), graph.vocabulary(encoder))
+    if checkpoint.config["model_type"] in graph.BLOCKS:
+        graph.fold_scale(encoder)
+    module = graph.build(checkpoint, poolings, encoder)
+    facts = stamp(checkpoint, poolings) | {"equal_lengths": needs_equal_lengths(expected)}
+    facts |= {"cls_only": module.cls_only, "fault": None}
+    try:
+        return Made(traced(module), facts, lambda file: fault_of(openvino_run(file), expected))
+    except Exception as error:  # tracing can fail in any way
+        return Made(None, facts | {"fault": f"cannot convert it ({error_line(error)})"})
+
+
+def equal_lengths_kept(checkpoint: Checkpoint, model: Any, cache: Path) -> bool:
+    """Whether batches of the torch encoder `model` must hold texts of one length only; found out once, and kept."""
+    from . import graph
+
+    poolings = tuple(POOLERS)
+
+    def make() -> Made:
+        whole = graph.WholeGraph.of(checkpoint, poolings, model)
+        moved = needs_equal_lengths(answers(checkpoint, whole, graph.vocabulary(model)))
+        return Made(None, stamp(checkpoint, poolings) | {"equal_lengths": moved})
+
+    return bool(kept(home_of(checkpoint, cache), "torch", poolings, make, checkpoint.max_length)[1]["equal_lengths"])
+
+
+def stamp(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> dict[str, Any]:
+    """What a record holds for: an older or shorter one is made again."""
+    return {"format": FORMAT, "openvino": version(), "poolings": list(poolings), "tokens": checkpoint.max_length}
+
+
+@functools.lru_cache(maxsize=1)
+def version() -> str:
+    """Of the installed OpenVINO; empty without one."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def traced(module: Any) -> Any:
+    """A torch graph of ours as an OpenVINO model.
 
     OpenVINO's own `convert_model` reports its use over the network, so that its frontend is called here instead.
+    Raises whatever tracing does.
     """
     import openvino
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from . import graph
-
-    encoder = graph.load_model(checkpoint)
-    if checkpoint.config["model_type"] in graph.BLOCKS:
-        graph.fold_scale(encoder)
-    module = graph.build(checkpoint, poolings, encoder)
     ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
     mask[1, 6:] = 0
     example = (ids, mask, torch.zeros_like(ids)) if module.types else (ids, mask)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.inference_mode(), quiet():
-        try:
-            decoder = TorchScriptPythonDecoder(module, example_input=example)  # must outlive the conversion
-            model = frontend.convert(frontend.load(decoder))
-        except Exception as error:  # tracing can fail in any way
-            raise UserError(
-                f"--engine openvino: {checkpoint.name} cannot be converted ({error_line(error)}); pass --engine torch"
-            ) from error
+        decoder = TorchScriptPythonDecoder(module, example_input=example)  # must outlive the conversion
+        model = frontend.convert(frontend.load(decoder))
     for parameter in model.inputs:
         parameter.get_node().set_element_type(openvino.Type.i64)
         parameter.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
     model.validate_nodes_and_infer_types()
-    return model, {"format": FORMAT, "poolings": list(poolings), "cls_only": module.cls_only}
+    return model
 
 
-def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
-    """Publish a model as three files, the one with the checksums last: float32 stays float32."""
-    import openvino
-
+def keep(home: Path, name: str, made: Made) -> Model:
+    """Publish a model as three files, the one with the checksums last: float32 stays float32. Without a model, or with
+    one that has a fault, that one is all there is."""
     home.mkdir(parents=True, exist_ok=True)
     sweep(home)
     draft = draft_of(home / name)
     files = {suffix: draft.with_suffix(suffix) for suffix in (".xml", ".bin", ".json")}
+    facts, sound = made.facts, made.model is not None
     try:
-        try:
-            openvino.save_model(model, files[".xml"], compress_to_fp16=False)
-        except RuntimeError as error:  # OpenVINO's word for a full disk
-            raise OSError(28, "no room to write it") from error
-        facts = facts | {"sha256": {suffix: sha256(files[suffix]) for suffix in (".xml", ".bin")}}
+        if sound:
+            _write(made.model, files[".xml"])
+            facts = facts | ({"fault": fault} if (fault := made.fault_of(files[".xml"])) else {})
+            sound = not fault
+        facts = facts | {"sha256": {suffix: sha256(files[suffix]) for suffix in (".xml", ".bin") if sound}}
         files[".json"].write_text(json.dumps(facts | {"check": digest_of(facts)}, indent=1), "utf-8")
         for suffix, file in files.items():
+            if suffix != ".json" and not sound:
+                (home / f"{name}{suffix}").unlink(missing_ok=True)  # of a version that was not compared
+                continue
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())
             os.replace(file, home / f"{name}{suffix}")
@@ -122,6 +198,15 @@ def keep(home: Path, name: str, model: Any, facts: dict[str, Any]) -> Model:
         for file in files.values():
             file.unlink(missing_ok=True)
     return home / f"{name}.xml", facts
+
+
+def _write(model: Any, file: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:  # OpenVINO's word for a full disk
+        raise OSError(28, "no room to write it") from error
 
 
 def load(home: Path, name: str) -> Model | None:
@@ -137,7 +222,7 @@ def load(home: Path, name: str) -> Model | None:
         facts = json.loads(text)
         check = facts.pop("check", None)
         whole = check == digest_of(facts)
-        if (facts["format"] < CHECKED and check is None) or (facts["format"] != FORMAT and whole):
+        if (facts["format"] < CHECKED and check is None) or (whole and _former(facts)):
             return None  # of another version: made again over it
         if whole and all(sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()):
             return home / f"{name}.xml", facts
@@ -148,6 +233,11 @@ def load(home: Path, name: str) -> Model | None:
         problem = "its record is no record"
     quarantine(home, name, problem)
     return None
+
+
+def _former(facts: dict[str, Any]) -> bool:
+    """Whether another version of this package or of OpenVINO made and checked a model."""
+    return bool(facts["format"] != FORMAT or facts["openvino"] != version())
 
 
 def quarantine(home: Path, name: str, problem: str) -> None:

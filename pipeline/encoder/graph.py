@@ -19,6 +19,7 @@ from ..words import error_line
 from .checkpoint import POOLERS, Checkpoint
 from .opener import opened_model
 
+CODE_POINTS = 0x3000  # token ids that an encoder without a table of them surely takes
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
 
 
@@ -30,10 +31,20 @@ class WholeGraph(nn.Module):
     def __init__(self, model: Any, poolings: tuple[str, ...], types: bool) -> None:
         super().__init__()
         self.model, self.poolings, self.types = model, poolings, types
+        sparse = hasattr(model, "set_attention_type")  # BigBird's first short text would switch it off for good
+        self.attention = str(model.config.attention_type) if sparse else None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any) -> WholeGraph:
+        """The whole graph of an encoder, with token types if it takes any."""
+        types = checkpoint.has_types and "token_type_ids" in inspect.signature(model.forward).parameters
+        return cls(model, poolings, types).eval()
 
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, ...]:
         """ids, mask, types (b, t) → one (b, d) a pooling."""
         inputs = {"token_type_ids": types} if self.types else {}
+        if self.attention is not None:
+            self.model.set_attention_type(self.attention)
         hidden = self.model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs).last_hidden_state.float()
         return tuple(POOLERS[name](hidden, mask) for name in self.poolings)
 
@@ -140,20 +151,25 @@ def load_model(checkpoint: Checkpoint) -> Any:
         raise
     except Exception as error:  # a stranger's files can be wrong in any way
         raise UserError(f"--encoder {checkpoint.name}: transformers cannot load it ({error_line(error)})") from error
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None  # a further layer on [CLS], which no pooling here uses
     return model.eval()
+
+
+def vocabulary(model: Any) -> int:
+    """How many different token ids an encoder knows."""
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError):  # CANINE reads code points
+        return CODE_POINTS
 
 
 def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:
     """The graph of `checkpoint` for `poolings`, cut down to [CLS] where that is enough and the block is known."""
     model = load_model(checkpoint) if model is None else model
-    types = checkpoint.has_types and "token_type_ids" in inspect.signature(model.forward).parameters
-    whole = WholeGraph(model, poolings, types).eval()
+    whole = WholeGraph.of(checkpoint, poolings, model)
     if poolings != ("cls",) or checkpoint.config.get("model_type") not in BLOCKS:
         return whole
     try:
-        cut = ClsGraph(model, types).eval()
+        cut = ClsGraph(model, whole.types).eval()
         difference = _difference(cut, whole, checkpoint)
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # another transformers, another block
         log.info(f"{checkpoint.name}: the whole last layer is computed ({error_line(error)})")

@@ -22,7 +22,7 @@ import numpy as np
 from .. import UserError, log, need
 from .batches import TokenBatch
 from .checkpoint import Checkpoint, digest_of
-from .converted import FORMAT, Model, converted, home_of, kept, load, names_of, retire
+from .converted import FORMAT, Made, Model, converted, home_of, kept, load, names_of, retire
 from .tokens import tokenizer
 
 TEXTS = 300  # calibrated on fewer, vectors drift: mean cosine 0.991 to 0.9945 on 64, 0.9957 and better on 300
@@ -61,9 +61,7 @@ def forget(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> No
     retire(home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}")
 
 
-def calibrate(
-    checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path, texts: Iterable[tuple[str, ...]]
-) -> tuple[Any, dict[str, Any]]:
+def calibrate(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path, texts: Iterable[tuple[str, ...]]) -> Made:
     """Quantise the converted model on at least 300 texts: the model and the facts to keep beside it."""
     nncf = quiet_nncf()
     used = enough(texts)
@@ -88,7 +86,7 @@ def calibrate(
     cosine = _cosine(model_of(file), small, [fed(batch) for batch in _batches(checkpoint, cache, held_out(used))])
     log.info(f"{checkpoint.name}: int8 vectors have cosine {cosine:.4f} to float32 on average")
     name = digest_of(["calibration", FORMAT, checkpoint.digest, facts["poolings"], nncf.__version__, used])
-    return small, facts | {"calibration": name, "texts": len(used), "cosine": cosine}
+    return Made(small, facts | {"calibration": name, "texts": len(used), "cosine": cosine})
 
 
 def model_of(file: Path) -> Any:

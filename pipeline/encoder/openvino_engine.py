@@ -39,6 +39,7 @@ class OpenVinoEngine:
             file, facts = converted(checkpoint, poolings, cache)
         self.poolings, self.cls_only = poolings, bool(facts["cls_only"])
         self.calibration: str | None = facts.get("calibration")
+        self.equal_lengths = bool(facts["equal_lengths"])
         self.outputs = [facts["poolings"].index(name) for name in poolings]
         core = openvino.Core()
         self.in_flight = streams(threads)

@@ -18,7 +18,7 @@ import numpy as np
 from .. import UserError
 from ..files import draft
 from ..words import error_line
-from .batches import TOKEN_BUDGET, TokenBatch, pad, plan
+from .batches import CALL_COST, TOKEN_BUDGET, TokenBatch, pad, plan
 from .checkpoint import Checkpoint, cuts_left, tokenizer_digest
 from .opener import opened
 
@@ -34,11 +34,14 @@ class Tokens:
     lengths: np.ndarray  # (n,) int64, tokens of the whole text: more than len(ids[i]) where it was cut
     pad_id: int = 0
 
-    def batches(self, token_budget: int = TOKEN_BUDGET, positions: np.ndarray | None = None) -> Iterator[TokenBatch]:
+    def batches(
+        self, token_budget: int = TOKEN_BUDGET, positions: np.ndarray | None = None, equal_lengths: bool = False
+    ) -> Iterator[TokenBatch]:
         """The texts (all n, or those at `positions` (m,)) under a token budget, longest first; a batch's `rows` are
-        positions in these tokens."""
+        positions in these tokens. With `equal_lengths` no batch is padded."""
         positions = np.arange(len(self.ids)) if positions is None else positions
-        for group in plan(np.array([len(self.ids[i]) for i in positions], np.int64), token_budget):
+        lengths = np.array([len(self.ids[i]) for i in positions], np.int64)
+        for group in plan(lengths, token_budget, call_cost=0 if equal_lengths else CALL_COST):
             chosen = positions[group]
             types = None if self.types is None else [self.types[i] for i in chosen]
             yield pad(chosen, [self.ids[i] for i in chosen], types, self.pad_id)
@@ -76,6 +79,14 @@ class Tokenizer:
     def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Tokens of each whole text (n,) int64, special ones included."""
         return np.array([len(encoding) for encoding in self._encodings(texts)], np.int64)
+
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special ids before and after any single text."""
+        encoding = self.backend.encode("a")
+        ids, special = encoding.ids, encoding.special_tokens_mask
+        first = next((i for i, known in enumerate(special) if not known), len(ids))
+        last = next((i for i in range(len(ids), first, -1) if not special[i - 1]), first)
+        return ids[:first], ids[last:]
 
     def _encodings(self, texts: Sequence[tuple[str, ...]]) -> Iterator[Any]:
         for start in range(0, len(texts), CHUNK):

@@ -10,6 +10,7 @@ import numpy as np
 from .. import UserError
 from .batches import TokenBatch
 from .checkpoint import Checkpoint
+from .converted import equal_lengths_kept
 
 IN_FLIGHT = 2  # batches on a GPU at once: one computes while the next is copied
 
@@ -40,7 +41,9 @@ class TorchEngine:
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self.graph = graph.build(checkpoint, poolings).to(self.device, dtype)
+        model = graph.load_model(checkpoint)
+        self.equal_lengths = equal_lengths_kept(checkpoint, model, cache)
+        self.graph = graph.build(checkpoint, poolings, model).to(self.device, dtype)
         self.poolings, self.cls_only = poolings, self.graph.cls_only
         self.in_flight = IN_FLIGHT if self.device.type == "cuda" else 1
         self.out_of_memory: tuple[type[BaseException], ...] = (torch.OutOfMemoryError, MemoryError)

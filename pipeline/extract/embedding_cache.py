@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import choose, log
-from ..encoder import Encoder, Runtime
+from ..encoder import Encoder, Runtime, backend_for
 from ..encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
+from ..encoder.converted import known_fault
 from ..encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
 from ..encoder.int8 import calibration_of
 from ..files import disk_errors, publish
@@ -110,11 +111,12 @@ def open_cache(
     Raises UserError if engine, precision and device do not go together, or if vectors are not kept as `spec` asks.
     """
     backend = choose_backend(spec.engine, spec.precision, runtime.device)
+    backend = backend_for(checkpoint, parts(spec.pooling), backend, cache)
     first = None
     for other, variant in _variants(checkpoint, spec, backend, cache):
         embedding_cache = open_variant(checkpoint, spec.pooling, other, variant, cache)
         if keys is None or embedding_cache.present(keys).all():
-            if other != backend:
+            if other.reason == IN_CACHE:
                 log.info(f"vectors from the cache: {other.engine}, {other.precision} (pass --precision for others)")
             return embedding_cache
         first = first or embedding_cache
@@ -158,7 +160,9 @@ def _variants(
         calibration = calibration_of(checkpoint, parts(spec.pooling), cache)
     short = parts(spec.pooling) == ("cls",) and checkpoint.config.get("model_type") in CLS_BLOCKS
     graphs = (short, not short) if parts(spec.pooling) == ("cls",) else (False,)
-    engines = list(RUNS) if spec.engine == "auto" else [spec.engine]
+    engines = list(RUNS) if spec.engine == "auto" else [backend.engine]
+    if known_fault(checkpoint, parts(spec.pooling), cache) is not None:  # what it made before that was known is wrong
+        engines = [engine for engine in engines if engine != "openvino"]
     precisions = [p for p in PRECISIONS if p != "int8"] if spec.precision == "auto" else [spec.precision]
     device = backend.device
     others = [

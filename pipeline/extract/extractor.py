@@ -53,10 +53,10 @@ class Window:
         """All texts, longest first, equally long ones by key: the same for every process that has these texts."""
         return np.lexsort((self.keys[:, 0], -self.lengths))
 
-    def batches(self, rows: np.ndarray, token_budget: int) -> Iterator[TokenBatch]:
-        """Those of `rows` (r,) that are missing; a batch's own `rows` are positions in `missing`."""
+    def batches(self, rows: np.ndarray, encoder: Encoder) -> Iterator[TokenBatch]:
+        """Those of `rows` (r,) that are missing, for `encoder`; a batch's own `rows` are positions in `missing`."""
         _, _, positions = np.intersect1d(rows, self.missing, assume_unique=True, return_indices=True)
-        return self.tokens.batches(token_budget, positions)
+        return encoder.batches(self.tokens, positions)
 
 
 class Extractor:
@@ -173,7 +173,7 @@ class Extractor:
             with closing(share(writer, window.keys, blocks, flush)) as shares:
                 try:
                     for rows in shares:
-                        for batch in window.batches(rows, encoder.token_budget):
+                        for batch in window.batches(rows, encoder):
                             commits.add(*timed(encoder.push, batch))
                             rest = self.done.rows - self.done.unique + self.done.encoded
                             self.progress("extract", min(self.done.rows, rest), total)

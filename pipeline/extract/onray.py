@@ -106,6 +106,7 @@ class Worker:
             "began": [began],
             "ended": [time.time()],
             "peak_rss_mb": [peak_rss_mb()],
+            "engine": [(embedding_cache and embedding_cache.variant.engine) or ""],
             "cls_only": [bool(embedding_cache and embedding_cache.variant.cls_only)],
             "calibration": [(embedding_cache and embedding_cache.variant.calibration) or ""],
         }
@@ -175,7 +176,7 @@ def extract_on_ray(
     if last is None or not done.rows:
         raise UserError(f"{source.source}: no rows; check the files and --drop-empty")
     done.seconds = time.perf_counter() - started - done.setup_seconds
-    calibration = last["calibration"] or None
+    calibration, backend = last["calibration"] or None, replace(backend, engine=last["engine"])
     variant = Variant(backend.engine, backend.precision, calibration, spec.storage, last["cls_only"])
     embedding_cache = open_variant(checkpoint, spec.pooling, backend, variant, cache)
     if not all(store.rows for store in embedding_cache.stores.values()):
