@@ -171,10 +171,12 @@ def test_a_metric_of_rows_where_higher_is_better_takes_one_row_of_the_table(monk
 
 
 def test_aligned_predictions_keep_rows_and_threshold():
-    p = Predictions("test", np.array(["b", "a", "c"]), np.array([1, 0, 1]), np.eye(3, 2), threshold=0.2)
+    p = Predictions(
+        "test", np.array(["b", "a", "c"]), np.array([1, 0, 1]), np.array([[1, 0], [0, 1], [0.5, 0.5]]), threshold=0.2
+    )
     aligned = p.aligned_to(np.array(["a", "b", "c"]))
     assert (aligned.row_ids.tolist(), aligned.truth.tolist(), aligned.threshold) == (["a", "b", "c"], [0, 1, 1], 0.2)
-    assert aligned.proba.tolist() == [[0, 1], [1, 0], [0, 0]]
+    assert aligned.proba.tolist() == [[0, 1], [1, 0], [0.5, 0.5]]
     assert p.aligned_to(p.row_ids) is p
     assert p.aligned_to(np.array(["a", "b", "d"])) is None
     assert p.aligned_to(np.array(["a", "b"])) is None

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -162,3 +163,51 @@ def test_a_byte_level_tokenizer_tells_every_text_apart():
     tokens = Tokenizer(bytelevel(), 512, types=False).encode([(text,) for text in SENTENCES])
     assert len({tuple(row.tolist()) for row in tokens.ids}) == len(SENTENCES)
     assert np.all(tokens.lengths == [len(row) for row in tokens.ids])
+
+
+@pytest.mark.parametrize("make", ["tiny_distilbert", "tiny_bert", "tiny_roberta"])
+def test_a_token_that_the_encoder_has_no_vector_for_is_refused_by_name(make, request, tmp_path):
+    """Tokens were added and the table was not resized: OpenVINO would read on behind it."""
+    from tokenizers import Tokenizer as Backend
+
+    folder = tmp_path / "encoder"
+    shutil.copytree(request.getfixturevalue(make), folder)
+    backend = Backend.from_file(str(folder / "tokenizer.json"))
+    rows = backend.get_vocab_size()
+    backend.add_tokens(["ordernr"])
+    backend.save(str(folder / "tokenizer.json"))
+    checked = tokenizer(locate(EncoderSpec(str(folder))))
+    assert len(checked.encode([("a free call",)]).ids) == 1
+    with pytest.raises(UserError, match=rf"the token 'ordernr' has id {rows}, and there are vectors for {rows} tokens"):
+        checked.encode([("a free call",), ("where is ordernr 7",)])
+    assert len(checked.encode([("a free call " * 9 + "ordernr",)], 8).ids[0]) == 8  # it was cut off
+
+
+def test_a_token_type_that_the_encoder_has_no_vector_for_is_refused(tiny_bert, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    file = folder / "tokenizer.json"
+    file.write_text(
+        file.read_text("utf-8").replace('"type_id": 1', '"type_id": 2').replace('"type_id":1', '"type_id":2')
+    )
+    with pytest.raises(UserError, match="gives token type 2, and there are vectors for 2 types"):
+        tokenizer(locate(EncoderSpec(str(folder)))).encode([("one", "two")])
+
+
+@pytest.mark.parametrize(("stated", "used"), [(3, 3), (-1, 0), (10_000, 0), (None, 0)])
+def test_padding_has_an_id_that_the_encoder_has_a_vector_for(stated, used, tiny_bert, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": stated}), "utf-8")
+    assert locate(EncoderSpec(str(folder))).pad_id == used
+
+
+@pytest.mark.parametrize("kind", ["roberta-prelayernorm", "xlm-roberta-xl", "luke", "lilt", "mpnet"])
+def test_positions_that_begin_behind_padding_leave_fewer_for_the_text(kind, tiny_roberta, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_roberta, folder)  # 514 positions, padding is 1
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": kind}), "utf-8")
+    (folder / "tokenizer_config.json").unlink()
+    assert locate(EncoderSpec(str(folder))).limit == 512

@@ -169,7 +169,7 @@ def locate(spec: EncoderSpec) -> Checkpoint:
         dim=_dim(spec.name, config),
         limit=limit,
         max_length=spec.max_length or limit,
-        pad_id=int(config.get("pad_token_id") or 0),
+        pad_id=_pad_id(config),
         digest=digest_of([_plain(config), [_weights_digest(spec.name, file) for file in weights], tokenizer]),
         tokenizer_digest=tokenizer,
     )
@@ -224,6 +224,13 @@ def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
         raise UserError(f"--encoder {name}: {shown} is a decoder, not a [CLS] encoder; pass one such as BERT")
     if kind.startswith(NOT_TEXT):
         raise UserError(f"--encoder {name}: {shown} does not encode texts; pass a text encoder such as BERT")
+
+
+def _pad_id(config: dict[str, Any]) -> int:
+    """The id of padding; where a config names none that the encoder has a vector for, any will do: it is masked."""
+    given, known = config.get("pad_token_id"), config.get("vocab_size")
+    sound = isinstance(given, int) and 0 <= given < (known if isinstance(known, int) else given + 1)
+    return int(given) if isinstance(given, int) and sound else 0
 
 
 def _dim(name: str, config: dict[str, Any]) -> int:

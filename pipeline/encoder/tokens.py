@@ -47,6 +47,29 @@ class Tokens:
             yield pad(chosen, [self.ids[i] for i in chosen], types, self.pad_id)
 
 
+@dataclass(frozen=True)
+class Tables:
+    """How many ids an encoder has vectors for; None: it is not known."""
+
+    encoder: str = "the encoder"
+    tokens: int | None = None
+    types: int | None = None
+
+    def check(self, backend: Any, ids: np.ndarray, types: np.ndarray | None) -> None:
+        """Raises UserError for ids (t,), or types (t,), beyond their tables: OpenVINO would read on behind them."""
+        if self.tokens is not None and ids.max(initial=0) >= self.tokens:
+            beyond = int(ids[ids >= self.tokens][0])
+            raise UserError(
+                f"--encoder {self.encoder}: the token {backend.id_to_token(beyond)!r} has id {beyond}, and there are "
+                f"vectors for {self.tokens} tokens: call resize_token_embeddings(len(tokenizer)) and save both again"
+            )
+        if types is not None and self.types is not None and types.max(initial=0) >= self.types:
+            raise UserError(
+                f"--encoder {self.encoder}: its tokenizer gives token type {types.max()}, and there are vectors for "
+                f"{self.types} types; fetch both files again"
+            )
+
+
 class Tokenizer:
     """A checkpoint's tokenizer. Every text is a tuple of 1 string, or 2 for a pair."""
 
@@ -55,11 +78,13 @@ class Tokenizer:
         backend.no_padding()
         self.backend, self.max_length, self.types = backend, max_length, types
         self.cut_left, self.pad_id = cut_left, pad_id
+        self.tables = Tables()
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
         """Ids of n texts, each cut to `max_length` tokens (None: the encoder's own limit).
 
         A pair loses tokens from its longer text first, as transformers' `truncation=True` does.
+        Raises UserError for an id that the encoder has no vector for.
         """
         limit = max_length or self.max_length
         ids, types = [], []
@@ -71,6 +96,7 @@ class Tokenizer:
             if len(row) > limit:
                 keep = self._kept(encoding, limit)
                 row, kind = row[keep], None if kind is None else kind[keep]
+            self.tables.check(self.backend, row, kind)
             ids.append(row)
             if kind is not None:
                 types.append(kind)
@@ -152,7 +178,10 @@ def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
     left = cuts_left(checkpoint.folder, checkpoint.name)
-    return Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id)
+    made = Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id)
+    vocabulary, types = (checkpoint.config.get(name) for name in ("vocab_size", "type_vocab_size"))
+    made.tables = Tables(checkpoint.name, vocabulary if isinstance(vocabulary, int) else None, types)
+    return made
 
 
 def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:

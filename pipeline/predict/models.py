@@ -14,7 +14,7 @@ from ..encoder import Runtime, open_encoder
 from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
 from ..encoder.hardware import choose_backend
 from ..encoder.tokens import tokenizer
-from ..run import Run
+from ..run import Run, probabilities
 from ..run.model import kind_at
 from .texts import Texts
 
@@ -23,6 +23,19 @@ class Model(Protocol):
     """Whatever turns texts into probabilities (n, k). One with a `threshold` gives its second class from there on."""
 
     def proba(self, texts: Texts) -> np.ndarray: ...
+
+
+class Sound:
+    """A run's model whose every answer is looked at: probabilities, or a UserError that names the run."""
+
+    def __init__(self, model: Model, run: Run) -> None:
+        self.model, self.run = model, run
+        self.threshold: float | None = getattr(model, "threshold", None)
+
+    def proba(self, texts: Texts) -> np.ndarray:
+        """Probabilities (n, k) of n texts; rows are finite, at least 0 and sum to 1."""
+        with np.errstate(all="ignore"):  # said below
+            return probabilities(self.model.proba(texts), self.run.folder)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ def open_run(
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
     try:
-        return opener(run, runtime or Runtime(), cache, precision)
+        return Sound(opener(run, runtime or Runtime(), cache, precision), run)
     except KeyError as error:
         raise UserError(f"{run.folder}: its settings say nothing of {error}; fit it again") from error
 

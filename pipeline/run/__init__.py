@@ -9,7 +9,7 @@ differs from the defaults, so that the same question is answered by finding the 
 
 from .fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
 from .folder import digest, find, folder_mb, load_run, runs_of, save, slug, versions
-from .record import Cost, Predictions, Run
+from .record import Cost, Predictions, Run, probabilities
 
 __all__ = [
     "Cost",
@@ -25,6 +25,7 @@ __all__ = [
     "folder_mb",
     "labelled",
     "load_run",
+    "probabilities",
     "runs_of",
     "save",
     "slug",

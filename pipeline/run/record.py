@@ -8,7 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from .. import UserError
 from ..metrics import decide
+
+SUM_TOLERANCE = 1e-3  # of the sum of a row's probabilities, which may have been rounded on their way
+
+
+def probabilities(proba: np.ndarray, where: object) -> np.ndarray:
+    """`proba` (n, k), as it is.
+
+    Raises UserError, naming `where` and the first row at fault, unless every row is finite, at least 0 and sums to 1.
+    """
+    proba = np.asarray(proba)
+    sound = np.isfinite(proba).all(1) & (proba >= 0).all(1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sound &= np.abs(proba.sum(1, dtype=np.float64) - 1) <= SUM_TOLERANCE
+    if not sound.all():
+        row = int(np.argmin(sound))
+        shown = ", ".join(f"{value:.3g}" for value in proba[row, :3])
+        raise UserError(
+            f"{where}: the probabilities of row {row} ({shown}{', ...' if proba.shape[1] > 3 else ''}) are not finite "
+            "numbers of at least 0 that sum to 1: the model or its vectors are damaged; fit it again"
+        )
+    return proba
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +42,10 @@ class Predictions:
     truth: np.ndarray  # (n,) int64
     proba: np.ndarray  # (n, k) float32, rows sum to 1
     threshold: float | None = None  # of the run that says it
+
+    def __post_init__(self) -> None:
+        """Raises UserError if `proba` are no probabilities."""
+        probabilities(self.proba, f"predictions of '{self.split}'")
 
     @property
     def labels(self) -> np.ndarray:
