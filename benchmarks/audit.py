@@ -26,8 +26,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline import silent
 from pipeline.audit.confident import suspect, thresholds, together, weights
-from pipeline.baseline import TfidfSettings
-from pipeline.baseline import fit as fit_tfidf
 from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import embed
@@ -35,6 +33,8 @@ from pipeline.linear.folds import equal
 from pipeline.linear.tune import LinearSettings
 from pipeline.linear.tune import fit as fit_lr
 from pipeline.run import versions
+from pipeline.tfidf import TfidfSettings
+from pipeline.tfidf import fit as fit_tfidf
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -76,7 +76,7 @@ def ranked(labels: np.ndarray, wrong: np.ndarray, probas: dict[str, np.ndarray])
 def probabilities(data: Dataset, labels: np.ndarray, vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Out-of-fold probabilities (n, k) of each contender, fitted on `labels` (n,)."""
     texts, names = data.train.texts, data.class_names
-    found = {"tfidf": fit_tfidf(texts, labels, names, TfidfSettings())[1].astype(np.float64)}
+    found = {"tfidf": fit_tfidf(texts, labels, names, TfidfSettings()).proba.astype(np.float64)}
     groups = equal(texts)
     for pooling, own in vectors.items():
         found[f"lr {pooling}"] = fit_lr(own, labels, groups, names, LinearSettings()).proba.astype(np.float64)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError, choose, kinds
-from .baseline import TfidfSettings, majority_fit, tfidf_fit
+from . import UserError, choose, kinds, tfidf
+from .baseline import majority_fit
 from .data import Dataset, SourceOptions, read
 from .encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
 from .encoder.tokens import tokenizer
@@ -40,6 +40,7 @@ from .linear import Encoded, EncodingFacts, LinearSettings, linear_fit
 from .run import Fit, Run, answer
 from .store import text_keys
 from .task import Task
+from .tfidf import TfidfSettings, tfidf_fit
 
 
 def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
@@ -136,7 +137,7 @@ def majority_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 
 def tfidf_fits(task: Task, variant: str = "") -> Iterator[Fit]:
-    """Word 1-2-grams and logistic regression: what an encoder has to beat."""
+    """Words or character pieces and logistic regression: what an encoder has to beat."""
     settings = TfidfSettings(C=task.linear[0].C, folds=task.linear[0].folds, seed=task.seed)
     yield tfidf_fit(task.dataset, settings, task.runs, task.progress)
 
@@ -219,6 +220,12 @@ def scratch_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def tfidf_seconds(job: Job) -> float:
+    """About how long TF-IDF takes."""
+    data = job.task.dataset
+    return tfidf.seconds(data.train.texts, len(data.class_names))
+
+
 @dataclass(frozen=True)
 class Contender:
     """How one kind of run is fitted."""
@@ -229,7 +236,7 @@ class Contender:
 
 CONTENDERS: dict[str, Contender] = {
     "majority": Contender(majority_fits, lambda job: 0.1),
-    "tfidf": Contender(tfidf_fits, lambda job: 2 + 1e-3 * job.rows),
+    "tfidf": Contender(tfidf_fits, tfidf_seconds),
     "lr": Contender(treated_fits, lambda job: resampled_seconds(job) if job.variant else linear_seconds(job)),
     "frozen-head": Contender(frozen_fits, head_seconds),
     "fine-tune": Contender(tuned_fits, tuning_seconds),

@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
     ),
     "tfidf": Kind(
         family="words",
-        description="logistic regression on word 1-2-grams, without an encoder",
+        description="logistic regression on words, character pieces or both (TF-IDF), without an encoder",
         opener=".predict.models:tfidf",
         sklearn=".export.sklearn_pipeline:tfidf",
         learner=".learning_curve.learners:tfidf_learners",

@@ -170,9 +170,15 @@ def baseline_run(folder, model, kind):
 def test_baselines_become_plain_scikit_learn(tmp_path):
     import joblib
 
-    from pipeline.baseline import MajorityModel, TfidfModel
+    from pipeline.baseline import MajorityModel
+    from pipeline.tfidf.model import TfidfModel
+    from pipeline.tfidf.terms import Terms
 
-    tfidf = TfidfModel(("prize", "win", "win prize"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)  # type: ignore[call-arg]
+    counted = (
+        Terms(0, "words", ("prize", "win prize"), np.float32([1.5, 2])),
+        Terms(0, "characters", (" win ",), np.float32([1.2])),
+    )
+    tfidf = TfidfModel(counted, *weights(), NAMES)  # type: ignore[call-arg]
     for kind, model in {"tfidf": tfidf, "majority": MajorityModel(np.float32([0.8, 0.2]), NAMES)}.items():
         run = baseline_run(tmp_path / kind, model, kind)
         export_run(run, "joblib", tmp_path / f"{kind}-out")
@@ -186,11 +192,14 @@ def test_baselines_become_plain_scikit_learn(tmp_path):
 def test_tfidf_on_pairs_takes_pairs(tmp_path):
     import joblib
 
-    from pipeline.baseline import TfidfModel
+    from pipeline.tfidf.model import TfidfModel
+    from pipeline.tfidf.terms import Terms
 
-    model = TfidfModel(("0:win", "1:prize", "1:win"), np.float32([1.5, 1.2, 2]), *weights(), NAMES)  # type: ignore[call-arg]
-    done = export_run(baseline_run(tmp_path / "run", model, "tfidf"), "joblib", tmp_path / "out")
-    assert "imports this package" in done.notes[-1]
+    sides = Terms(0, "words", ("win",), np.float32([1.5])), Terms(1, "words", ("prize", "win"), np.float32([1.2, 2]))
+    model = TfidfModel(sides, *weights(), NAMES)  # type: ignore[call-arg]
+    run = Run("tfidf", {"text_parts": 2}, NAMES, {}, Cost(), "mails", "d" * 32)
+    done = export_run(save(run, tmp_path / "run", model.save), "joblib", tmp_path / "out")
+    assert not any("imports this package" in note for note in done.notes)
     pairs = [("win a prize", "no"), ("no", "win a prize")]
     served = joblib.load(tmp_path / "out" / "model.joblib")
     np.testing.assert_allclose(served.predict_proba(pairs), model.proba(pairs), atol=1e-6)

@@ -379,7 +379,7 @@ def test_no_torch_on_the_way():
     import subprocess
     import sys
 
-    code = "import sys, pipeline.baseline; print([m for m in ('torch', 'sklearn', 'scipy') if m in sys.modules])"
+    code = "import sys, pipeline.tfidf; print([m for m in ('torch', 'sklearn', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -34,3 +34,15 @@ def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
     assert done.returncode == 0, done.stderr
     assert '"label": ' in done.stdout
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_counting_words_needs_no_scikit_learn(tmp_path):
+    from pipeline.data import SourceOptions, read
+    from pipeline.tfidf import TfidfSettings, fit_tfidf
+
+    data = read(SourceOptions("sms-spam", rows="first:200"))
+    run = fit_tfidf(data, TfidfSettings(), tmp_path / "runs")
+    words = ["predict", str(run.folder), "win a prize"]
+    done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "['scipy']"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import UserError, kinds
+from ..predict.texts import texts_a_row
 from ..run import Run
 from .parts import Parts, parts_of
 
@@ -68,28 +69,36 @@ def _scaler(mean: np.ndarray, scale: np.ndarray) -> Any:
 
 
 def majority(run: Run, encoder: str | None) -> tuple[Any, bool]:
-    from sklearn.dummy import DummyClassifier
-
     from ..baseline import MajorityModel
 
-    model = MajorityModel.load(run.model_folder)
+    return _constant(MajorityModel.load(run.model_folder).prior, run), False
+
+
+def _constant(prior: np.ndarray, run: Run) -> Any:
+    """Whatever the text, these probabilities (k,)."""
+    from sklearn.dummy import DummyClassifier
+
     given = [[""]] * len(run.class_names)
-    dummy = DummyClassifier(strategy="prior")
-    return dummy.fit(given, list(run.class_names), sample_weight=model.prior.astype(np.float64)), False
+    return DummyClassifier(strategy="prior").fit(given, list(run.class_names), sample_weight=prior.astype(np.float64))
 
 
 def tfidf(run: Run, encoder: str | None) -> tuple[Any, bool]:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import Pipeline
+    """Vectorizers side by side and the regression; a model without terms is the majority class."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
 
-    from ..baseline import WORD, TfidfModel, reads_pairs, words
+    from ..tfidf.model import TfidfModel
 
     model = TfidfModel.load(run.model_folder)
-    pairs = reads_pairs(model.vocabulary)
-    how = {"analyzer": words} if pairs else {"token_pattern": WORD.pattern, "ngram_range": (1, 2)}
-    vectorizer = TfidfVectorizer(vocabulary=model.places, sublinear_tf=True, dtype=np.float32, **how)
-    vectorizer.idf_ = model.idf
-    return Pipeline([("tfidf", vectorizer), ("classifier", _regression(model.W, model.b, run))]), pairs
+    if not model.terms:
+        return _constant(model.proba([("",)])[0], run), False
+    steps = [(f"{each.analyzer} {each.side + 1}", each.vectorizer(), each.side) for each in model.terms]
+    if texts_a_row(run) == 2:
+        counted: Any = ColumnTransformer(steps).fit([("", "")] * 2)
+        counted.transformers_ = steps  # it has fitted copies
+    else:
+        counted = FeatureUnion([step[:2] for step in steps])
+    return Pipeline([("tfidf", counted), ("classifier", _regression(model.W, model.b, run))]), False
 
 
 def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:

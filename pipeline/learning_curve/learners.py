@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from .. import kinds
-from ..baseline import fit_at as fit_tfidf_at
 from ..contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
 from ..encoder.checkpoint import EncoderSpec, locate
 from ..finetune import asked, kind_of
@@ -26,6 +25,7 @@ from ..linear.fixed import fit_at
 from ..linear.probe import LinearModel
 from ..run import Run
 from ..task import Task
+from ..tfidf import fit_at as fit_tfidf_at
 from ..verdict.results import plain
 from .results import curve_folder
 from .subsets import smaller
@@ -48,16 +48,17 @@ class Learner:
 
 
 def tfidf_learners(task: Task) -> list[Learner]:
-    """TF-IDF at the C of the fit on all labels; the vocabulary is the subset's own."""
+    """TF-IDF at the C and features of the fit on all labels; the vocabulary is the subset's own."""
     run, data = next(fits_of(task, "tfidf")).run(), task.dataset
     C, min_df = chosen_c(run), int(run.settings["min_df"])
+    features = tuple(last_fit(run).get("features", ("words",)))
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
         texts = [data.train.texts[i] for i in rows]
-        model = fit_tfidf_at(texts, data.train.labels[rows], data.class_names, C, min_df)
+        model = fit_tfidf_at(texts, data.train.labels[rows], data.class_names, C, features, min_df)
         return model.proba(data.test.texts), {}
 
-    shared = {"C": C, "min_df": min_df}
+    shared = {"C": C, "min_df": min_df, "features": "+".join(features)}
     return [Learner("tfidf", "tfidf", shared, shared, None, fit)]
 
 
@@ -145,7 +146,12 @@ def outcome_of(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
 
 def chosen_c(run: Run) -> float:
     """The C that a run's folds chose."""
-    return float(next(point["C"] for point in reversed(run.history) if point.get("what") == "final"))
+    return float(last_fit(run)["C"])
+
+
+def last_fit(run: Run) -> dict[str, Any]:
+    """What a run's history says of the fit on all rows."""
+    return next(point for point in reversed(run.history) if point.get("what") == "final")
 
 
 def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:

@@ -31,6 +31,7 @@ class Block:
     judged: Any  # (m, r + 1) float32, the matrix that holds the held-out rows, in the same axes
     held: tuple[np.ndarray, ...]  # P index arrays into `judged`
     rows: tuple[np.ndarray, ...]  # P index arrays into the train split: the same rows
+    tolerance: float = SEARCH  # how far above its minimum the mean loss of a problem may stay
 
     def apart(self) -> list[Block]:
         """The same problems, one a block: slower, in less memory."""
@@ -181,7 +182,7 @@ class _Path:
         """Fit every block at C and judge it out of fold."""
         started = time.perf_counter()
         fits = [
-            solve(block.axes, block.truth, block.weights, C, self.classes, start, SEARCH)
+            solve(block.axes, block.truth, block.weights, C, self.classes, start, block.tolerance)
             for block, start in zip(self.blocks, self._starts(C), strict=True)
         ]
         logits = self._judge(fits)

@@ -160,7 +160,7 @@ def majority(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> 
 
 
 def tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
-    from ..baseline import TfidfModel
+    from ..tfidf.model import TfidfModel
 
     return TfidfModel.load(run.model_folder)
 

@@ -47,10 +47,6 @@ def texts_in(
 
 def texts_a_row(run: Run) -> int:
     """1, or 2 for a run on pairs; what does not say so (majority) takes single texts."""
-    if "text_parts" not in run.settings and run.kind == "tfidf":  # fitted before such runs said so
-        from ..baseline import TfidfModel, reads_pairs
-
-        return 2 if reads_pairs(TfidfModel.load(run.model_folder).vocabulary) else 1
     return int(run.settings.get("text_parts", 1))
 
 

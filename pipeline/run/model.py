@@ -49,7 +49,7 @@ def write_model(folder: Path, layout: Layout, model: Any, **facts: Any) -> None:
         save_file(arrays, Path(folder) / ARRAYS)
     record = {"format": FORMAT, "kind": layout.kind}
     record |= {name: list(getattr(model, name)) for name in layout.lists.values()}
-    (Path(folder) / FILE).write_text(json.dumps(record | facts, ensure_ascii=False), "utf-8")
+    (Path(folder) / FILE).write_text(json.dumps(record | facts, ensure_ascii=False), "utf-8", "surrogatepass")
 
 
 def read_model(folder: Path | str, layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
