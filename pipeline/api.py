@@ -79,6 +79,8 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
         if name not in known:
             raise TypeError(f"no option '{name}'; choose among {listed(sorted(map(str, known)))}")
         option, flag = known[name], known[name].opts[0]
+        if value is False and option.secondary_opts:
+            words.append(option.secondary_opts[0])
         if value is None or value is False:
             continue
         if option.is_flag:
@@ -191,11 +193,11 @@ def compare(source: Any, label: Any = None, **given: Any) -> Verdict:
     >>> verdict.best.predict(["win a prize now"])
     array(['spam'], dtype='<U4')
     """
-    from .comparison import contest
+    from .comparison import contest, read
 
     task, rules = made_of((commands.compare_task, options.comparison_options), source, label, given)
     with show.progress() as progress:
-        return Verdict(contest(task.read(progress), rules, "compare(…)"), task.cache)
+        return Verdict(contest(read(task, rules, progress), rules, "compare(…)"), task.cache)
 
 
 def fit_lr(source: Any, label: Any = None, **given: Any) -> Classifier:

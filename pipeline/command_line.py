@@ -107,10 +107,10 @@ def fine_tune(task: TaskOptions, as_json: bool) -> None:
 def compare(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
     """Fit what is missing, then judge: scores, paired tests, costs, one verdict, an HTML page and a model card."""
     from . import show
-    from .comparison import contest
+    from .comparison import contest, read
 
     with show.progress() as progress:
-        outcome = contest(task.read(progress), rules, shlex.join(["probe-or-tune", *sys.argv[1:]]))
+        outcome = contest(read(task, rules, progress), rules, shlex.join(["probe-or-tune", *sys.argv[1:]]))
     show.result(outcome, as_json)
 
 
@@ -198,9 +198,9 @@ def export(run: Path, settings: ExportSettings, as_json: bool) -> None:
 def report(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
     """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
     from . import show
-    from .comparison import contest
+    from .comparison import contest, read
 
-    show.result(contest(task.read(), rules, shlex.join(["probe-or-tune", *sys.argv[1:]])), as_json)
+    show.result(contest(read(task, rules), rules, shlex.join(["probe-or-tune", *sys.argv[1:]])), as_json)
 
 
 @command("doctor", "probe-or-tune doctor sms-spam --encoder minilm")

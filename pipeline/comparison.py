@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,24 +11,31 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError, listed, log
+from . import Progress, UserError, listed, log, silent
 from .audit import Audit, AuditSettings, audit
-from .contenders import check_names, profile_of
-from .encoder import locate
-from .encoder.checkpoint import single_poolings
+from .contenders import check_names, judged_vectors, profile_of, role_vectors
+from .data import Split
 from .encoder.hardware import cpu_name, hardware
 from .estimates import multiply_rate
 from .explore import Profile
 from .export.model_card import write_card
-from .extract.embedding_cache import EmbeddingCache, open_cache
 from .fitting import digests_of, fitted, limits_of, missing, present, remaining, together, too_few
+from .fold_fitting import (
+    announcement,
+    fitted_folds,
+    folds_of,
+    other_settings,
+    planned,
+    present_folds,
+    read_task,
+    with_winner,
+)
 from .kinds import KINDS, kind_row
 from .learning_curve import Curve, latest
 from .metrics import METRICS, change, metric_for, score, unit
 from .report import Material, write_report
-from .run import Run, load_run, runs_of
-from .store import text_keys
-from .task import Task
+from .run import Run, load_run, runs_folder, runs_of
+from .task import Task, TaskOptions
 from .verdict import Comparison, admit, compare, group_column
 from .verdict.regret import Worth
 from .verdict.results import fit_key
@@ -71,8 +79,15 @@ class Judged:
     """The runs that took part, and what was found between them."""
 
     runs: list[Run]
-    profile: Profile
     comparison: Comparison
+    profile: Profile
+    shared: np.ndarray | None = None  # (n,) rows of a whole data set that all runs predicted out of fold
+
+
+def read(options: TaskOptions, rules: ComparisonSettings, progress: Progress = silent) -> Task:
+    """The task of a comparison, its source read. Raises UserError if it cannot be read."""
+    existing = rules.contenders if rules.only_existing else None
+    return read_task(options, progress, bool(rules.external_runs), existing)
 
 
 def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome:
@@ -92,9 +107,11 @@ def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:
     """
     names = as_trained(task, rules.contenders)
     check_names(names)
+    if task.dataset.whole or rules.only_existing or rules.budget is not None:
+        return
     waiting = [name for name in names if kind_row(name).expensive and missing(task, name)]
     cheap = tuple(name for name in names if not kind_row(name).expensive)
-    if rules.only_existing or rules.budget is not None or not waiting or len(cheap) < 2:
+    if not waiting or len(cheap) < 2:
         return
     outcome = publish(task, judge(task, replace(rules, contenders=cheap)), rules, command)
     comparison = outcome.comparison
@@ -125,6 +142,8 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     rules = replace(rules, contenders=as_trained(task, rules.contenders))
     check_names(rules.contenders)
     data = task.dataset
+    if data.whole:
+        return judge_folds(task, rules)
     metric_for(rules.metric, data.role("test").labels)  # all of these before anything is fitted
     by = None if rules.by is None else group_column(data.test, rules.by)
     external_runs = [admit(known_kind(load_run(folder)), data) for folder in rules.external_runs]
@@ -149,7 +168,48 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
         by_name=rules.by or "",
         left_out=left_out,
     )
-    return Judged(runs, profile, comparison)
+    return Judged(runs, comparison, profile)
+
+
+def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
+    """The same where every row is judged out of fold; the winner is then fitted on all rows.
+
+    Raises UserError where `contest` does, and for an external run: it was judged on a split of its own.
+    """
+    data = task.dataset
+    if rules.external_runs:
+        raise UserError(f"--run {rules.external_runs[0]}: every row is judged by cross-validation here; pass --no-cv")
+    metric_for(rules.metric, data.train.labels)
+    by = None if rules.by is None else group_column(data.train, rules.by)
+    folds = folds_of(task)
+    if rules.only_existing:
+        pooled, plan = present_folds(folds, rules.contenders), None
+        if len(pooled) < 2:
+            raise too_few(task, [one.run for one in pooled])
+    else:
+        plan = planned(folds, rules.contenders, rules.budget)
+        for line in announcement(folds, plan):
+            log.info(line)
+        pooled = fitted_folds(folds, plan, rules.budget)
+    runs = [one.run for one in pooled]
+    shared = np.isin(
+        data.train.row_ids, functools.reduce(np.intersect1d, [run.predictions["test"].row_ids for run in runs])
+    )
+    profile = profile_of(data, task.encoders[0], task.cache)
+    comparison = compare(
+        runs,
+        metric=rules.metric,
+        margin=rules.margin,
+        worth=rules.worth,
+        prefer=rules.prefer,
+        tried=other_settings(folds, pooled),
+        truncated_share=profile.splits[data.roles["train"]].truncated_share,
+        by=None if by is None else by[shared],
+        by_name=rules.by or "",
+        left_out=plan.left_out if plan else (),
+        folds=folds.judged,
+    )
+    return Judged(*with_winner(folds, pooled, comparison, rules.only_existing), profile=profile, shared=shared)
 
 
 def tried_before(task: Task, runs: Sequence[Run]) -> int:
@@ -173,14 +233,21 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
     material = Material(
         profile=judged.profile,
         dataset=task.dataset,
-        vectors=judged_vectors(task),
+        vectors=judged_vectors(task, judged.shared),
         curve=curve_of(task),
         audit=looked_into(task, judged),
         command=command,
         machine=machine(),
     )
-    write_report(page, comparison, runs, material)
+    split, rows = task.dataset.train, judged.shared
+    write_report(page, comparison, runs if rows is None else [on_rows(run, split, rows) for run in runs], material)
     return Outcome(comparison, page, card_of(task, runs, comparison))
+
+
+def on_rows(run: Run, split: Split, rows: np.ndarray) -> Run:
+    """A run with what it predicts of the `rows` (n,) of a split alone: a page shows the same rows for all."""
+    test = run.predictions["test"]
+    return replace(run, predictions={"test": test.take(np.isin(test.row_ids, split.row_ids[rows]))})
 
 
 def known_kind(run: Run) -> Run:
@@ -215,6 +282,8 @@ def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def home_of(task: Task, runs: Sequence[Run]) -> Path:
     """The folder of this data set's runs."""
+    if task.dataset.whole:
+        return runs_folder(task.runs, task.dataset.name, task.dataset.digest)
     folders = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
     return folders[0] if folders else task.runs
 
@@ -226,6 +295,8 @@ def curve_of(task: Task) -> Curve | None:
 
 def looked_into(task: Task, judged: Judged) -> Audit | None:
     """The audit of a comparison's runs, for its page; None, with a note, where they do not allow one."""
+    if task.dataset.whole:  # it looks at one model a contender, and what that has learnt from
+        return None
     vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
     comparison = judged.comparison
     settings = AuditSettings(comparison.metric, comparison.margin)
@@ -259,30 +330,6 @@ def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> A
         seconds = rows**2 * width / 2 / multiply_rate()
         log.info("near-repeats among %s rows: %s at most", f"{rows:,}", roughly(seconds))
     return audit(task.dataset, runs, vectors, settings, task.progress)
-
-
-def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
-    """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    keys = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
-    embedding_cache = complete_cache(task, np.concatenate(list(keys.values())))
-    if embedding_cache is None:
-        return None
-    pooling = next(iter(embedding_cache.stores))
-    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in keys.items()}
-
-
-def judged_vectors(task: Task) -> dict[str, np.ndarray]:
-    """Vectors of the judged split by pooling, for the page's map; none if they are not all on disk."""
-    wanted = text_keys(task.dataset.test.texts)
-    embedding_cache = complete_cache(task, wanted)
-    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else {}
-
-
-def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
-    """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
-    spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
-    embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
-    return embedding_cache if embedding_cache.present(wanted).all() else None
 
 
 def machine() -> dict[str, Any]:

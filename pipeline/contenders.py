@@ -17,7 +17,7 @@ import numpy as np
 
 from . import UserError, choose, kinds, tfidf
 from .baseline import majority_fit
-from .data import Dataset, SourceOptions, read
+from .data import Dataset, SourceOptions, read, subset
 from .encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
 from .encoder.tokens import tokenizer
 from .estimates import (
@@ -126,6 +126,34 @@ class TaskVectors:
 def facts_of(done: Embedded) -> EncodingFacts:
     """What encoding costs, for a run on vectors to add to its own: of the rows that it learns from and chooses on."""
     return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *done.ms_per_text())
+
+
+def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
+    """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
+    keys = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
+    embedding_cache = complete_cache(task, np.concatenate(list(keys.values())))
+    if embedding_cache is None:
+        return None
+    pooling = next(iter(embedding_cache.stores))
+    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in keys.items()}
+
+
+def judged_vectors(task: Task, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Vectors of the judged split, or of the `rows` (n,) of a whole one, by pooling, for the page's map.
+
+    None of them if they are not all on disk.
+    """
+    split = task.dataset.test if rows is None else subset(task.dataset.train, np.flatnonzero(rows))
+    wanted = text_keys(split.texts)
+    embedding_cache = complete_cache(task, wanted)
+    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else {}
+
+
+def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
+    """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
+    spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
+    embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
+    return embedding_cache if embedding_cache.present(wanted).all() else None
 
 
 # ── fits ────────────────────────────────────────────────────────────────────────────────────────────────────────────

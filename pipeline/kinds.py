@@ -36,6 +36,11 @@ class Kind:
     variants: tuple[str, ...] = ()  # patterns of what may follow the plus
     version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether it chooses an epoch on rows that it does not learn from; the others choose in folds of train."""
+        return self.learning_rate is not None
+
 
 KINDS: dict[str, Kind] = {
     "majority": Kind(

@@ -65,8 +65,7 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     in_order = any(splits.sorted_by(split.labels) for split in whole.values())
     kept = {name: _some(split, options, notes) for name, split in whole.items()}
     divided, roles = assign(source.home, kept, options, notes)
-    if options.limit:
-        divided = {name: _limited(split, options) for name, split in divided.items()}
+    divided = {name: _limited(split, options) for name, split in divided.items()}
     if not allow_one_class:
         check_train(source.home, divided[roles["train"]], classes, options, in_order)
     divided, classes = seen_classes(divided, roles, classes, where, notes)
@@ -76,7 +75,8 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     roles = {role: roles[role] for role in ROLES if role in roles}
     ordered = {name: divided[name] for name in dict.fromkeys([*roles.values(), *divided])}
     digest = digest_of(ordered, roles, classes)
-    return Dataset(source.name, ordered, roles, classes, columns.texts, columns.label, digest, tuple(notes))
+    described = (source.name, ordered, roles, classes, columns.texts, columns.label, digest, tuple(notes))
+    return Dataset(*described, options.group, options.time)
 
 
 def _read_all(source: Source, train: str, options: SourceOptions, notes: list[str]) -> tuple[dict[str, Raw], Columns]:
@@ -110,7 +110,7 @@ def _read_all(source: Source, train: str, options: SourceOptions, notes: list[st
         label = columns.label if columns.label in known else None
         others = tuple(other for other in columns.others if other in known)
         answers = beside.get(name)
-        own = Columns(columns.texts, label, others, answers.key if answers else None)
+        own = Columns(columns.texts, label, others, answers.key if answers else None, columns.required)
         raws[name] = read_split(name, parts, own, count)
         if answers:
             raws[name] = answers.joined(raws[name])
@@ -139,5 +139,7 @@ def _some(split: Split, options: SourceOptions, notes: list[str]) -> Split:
 
 
 def _limited(split: Split, options: SourceOptions) -> Split:
-    count = splits.rows_of(options.limit or "100%", "--limit", len(split))
+    if not options.limit:
+        return split
+    count = splits.rows_of(options.limit, "--limit", len(split))
     return subset(split, splits.sample(split.labels, count, np.random.default_rng(options.seed)))

@@ -12,6 +12,7 @@ from .. import UserError, listed
 from .frames import Frames
 
 ROLES = ("train", "validation", "test")
+FEW_ROWS = 2000  # up to which a source without a test split is left whole where nobody says
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class SourceOptions:
     drop_empty: bool = False
     seed: int = 42
     frames: Frames | None = None  # rows in memory, read instead of what `source` names
+    group: str | None = None  # column whose rows stay together, wherever rows are divided
+    time: str | None = None  # column in whose order rows are divided: train is the past
+    whole: bool | None = False  # all labelled rows in one split, for cross-validation; None: if they are few
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class Dataset:
     label_column: str | None
     digest: str  # of rows, labels, row ids, roles, class names: what a run depends on
     notes: tuple[str, ...] = ()
+    group: str | None = None  # columns by which its rows are divided, see SourceOptions
+    time: str | None = None
 
     def __repr__(self) -> str:
         roles = ", ".join(f"{role} {len(self.splits[name]):,}" for role, name in self.roles.items())
@@ -123,6 +129,11 @@ class Dataset:
 
     def labelled(self, split: str) -> bool:
         return self.splits[split].labelled
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is held back: every labelled row stands in train, to be judged by cross-validation."""
+        return set(self.roles) == {"train"}
 
 
 def is_empty(text: tuple[str, ...]) -> bool:

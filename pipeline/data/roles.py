@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import UserError, listed
 from . import naming, splits
-from .dataset import ROLES, SourceOptions, Split, subset
+from .dataset import FEW_ROWS, ROLES, SourceOptions, Split, subset
 from .labels import Where
 
 
@@ -30,6 +30,8 @@ def assign(
     home: str, kept: dict[str, Split], options: SourceOptions, notes: list[str]
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """Splits and roles: the source's own, those asked for, and parts of train where one is wanting."""
+    if options.group and options.time:
+        raise UserError("--group and --time divide rows in two ways; pass one of them")
     train = train_name(home, list(kept), options)
     if not kept[train].labelled:
         raise UserError(f"{home}: split '{train}' has no labels to learn from; pass --label or another --train")
@@ -46,7 +48,11 @@ def assign(
         if asked is not None:
             roles[role] = asked
     free = [name for name in free if name not in roles.values()]
-    _fill_roles(roles, free, kept, notes)
+    choices: list[str] = []
+    _fill_roles(roles, free, kept, choices)
+    if _stays_whole(roles, kept, options):
+        return _whole(kept, roles)
+    notes += choices
     if idle := [name for name in free if name not in roles.values()]:
         notes.append(f"not used: {listed(idle)} (--train, --validation and --test name others)")
     return _carve(kept, roles, options, notes)
@@ -108,7 +114,10 @@ def _parts(
     whole = kept[source]
     rng = np.random.default_rng(options.seed)
     try:
-        pieces = splits.cut(whole.labels, splits.groups_of(whole.texts), ratios, rng)
+        if options.time:
+            pieces = splits.cut_in_time(moments(whole, options.time), ratios)
+        else:
+            pieces = splits.cut(whole.labels, groups(whole, options.group), ratios, rng)
     except UserError as error:
         raise UserError(f"split '{source}': {error}") from error
     others = {name: split for name, split in kept.items() if name != source}
@@ -119,6 +128,50 @@ def _parts(
             made[name] = subset(whole, rows, name)
             named[role] = name
     return made | others, named
+
+
+def _stays_whole(roles: Mapping[str, str], kept: Mapping[str, Split], options: SourceOptions) -> bool:
+    """Whether all labelled rows stay in one split: where that is asked for, or nobody says and they are few."""
+    if options.whole is not None:
+        return options.whole
+    rows = len(kept[roles["train"]])
+    rows = splits.rows_of(options.limit, "--limit", rows) if options.limit else rows
+    return len(roles) == 1 and rows <= FEW_ROWS
+
+
+def _whole(kept: dict[str, Split], roles: Mapping[str, str]) -> tuple[dict[str, Split], dict[str, str]]:
+    """The splits that play a role as one, which learns and is judged."""
+    parts = [kept[name] for name in dict.fromkeys(roles.values())]
+    columns = [column for column in parts[0].columns if all(column in part.columns for part in parts)]
+    others = {name: split for name, split in kept.items() if name not in roles.values()}
+    name = "all" if "all" not in others else f"all_of_{roles['train']}"
+    joined = Split(
+        name,
+        [text for part in parts for text in part.texts],
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.row_ids for part in parts]),
+        {column: np.concatenate([part.columns[column] for part in parts]) for column in columns},
+    )
+    return {name: joined} | others, {"train": name}
+
+
+def groups(split: Split, column: str | None) -> np.ndarray:
+    """(n,) numbers of rows that stay together: equal texts, and those that share a value of `column`."""
+    equal = splits.groups_of(split.texts)
+    return equal if column is None else splits.joined(equal, _column(split, "--group", column))
+
+
+def moments(split: Split, column: str) -> np.ndarray:
+    """(n,) numbers in the order of `column`. Raises UserError if it holds no times."""
+    return splits.moments_of(_column(split, "--time", column), split.row_ids, f"--time {column}")
+
+
+def _column(split: Split, option: str, column: str) -> np.ndarray:
+    if column not in split.columns:
+        raise UserError(
+            f"{option} {column}: no such column in split '{split.name}'; it is needed wherever rows are divided"
+        )
+    return split.columns[column].astype(str)
 
 
 # ── what cannot be learnt from ──────────────────────────────────────────────────────────────────────────────────────

@@ -51,6 +51,7 @@ class Columns:
     label: str | None
     others: tuple[str, ...] = ()
     key: str | None = None  # by which labels in another file belong to rows
+    required: tuple[str, ...] = ()  # of the others, those that are read however many values they have
 
     @property
     def wanted(self) -> list[str]:
@@ -80,7 +81,14 @@ def choose_columns(part: Part, options: SourceOptions, need_label: bool = True) 
     others = [
         n for n in names if n not in texts and n != label and names.count(n) == 1 and (plain is None or n in plain)
     ]
-    return Columns(texts, label, tuple(others))
+    required = {"--group": options.group, "--time": options.time}
+    for option, column in required.items():
+        if column is not None and column not in others:
+            raise UserError(
+                f"{part}: {option} {column}: no such column beside text and label; there are: {naming.shown(others)}"
+            )
+    named = tuple(column for column in required.values() if column is not None)
+    return Columns(texts, label, tuple(others), required=named)
 
 
 class Looks:
@@ -141,7 +149,8 @@ def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | 
         texts += texts_of(block, columns.texts, where)[:room]
         for column in list(values):
             values[column] += block.columns[column][:room]
-            if column not in (columns.label, columns.key) and not _is_small(block.columns[column], SMALL_COLUMN):
+            needed = column in (columns.label, columns.key, *columns.required)
+            if not needed and not _is_small(block.columns[column], SMALL_COLUMN):
                 del values[column]  # no use, and perhaps large
         if limit is not None and len(texts) >= limit:
             break
@@ -150,7 +159,7 @@ def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | 
     label = values.pop(columns.label) if columns.label else None
     keys = values[columns.key] if columns.key else None
     most = min(SMALL_COLUMN, max(20, len(texts) // 5))
-    small = {column: kept for column, kept in values.items() if _is_small(kept, most)}
+    small = {column: kept for column, kept in values.items() if column in columns.required or _is_small(kept, most)}
     table = declared_names(parts, columns.label) if columns.label else None
     return Raw(name, texts, label, small, partial(_find, places), parts[0].typed, table, str(parts[0]), keys)
 

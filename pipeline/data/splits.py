@@ -22,6 +22,74 @@ def groups_of(texts: Sequence[tuple[str, ...]]) -> np.ndarray:
     )
 
 
+def joined(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(n,) int64: rows that share a number in groups (n,) or a value (n,) str, directly or through others.
+
+    An empty value joins nothing.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(groups)
+    _, number = np.unique(values, return_inverse=True)
+    named = np.flatnonzero(values != "")
+    row, link = np.concatenate([np.arange(n), named]), np.concatenate([groups, groups.max() + 1 + number[named]])
+    graph = coo_array((np.ones(len(row)), (row, n + link)), shape=(n + link.max() + 1,) * 2)
+    component = connected_components(graph, directed=False)[1][:n]
+    return np.unique(component, return_inverse=True)[1].astype(np.int64)
+
+
+def moments_of(values: np.ndarray, row_ids: np.ndarray, option: str) -> np.ndarray:
+    """(n,) int64 0, 1, … in the order of time of values (n,) str: numbers, or ISO dates; equal ones share a number.
+
+    Raises UserError, naming the row, for what is neither.
+    """
+    moments = np.empty(len(values))
+    for i, value in enumerate(values.tolist()):
+        try:
+            moments[i] = _moment(value.strip())
+        except (ValueError, OverflowError) as error:
+            raise UserError(
+                f"{option}: '{value[:40]}' of row {row_ids[i]} is neither a number nor a date such as 2024-05-31; "
+                "mend it or leave the row out"
+            ) from error
+    return np.unique(moments, return_inverse=True)[1].astype(np.int64)
+
+
+def _moment(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        return _seconds(value)
+    if not np.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _seconds(value: str) -> float:
+    from datetime import UTC, datetime
+
+    if len(value) == 7:  # 2024-05
+        value += "-01"
+    moment = datetime.fromisoformat(value)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def cut_in_time(moments: np.ndarray, ratios: Sequence[float]) -> list[np.ndarray]:
+    """Row numbers of each part, sorted, the earliest moments (n,) in the first; equal moments are never parted.
+
+    Raises UserError if a part with a ratio above 0 would get no row.
+    """
+    sizes = np.bincount(moments)
+    share = (np.cumsum(sizes) - sizes / 2) / len(moments)
+    bounds = np.cumsum(np.asarray(ratios, float) / np.sum(ratios))[:-1]
+    part = np.searchsorted(bounds, share, side="right")[moments]
+    parts = [np.flatnonzero(part == p) for p in range(len(ratios))]
+    if any(ratio > 0 and not len(rows) for ratio, rows in zip(ratios, parts, strict=True)):
+        raise UserError(f"{len(sizes)} different times are too few to cut into splits; leave out --time, or add rows")
+    return parts
+
+
 def labels_of(groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """One label for each group (g,): of those that its rows have, the one that is rarest in labels (n,).
 

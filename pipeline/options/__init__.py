@@ -33,10 +33,26 @@ source_parts: Options = {
     "limit": click.option("--limit", metavar="N|P%", help="Only so many rows a split (seeded, stratified)."),
     "rows": click.option("--rows", metavar="first:N|P%", help="Only the first rows of each split, unshuffled."),
     "split": click.option("--split", metavar="80/0/20", help="Split train/validation/test anew, in these shares."),
+    "group": click.option("--group", metavar="COLUMN", help="Rows that share a value of it stay together."),
+    "time": click.option(
+        "--time", metavar="COLUMN", help="Learn from the past, judge on the future: rows in its order."
+    ),
     "drop_empty": click.option("--drop-empty", is_flag=True, help="Leave out rows with an empty text."),
     "seed": click.option("--seed", default=42, type=click.IntRange(0), help="Seed of everything random."),
 }
 source_options = Bundle("source", source_parts, made(".data:SourceOptions"))
+judged_source_options = Bundle(  # of commands that may judge every row
+    "source",
+    source_parts
+    | {
+        "cv": click.option(
+            "--cv/--no-cv",
+            default=None,
+            help="Judge every row by 10-fold cross-validation [default: without a test split, up to 2,000 rows]",
+        )
+    },
+    builders.judged_source,
+)
 optional_source = Bundle(
     "source", source_parts | {"source": click.argument("source", required=False)}, builders.source_if_any
 )

@@ -25,6 +25,16 @@ def source_if_any(source: str | None, **values: Any) -> SourceOptions | None:
     return None if source is None else SourceOptions(source=source, **values)
 
 
+def judged_source(cv: bool | None, **values: Any) -> SourceOptions:
+    """Left whole where every row is judged; a split that is named, or cut by hand, is judged alone."""
+    from ..data import SourceOptions
+
+    held = [f"--{name}" for name in ("split", "validation", "test") if values.get(name)]
+    if cv and held:
+        raise click.UsageError(f"{held[0]} sets rows aside and --cv judges every row; pass one of the two")
+    return SourceOptions(whole=False if held else cv, **values)
+
+
 def encoders(encoder: tuple[str, ...], **values: Any) -> tuple[EncoderSpec, ...]:
     from ..encoder import EncoderSpec
 

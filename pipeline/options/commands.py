@@ -9,6 +9,7 @@ from . import (
     cache_option,
     cluster_options,
     encoder_options,
+    judged_source_options,
     linear_options,
     runs_option,
     runtime_options,
@@ -36,10 +37,12 @@ extract_options = joined(
 )
 fit_lr_task = joined("task", TASK, *shared, linear_options, **places)
 fine_tune_task = joined("task", TASK, *shared, tuning_options, seeds=seeds_option, **places)
-compare_task = joined("task", TASK, *shared, search_options, tuning_options, seeds=seeds_option, **places)
+compare_task = joined(
+    "task", TASK, judged_source_options, *shared[1:], search_options, tuning_options, seeds=seeds_option, **places
+)
 curve_task = joined("task", TASK, *shared, search_options, tuning_options, **places)
 audit_task = joined("task", TASK, *shared, search_options, **places)
-report_task = joined("task", TASK, source_options, encoder_options, **places)
+report_task = joined("task", TASK, judged_source_options, encoder_options, **places)
 moved_encoder = click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
 opening_options = Bundle(
     "opening", {"encoder": moved_encoder, **runtime_options.options, "cache": cache_option}, builders.opening

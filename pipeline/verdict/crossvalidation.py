@@ -29,6 +29,7 @@ class RowFolds:
     groups: np.ndarray  # (n,) int64, rows that are not independent share a number
     count: int = FOLDS
     method: str = "stratified, equal texts together"
+    learnt: int | None = None  # rows that a fold is predicted from, on average; None: all but the fold's
 
     def to_json(self) -> dict[str, Any]:
         """`cv` of a comparison."""
@@ -37,7 +38,7 @@ class RowFolds:
     @property
     def training_rows(self) -> int:
         """About how many rows each model learnt from."""
-        return round(len(self.place) * (1 - 1 / self.count))
+        return round(len(self.place) * (1 - 1 / self.count)) if self.learnt is None else self.learnt
 
 
 @dataclass(frozen=True)
