@@ -4,7 +4,8 @@ VENV ?= .venv
 PYTHON ?= python3
 TORCH_INDEX ?=
 PEER ?= .venv-peer
-BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATA ?= sms-spam
 ENCODER ?= minilm
@@ -40,26 +41,26 @@ recipes: $(VENV)/.ready
 clean:
 	rm -rf $(VENV) $(PEER) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
 
-$(VENV)/bin/python:
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	  sys.exit(None if v >= (3, 11) else f"Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 # torch first and by itself, so that its index serves it alone and everything else comes from the package index
-$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt torch
+$(VENV)/.torch: $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint $(CONSTRAINTS) torch
 	@touch $@
 
-$(VENV)/.ready: setup.cfg constraints.txt $(VENV)/.torch
-	$(PIP) --constraint constraints.txt --editable '.[offline]'
+$(VENV)/.ready: setup.cfg $(CONSTRAINTS) $(VENV)/.torch
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[offline]'
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(PIP) --constraint constraints.txt --editable '.[offline,dev]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[offline,dev]'
 	@touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready
-	$(PIP) --constraint constraints.txt --editable '.[offline,bench,int8]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[offline,bench,int8]'
 	@touch $@
 
 # another transformers than ours; optimum-intel by itself, because torchvision, which it names, is not needed
@@ -70,5 +71,5 @@ $(PEER)/.ready: benchmarks/peer-requirements.txt
 	@touch $@
 
 $(VENV)/.ready-docs: $(VENV)/.ready
-	$(PIP) --constraint constraints.txt --editable '.[offline,docs]'
+	$(PIP) --constraint $(CONSTRAINTS) --editable '.[offline,docs]'
 	@touch $@

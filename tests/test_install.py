@@ -65,6 +65,7 @@ def python(site, tmp_path):
 def test_the_wheel_puts_one_name_at_the_top(site):
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"probe_or_tune"}
     assert (site / "probe_or_tune" / "samples" / "sms-spam").is_dir()
+    assert (site / "probe_or_tune" / "py.typed").is_file()  # a type checker reads the annotations
     (info,) = site.glob("*.dist-info")
     assert "probe-or-tune = probe_or_tune.door:door" in (info / "entry_points.txt").read_text("utf-8")
 
