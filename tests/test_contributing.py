@@ -28,14 +28,11 @@ def follow(tree: Path, text: str) -> None:
         path = tree / name
         assert path.exists() == (where != "new"), path
         old = "" if where == "new" else path.read_text("utf-8")
-        if table:
-            new, times = re.subn(rf"(?ms)^({table}\b[^\n]*= {{.*?\n)(}})", lambda m: m[1] + code + m[2], old, count=1)
-        elif where == "among its imports":
-            new, times = re.subn(r"(?m)^from \.", lambda m: code + m[0], old, count=1)
-        else:
-            new, times = f"{old}\n\n{code}" if old else code, 1
-        assert times == 1, f"{name}: no place for {code}"
-        path.write_text(new, "utf-8")
+        pattern = rf"(?ms)^{table}\b[^\n]*= {{.*?\n(?=}})" if table else r"(?ms)\A.*?\n(?=from \.)"
+        place = re.match(r"(?s).*", old) if where in ("new", "at the end") else re.search(pattern, old)
+        assert place, f"{name}: no place for {code}"
+        between = "\n\n" if where == "at the end" else ""
+        path.write_text(old[: place.end()] + between + code + old[place.end() :], "utf-8")
 
 
 @pytest.fixture(scope="module")
