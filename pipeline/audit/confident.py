@@ -32,10 +32,12 @@ def weights(labels: np.ndarray, probas: Sequence[np.ndarray]) -> np.ndarray:
     Expectation maximisation from equal weights; the likelihood is concave in them. A model that knows little (a probe
     on vectors that say nothing of the task, the majority class) then does not drown one that knows much.
     """
-    own = np.stack([np.maximum(p[np.arange(len(labels)), labels], TINY) for p in probas]).astype(np.float64)  # (c, n)
+    of_label = np.stack([np.maximum(p[np.arange(len(labels)), labels], TINY) for p in probas]).astype(
+        np.float64
+    )  # (c, n)
     mixed = np.full(len(probas), 1 / len(probas))
     for _ in range(STEPS):
-        mixed = (mixed[:, None] * own / (mixed @ own)).mean(1)
+        mixed = (mixed[:, None] * of_label / (mixed @ of_label)).mean(1)
     return mixed
 
 
@@ -67,8 +69,8 @@ def suspect(labels: np.ndarray, proba: np.ndarray, at: np.ndarray) -> Suspicion:
     return Suspicion(score, suggested.astype(np.int64), confident)
 
 
-def confident_joint(labels: np.ndarray, found: Suspicion, at: np.ndarray, proba: np.ndarray) -> np.ndarray:
+def confident_joint(labels: np.ndarray, suspicion: Suspicion, at: np.ndarray, proba: np.ndarray) -> np.ndarray:
     """Rows (k, k) by label and by the class that they seem to be; those that pass no threshold are not counted."""
     k = len(at)
     counted = (proba >= at - TINY).any(1)
-    return np.bincount(labels[counted] * k + found.suggested[counted], minlength=k * k).reshape(k, k)
+    return np.bincount(labels[counted] * k + suspicion.suggested[counted], minlength=k * k).reshape(k, k)

@@ -78,8 +78,8 @@ def between(a: str, b: str, judged: Mapping[str, Predictions], class_names: tupl
 
 def loss(p: Predictions) -> np.ndarray:
     """Minus the logarithm of the probability (n,) of each row's label, in nats."""
-    own = p.proba[np.arange(len(p.truth)), p.truth].astype(np.float64)
-    return np.asarray(-np.log(np.clip(own, 1e-15, None)))
+    of_label = p.proba[np.arange(len(p.truth)), p.truth].astype(np.float64)
+    return np.asarray(-np.log(np.clip(of_label, 1e-15, None)))
 
 
 def extremes(p: Predictions, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -61,22 +61,22 @@ def doubts(dataset: Dataset, runs: Sequence[Run]) -> dict[str, Doubt]:
 
     Raises UserError if no run has out-of-fold predictions of train that tell rows apart.
     """
-    names, found = names_of(runs), {}
+    names, by_role = names_of(runs), {}
     for role in dataset.roles:
         part = dataset.role(role)
         speakers = {
-            name: own
+            name: predictions
             for name, run in zip(names, runs, strict=True)
-            if role in run.predictions and (own := in_split_order(run.predictions[role], part)) is not None
+            if role in run.predictions and (predictions := in_split_order(run.predictions[role], part)) is not None
         }
         if speakers and part.labelled:
-            found[role] = doubt(part, speakers, dataset.class_names)
-    if "train" not in found:
-        there = listed(names) or "none"
+            by_role[role] = doubt(part, speakers, dataset.class_names)
+    if "train" not in by_role:
+        known = listed(names) or "none"
         raise UserError(
-            f"{dataset.name}: no run says anything of train out of fold ({there}); leave out --only-existing, or fit lr"
+            f"{dataset.name}: no run says anything of train out of fold ({known}); leave out --only-existing, or fit lr"
         )
-    return found
+    return by_role
 
 
 def in_split_order(p: Predictions, split: Split) -> np.ndarray | None:
@@ -93,22 +93,22 @@ def doubt(split: Split, speakers: dict[str, np.ndarray], class_names: tuple[str,
     mixed = weights(labels, probas)
     proba = together(probas, mixed)
     at = thresholds(labels, proba)
-    found = suspect(labels, proba, at)
-    said = np.stack([p.argmax(1) for p in probas])  # (c, n)
-    agree = (said == found.suggested).sum(0)
-    order = np.argsort(-found.score, kind="stable")
+    suspicion = suspect(labels, proba, at)
+    predicted = np.stack([p.argmax(1) for p in probas])  # (c, n)
+    agree = (predicted == suspicion.suggested).sum(0)
+    order = np.argsort(-suspicion.score, kind="stable")
     rows = tuple(
         SuspectRow(
             row_id=str(split.row_ids[i]),
             split=split.name,
             text=text_of(split.texts[i]),
             label=class_names[labels[i]],
-            suggested=class_names[found.suggested[i]],
-            score=round(float(found.score[i]), 6),
-            kind="label error" if found.confident[i] else "doubtful",
+            suggested=class_names[suspicion.suggested[i]],
+            score=round(float(suspicion.score[i]), 6),
+            kind="label error" if suspicion.confident[i] else "doubtful",
             says_so=f"{agree[i]} of {len(probas)}",
         )
-        for i in order[found.suggested[order] != labels[order]].tolist()
+        for i in order[suspicion.suggested[order] != labels[order]].tolist()
     )
-    joint = confident_joint(labels, found, at, proba)
+    joint = confident_joint(labels, suspicion, at, proba)
     return Doubt(split.name, rows, {n: round(float(w), 4) for n, w in zip(speakers, mixed, strict=True)}, joint)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 ROWS, TEXT, CLASSES, LOSSES = 15, 110, 10, 5  # shown; with more classes, mistakes are listed instead
 
 
-def tables(found: Audit) -> Iterator[Any]:
+def tables(audit: Audit) -> Iterator[Any]:
     """Confusion, losses, labels in doubt, repeats, and what rows are worth."""
-    yield from _confusions(found)
-    yield from _losses(found)
-    yield from _doubted(found)
-    yield from _repeated(found)
-    for dropped in found.worth:
+    yield from _confusions(audit)
+    yield from _losses(audit)
+    yield from _doubted(audit)
+    yield from _repeated(audit)
+    for dropped in audit.worth:
         yield Text(f"• {dropped.sentence}")
         for w in dropped.scores:
             worth = f"{w.worth:+.4f} [{w.low:+.4f}, {w.high:+.4f}]"
             yield Text(
-                f"    {w.name}: {METRICS[found.metric].label} {w.whole:.4f}, without them {w.rest:.4f}: worth {worth}"
+                f"    {w.name}: {METRICS[audit.metric].label} {w.whole:.4f}, without them {w.rest:.4f}: worth {worth}"
             )
-    for note in found.notes:
+    for note in audit.notes:
         yield Text(note, style="dim")
 
 
@@ -47,12 +47,12 @@ def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], ri
     yield Text()
 
 
-def _confusions(found: Audit) -> Iterator[Any]:
+def _confusions(audit: Audit) -> Iterator[Any]:
     """The best contender's confusion, or its mistakes where classes are many, and what differs between two."""
-    best, k = found.confusions[0], len(found.class_names)
-    names = [one_line(name, 30) for name in found.class_names]
+    best, k = audit.confusions[0], len(audit.class_names)
+    names = [one_line(name, 30) for name in audit.class_names]
     if k <= CLASSES:
-        title = f"{best.name} on {found.judged:,} rows of '{found.split}': rows of each true class by what was said"
+        title = f"{best.name} on {audit.judged:,} rows of '{audit.split}': rows of each true class by what was said"
         rows = [
             [names[i], *(f"{n:,} ({share:.0%})" for n, share in zip(counts, best.shares[i], strict=True))]
             for i, counts in enumerate(best.counts.tolist())
@@ -64,7 +64,7 @@ def _confusions(found: Audit) -> Iterator[Any]:
         places = [divmod(place, k) for place in order]
         rows = [[names[i], names[j], f"{wrong[i, j]:,}"] for i, j in places if wrong[i, j]]
         yield from _titled(f"most frequent mistakes of {best.name}", ("true", "said", "rows"), rows, right=1)
-    if (b := found.between) is not None:
+    if (b := audit.between) is not None:
         yield Text(
             f"{b.a} and {b.b} say different things of {b.differ:,} rows: {b.only_a:,} only {b.a} gets right, "
             f"{b.only_b:,} only {b.b}; both are right on {b.both_right:,}, both wrong on {b.both_wrong:,}."
@@ -72,10 +72,10 @@ def _confusions(found: Audit) -> Iterator[Any]:
         yield Text()
 
 
-def _losses(found: Audit) -> Iterator[Any]:
+def _losses(audit: Audit) -> Iterator[Any]:
     """Rows that the best contender gets most wrong, and most right."""
-    name = found.contenders[0]
-    for which, told in found.losses[name].items():
+    name = audit.contenders[0]
+    for which, extremes in audit.losses[name].items():
         rows = [
             [
                 r["row_id"],
@@ -84,41 +84,42 @@ def _losses(found: Audit) -> Iterator[Any]:
                 one_line(r["said"], 24),
                 one_line(r["text"], TEXT),
             ]
-            for r in told[:LOSSES]
+            for r in extremes[:LOSSES]
         ]
         if rows:
             yield from _titled(f"{which} loss of {name}", ("row", "loss", "label", "said", "text"), rows)
 
 
-def _doubted(found: Audit) -> Iterator[Any]:
-    title = f"labels in doubt: {found.confident:,} probably wrong, {len(found.rows) - found.confident:,} doubtful"
+def _doubted(audit: Audit) -> Iterator[Any]:
+    title = f"labels in doubt: {audit.confident:,} probably wrong, {len(audit.rows) - audit.confident:,} doubtful"
     rows = [
         [r.row_id, one_line(r.label, 24), one_line(r.suggested, 24), f"{r.score:.3f}", r.kind, one_line(r.text, TEXT)]
-        for r in found.rows[:ROWS]
+        for r in audit.rows[:ROWS]
     ]
     yield from _titled(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
     heard = [
-        f"{split}: {listed(f'{name} {w:.2f}' for name, w in own.items())}" for split, own in found.speakers.items()
+        f"{split}: {listed(f'{name} {w:.2f}' for name, w in weights.items())}"
+        for split, weights in audit.speakers.items()
     ]
     yield Text(f"who speaks of them, and how much it counts: {'; '.join(heard)}", style="dim")
     yield Text()
 
 
-def _repeated(found: Audit) -> Iterator[Any]:
-    near = [f"near (cosine ≥ {found.near_threshold:g})"] if found.near else []
+def _repeated(audit: Audit) -> Iterator[Any]:
+    near = [f"near (cosine ≥ {audit.near_threshold:g})"] if audit.near else []
     rows = [
-        [pair, f"{count:,}", *([f"{found.near.get(pair, 0):,}"] if near else [])] for pair, count in found.exact.items()
+        [pair, f"{count:,}", *([f"{audit.near.get(pair, 0):,}"] if near else [])] for pair, count in audit.exact.items()
     ]
     yield from _titled("repeated texts", ("rows of the second in the first", "exact", *near), rows, right=1 + len(near))
     some = [
         [f"{p.cosine:.3f}", p.label, p.other_label, one_line(p.text, 60), one_line(p.other_text, 60)]
-        for p in apart(found)
+        for p in apart(audit)
     ]
     if some:
         header = ("cosine", "label", "other", "text", "near-repeat")
         yield from _titled("nearest pairs with different labels", header, some)
 
 
-def apart(found: Audit) -> list[NearPair]:
+def apart(audit: Audit) -> list[NearPair]:
     """The nearest pairs whose labels differ: one of the two is likely wrong."""
-    return [pair for pair in found.near_pairs if pair.label != pair.other_label][:LOSSES]
+    return [pair for pair in audit.near_pairs if pair.label != pair.other_label][:LOSSES]

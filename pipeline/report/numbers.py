@@ -24,12 +24,12 @@ def principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
 
 def frontier(rows: Sequence[dict[str, Any]], metric: str) -> set[int]:
     """Places of the rows that score higher than everything that costs no more."""
-    sign, best, found = METRICS[metric].sign, -math.inf, set()
+    sign, best, names = METRICS[metric].sign, -math.inf, set()
     for row in sorted(rows, key=lambda row: (row["cost"], -sign * row["value"])):
         if sign * row["value"] > best:
             best = sign * row["value"]
-            found.add(row["i"])
-    return found
+            names.add(row["i"])
+    return names
 
 
 def sparse(table: np.ndarray) -> np.ndarray:

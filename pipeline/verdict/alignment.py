@@ -47,8 +47,8 @@ def judged_role(runs: Sequence[Run]) -> str:
 
 def judgeable(run: Run, role: str) -> bool:
     """Whether the run predicted that role and its labels are known."""
-    found = run.predictions.get(role)
-    return found is not None and len(found.truth) > 0 and bool((found.truth >= 0).all())
+    predictions = run.predictions.get(role)
+    return predictions is not None and len(predictions.truth) > 0 and bool((predictions.truth >= 0).all())
 
 
 def in_order(run: Run, mine: Predictions, first: Run, wanted: Predictions) -> Predictions:

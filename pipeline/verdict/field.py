@@ -39,7 +39,7 @@ def rise(run: Run, metric: str, margin: float, searched: bool = False) -> Rise |
     """
     metric = metric if metric in ("accuracy", "macro_f1") else "accuracy"
     judged = [h["validation"] for h in run.history if h.get("epoch") and h.get("validation")]  # from the first epoch on
-    if len(judged) < 2 or judged[-1]["macro_f1"] < max(found["macro_f1"] for found in judged):
+    if len(judged) < 2 or judged[-1]["macro_f1"] < max(epoch["macro_f1"] for epoch in judged):
         return None
     before, last = judged[-2][metric], judged[-1][metric]
     given = isinstance(run.settings.get("learning_rate"), float) and not searched

@@ -116,7 +116,7 @@ def groups_of(
             f"--by: {len(by)} group labels for {len(truth)} judged rows; choose a column of the judged split"
         )
     values, sizes = np.unique(by, return_counts=True)
-    found = []
+    groups = []
     for place in np.argsort(-sizes, kind="stable")[:GROUPS]:
         rows = by == values[place]
         m = measure([p.take(rows) for p in judged], class_names, GROUP_DRAWS, GROUP_DRAWS // 2, seed)
@@ -124,8 +124,8 @@ def groups_of(
             name: {metric: Interval(float(m.value[metric][i]), *m.interval[metric][i]) for metric in METRICS}
             for i, name in enumerate(names)
         }
-        found.append(Group(str(values[place]), int(sizes[place]), metrics))
-    return tuple(found)
+        groups.append(Group(str(values[place]), int(sizes[place]), metrics))
+    return tuple(groups)
 
 
 def group_column(split: Split, by: str) -> np.ndarray:
@@ -134,9 +134,9 @@ def group_column(split: Split, by: str) -> np.ndarray:
     Raises UserError, naming the columns that group its rows, if it is not one of them.
     """
     if by not in split.columns:
-        there = listed(split.columns) or "none"
+        known = listed(split.columns) or "none"
         raise UserError(
-            f"--by {by}: no such column that groups rows of '{split.name}'; there are: {there} (text, label, numbers "
+            f"--by {by}: no such column that groups rows of '{split.name}'; there are: {known} (text, label, numbers "
             "with decimals and columns of nearly as many values as rows are not among them)"
         )
     return np.asarray(split.columns[by]).astype(str)

@@ -14,37 +14,37 @@ from .results import Contender
 
 def reasons_of(field: Field, choice: Contender | None) -> list[str]:
     """What else somebody who decides should know."""
-    found = []
+    reasons = []
     words, probe, tuned = field.first("words"), field.first("probe"), field.first("tuned")
     for one, other in ((probe, tuned), (words, probe), (words, tuned)):
         if one and other:
-            found.append((field.pairs.get((one.name, other.name)) or field.pairs[other.name, one.name]).sentence)
+            reasons.append((field.pairs.get((one.name, other.name)) or field.pairs[other.name, one.name]).sentence)
     if choice:
-        found += [*other_metrics(field, choice)]
+        reasons += [*other_metrics(field, choice)]
     if len(field.contenders) > 1:
-        found.append(
+        reasons.append(
             f"{field.contenders[0].name} was picked as the best of {len(field.contenders)} on these rows, "
             "which flatters its own score a little; p and intervals are adjusted for all pairs (Holm)."
         )
     for name, gain in field.rising.items():
-        found.append(f"{name} had not levelled off: {gain}; {gain.remedy} would likely raise its score.")
+        reasons.append(f"{name} had not levelled off: {gain}; {gain.remedy} would likely raise its score.")
     if tuned and tuned.seed_spread is not None:
         spread = f"{change(field.metric, tuned.seed_spread)}{unit(field.metric)}"
-        found.append(
+        reasons.append(
             f"{tuned.name} is judged by the mean of its {tuned.seeds} seeds, which differ by up to {spread}; their "
             "spread is in its intervals, and the model handed over is the best of them on validation."
         )
     elif tuned and field.advice.folds is None:
-        found.append(
+        reasons.append(
             f"{tuned.name} was trained with one seed: the verdict holds for this training, not for every one "
             "(--seeds 3)."
         )
-    return found
+    return reasons
 
 
 def other_metrics(field: Field, choice: Contender) -> list[str]:
     """Where another metric would choose otherwise, and clearly."""
-    found = []
+    sentences = []
     for metric, why in (
         ("accuracy", "which counts every row alike"),
         ("macro_f1", "which counts every class alike"),
@@ -56,25 +56,25 @@ def other_metrics(field: Field, choice: Contender) -> list[str]:
         mine, theirs = choice.metrics[metric], lead.metrics[metric]
         apart = theirs.high < mine.low if METRICS[metric].lower_is_better else theirs.low > mine.high
         if metric != field.metric and lead is not choice and apart:
-            found.append(
+            sentences.append(
                 f"By {METRICS[metric].label}, {why}, {lead.name} leads: {score(metric, theirs.value)} against "
                 f"{score(metric, mine.value)} for {choice.name}."
             )
-    return found
+    return sentences
 
 
 def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> list[str]:
     """What was trained at the learning rate that was given for fine-tuning the whole encoder, and may want another."""
     rates = {runs[c.name].settings.get("learning_rate") for c in contenders if c.kind == "fine-tune"}
-    found = [
+    borrowed = [
         c.name
         for c in contenders
         if kind_row(c.kind).learning_rate not in (None, kind_row("fine-tune").learning_rate)
         and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
     ]
-    if not found:
+    if not borrowed:
         return []
     return [
-        f"{listed(found)} had to take the learning rate that was given for fine-tuning; without --learning-rate each "
-        "takes one of its own."
+        f"{listed(borrowed)} had to take the learning rate that was given for fine-tuning; without --learning-rate "
+        "each takes one of its own."
     ]

@@ -44,8 +44,8 @@ def recommend(
     families = {c.name: kind_row(c.kind).family for c in contenders}
     tuned = {c.name: runs[c.name] for c in contenders if families[c.name] == "tuned"}
     searched = {fit_key(run) for run in tuned.values() if run.settings.get("learning_rate") == "auto"}
-    found = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}
-    rising = {name: gain for name, gain in found.items() if gain}
+    gains = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}
+    rising = {name: gain for name, gain in gains.items() if gain}
     field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, advice, rising)
     serious, guess = field.serious, field.first("constant")
     if not serious or (guess and not learnt(field, serious[0], guess)):
@@ -107,9 +107,9 @@ def nothing_learnt(
         f"one class ({field.says(guess)}; adjusted {format_p(pair.p_adjusted)})"
     )
     for c in serious:
-        for found in others:
-            if found.verdict == "better" and (found.a, found.b) == (c.name, guess.name):
-                m = found.metric
+        for pair in others:
+            if pair.verdict == "better" and (pair.a, pair.b) == (c.name, guess.name):
+                m = pair.metric
                 mine, plain = score(m, c.metrics[m].value), score(m, guess.metrics[m].value)
                 return (
                     f"{start}; but by {METRICS[m].label} {c.name} is ({mine} against {plain}): where classes are "
@@ -163,17 +163,17 @@ def leads(field: Field, choice: Contender, serious: Sequence[Contender]) -> str:
     """How far the best is ahead of the best of each other family, or of the next of its own."""
     rivals = [c for f in ("tuned", "probe", "words") if f != field.families[choice.name] and (c := field.first(f))]
     rivals = rivals or list(serious[1:2])
-    said = f"{choice.name} ({field.label} {field.says(choice)}{trained(field, choice)})"
+    leader = f"{choice.name} ({field.label} {field.says(choice)}{trained(field, choice)})"
     if not rivals:
         return f"{choice.name} is all there is to choose from ({field.label} {field.says(choice)})"
     rivals = sorted(rivals, key=field.contenders.index)
     if field.advice.folds is not None:
-        return f"{said} is best seen. {out_of_fold_words(field, choice, rivals)}"
+        return f"{leader} is best seen. {out_of_fold_words(field, choice, rivals)}"
     parts = [
         f"is best seen: it {ahead(field, choice, rival)}" if i == 0 else ahead(field, choice, rival)
         for i, rival in enumerate(rivals)
     ]
-    return f"{said} {' and '.join(parts)}"
+    return f"{leader} {' and '.join(parts)}"
 
 
 def ahead(field: Field, choice: Contender, rival: Contender) -> str:

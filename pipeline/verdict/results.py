@@ -101,8 +101,8 @@ def asked(run: Run) -> dict[str, Any]:
     A learning rate that was found counts as that rate: the other seeds of a fit are given it.
     """
     chosen = run.settings.get("chosen") or {}
-    found = {key: value for key, value in run.settings.items() if key not in ("seed", "chosen")}
-    return found | ({"learning_rate": chosen["learning_rate"]} if "learning_rate" in chosen else {})
+    settings = {key: value for key, value in run.settings.items() if key not in ("seed", "chosen")}
+    return settings | ({"learning_rate": chosen["learning_rate"]} if "learning_rate" in chosen else {})
 
 
 def fit_key(run: Run) -> str:
@@ -186,14 +186,14 @@ def mean_cost(costs: Sequence[Cost]) -> Cost:
 
 def break_evens(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
     """For every pair: after how many predictions the dearer training has paid for itself in seconds; None: never."""
-    found = []
+    break_evens = []
     for i, one in enumerate(contenders):
         for other in contenders[i + 1 :]:
             times = training_seconds(one.cost), training_seconds(other.cost)
             rates = one.cost.ms_per_text_batch, other.cost.ms_per_text_batch
             if None not in times and None not in rates:
-                found.append(break_even(*((one, other) if times[0] >= times[1] else (other, one))))  # type: ignore[operator]
-    return found
+                break_evens.append(break_even(*((one, other) if times[0] >= times[1] else (other, one))))  # type: ignore[operator]
+    return break_evens
 
 
 def break_even(dear: Contender, cheap: Contender) -> dict[str, Any]:
