@@ -69,17 +69,17 @@ def snapshot(name: str, revision: str | None = None) -> Path:
 def _snapshot(name: str, revision: str | None, cache: Path, is_offline: bool, server: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name):
         raise UserError(f"--encoder {name}: no such folder, and not a name that the Hub could know; {WAYS_OUT}")
-    kept = cached(name, revision, cache)
-    if kept is not None and (is_offline or kept.name == revision):
-        return kept  # a full commit never moves: nothing to ask
+    copy = cached(name, revision, cache)
+    if copy is not None and (is_offline or copy.name == revision):
+        return copy  # a full commit never moves: nothing to ask
     if is_offline:
         raise UserError(f"--encoder {name}: not in {cache}, and HF_HUB_OFFLINE is set; unset it, {WAYS_OUT}")
     try:
         answer = within(TIMEOUT + 0.5, lambda: ask(name, revision))
     except UnreachableError as error:
-        if kept is not None:
+        if copy is not None:
             log.info(f"the Hub cannot be reached ({error}): {name} is the copy in {cache}")
-            return kept
+            return copy
         raise UserError(f"--encoder {name}: the Hub cannot be reached ({error}); {WAYS_OUT}") from error
     folder = repository(cache, name) / "snapshots" / answer.commit
     wanted = wanted_files(name, answer.files)
@@ -136,9 +136,9 @@ def cached(name: str, revision: str | None, cache: Path) -> Path | None:
 
 def weights(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint folder, in the order of their names; empty if any is missing."""
-    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if whole.exists():
-        return [whole]
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
     if not index.exists():
         return []
     try:
@@ -163,7 +163,7 @@ def ask(name: str, revision: str | None) -> Answer:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        found = HfApi(endpoint=endpoint()).model_info(name, revision=revision, timeout=TIMEOUT)
+        info = HfApi(endpoint=endpoint()).model_info(name, revision=revision, timeout=TIMEOUT)
     except RevisionNotFoundError as error:
         raise UserError(f"--revision {revision}: the Hub has no such revision of {name}; leave it out") from error
     except GatedRepoError as error:
@@ -174,7 +174,7 @@ def ask(name: str, revision: str | None) -> Answer:
         raise UnreachableError(f"it answers {getattr(error.response, 'status_code', 'with an error')}") from error
     except Exception as error:  # every transport has errors of its own
         raise UnreachableError(type(error).__name__) from error
-    return Answer(str(found.sha), tuple(file.rfilename for file in found.siblings or ()))
+    return Answer(str(info.sha), tuple(file.rfilename for file in info.siblings or ()))
 
 
 def wanted_files(name: str, files: tuple[str, ...]) -> list[str]:

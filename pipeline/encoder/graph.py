@@ -69,26 +69,26 @@ class ClsGraph(nn.Module):
         return (self.last(hidden, seen),)
 
 
-def _attend(own: Any, query: nn.Linear, key: nn.Linear, value: nn.Linear, hidden: Tensor, seen: Tensor) -> Tensor:
-    """What [CLS] gathers from all tokens in the attention `own`: hidden (b, t, d) → (b, 1, d)."""
+def _attend(attention: Any, query: nn.Linear, key: nn.Linear, value: nn.Linear, hidden: Tensor, seen: Tensor) -> Tensor:
+    """What [CLS] gathers from all tokens in `attention`: hidden (b, t, d) → (b, 1, d)."""
 
     def heads(projected: Tensor) -> Tensor:
-        split: Tensor = projected.unflatten(-1, (-1, own.attention_head_size))
+        split: Tensor = projected.unflatten(-1, (-1, attention.attention_head_size))
         return split.transpose(1, 2)  # (b, h, ·, head's width)
 
     gathered = nn.functional.scaled_dot_product_attention(
-        heads(query(hidden[:, :1])), heads(key(hidden)), heads(value(hidden)), attn_mask=seen, scale=own.scaling
+        heads(query(hidden[:, :1])), heads(key(hidden)), heads(value(hidden)), attn_mask=seen, scale=attention.scaling
     )
     return gathered.transpose(1, 2).flatten(2)
 
 
 def _distilbert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
     *layers, final = model.transformer.layer
-    own = final.attention
+    attention = final.attention
 
     def last(hidden: Tensor, seen: Tensor) -> Tensor:
-        gathered = _attend(own, own.q_lin, own.k_lin, own.v_lin, hidden, seen)
-        attended = final.sa_layer_norm(own.out_lin(gathered) + hidden[:, :1])
+        gathered = _attend(attention, attention.q_lin, attention.k_lin, attention.v_lin, hidden, seen)
+        attended = final.sa_layer_norm(attention.out_lin(gathered) + hidden[:, :1])
         hidden = final.output_layer_norm(final.ffn(attended) + attended)
         return hidden[:, 0]
 
@@ -97,10 +97,10 @@ def _distilbert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor],
 
 def _bert(model: Any) -> tuple[list[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
     *layers, final = model.encoder.layer
-    own = final.attention.self
+    attention = final.attention.self
 
     def last(hidden: Tensor, seen: Tensor) -> Tensor:
-        gathered = _attend(own, own.query, own.key, own.value, hidden, seen)
+        gathered = _attend(attention, attention.query, attention.key, attention.value, hidden, seen)
         attended = final.attention.output(gathered, hidden[:, :1])
         hidden = final.feed_forward_chunk(attended)
         return hidden[:, 0]
@@ -165,26 +165,26 @@ def vocabulary(model: Any) -> int:
 def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:
     """The graph of `checkpoint` for `poolings`, cut down to [CLS] where that is enough and the block is known."""
     model = load_model(checkpoint) if model is None else model
-    whole = WholeGraph.of(checkpoint, poolings, model)
+    full = WholeGraph.of(checkpoint, poolings, model)
     if poolings != ("cls",) or checkpoint.config.get("model_type") not in BLOCKS:
-        return whole
+        return full
     try:
-        cut = ClsGraph(model, whole.types).eval()
-        difference = _difference(cut, whole, checkpoint)
+        cut = ClsGraph(model, full.types).eval()
+        difference = _difference(cut, full, checkpoint)
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # another transformers, another block
         log.info(f"{checkpoint.name}: the whole last layer is computed ({error_line(error)})")
-        return whole
+        return full
     if difference < TOLERANCE:
         return cut
     log.info(f"{checkpoint.name}: the whole last layer is computed (for [CLS] alone it differs by {difference:.1e})")
-    return whole
+    return full
 
 
-def _difference(cut: nn.Module, whole: nn.Module, checkpoint: Checkpoint) -> float:
+def _difference(cut: nn.Module, full: nn.Module, checkpoint: Checkpoint) -> float:
     """Largest difference between two graphs on two made-up texts, one of them padded, relative to the vectors' size."""
     ids = torch.arange(16).reshape(2, 8) % max(2, int(checkpoint.config.get("vocab_size", 16)))
     mask = torch.ones_like(ids)
     ids[1, 5:], mask[1, 5:] = checkpoint.pad_id, 0
     with torch.inference_mode():
-        (short,), (full,) = cut(ids, mask, torch.zeros_like(ids)), whole(ids, mask, torch.zeros_like(ids))
-    return float((short - full).abs().max() / full.abs().max().clamp(min=1))
+        (short,), (long,) = cut(ids, mask, torch.zeros_like(ids)), full(ids, mask, torch.zeros_like(ids))
+    return float((short - long).abs().max() / long.abs().max().clamp(min=1))

@@ -184,11 +184,11 @@ def kept_gain(cpuinfo: Path, home: Path | None = None) -> float | None:
 
     A process that encodes one text would spend more time on measuring than on the text.
     """
-    found = importlib.util.find_spec("openvino")
-    if found is None or not found.origin:
+    package = importlib.util.find_spec("openvino")
+    if package is None or not package.origin:
         return bf16_gain()
-    asked = [cpu_name(), sorted(cpu_flags(cpuinfo)), os.stat(found.origin).st_mtime]
-    name = hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
+    identity = [cpu_name(), sorted(cpu_flags(cpuinfo)), os.stat(package.origin).st_mtime]
+    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
     home = home or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
     file = home / f"bf16-{name}.json"
     try:
@@ -221,7 +221,7 @@ def cuda_capability() -> tuple[int, int] | None:
         return None
     try:
         device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-        asked = (
+        answers = (
             library.cuInit(0),
             library.cuDeviceGet(ctypes.byref(device), 0),
             library.cuDeviceGetAttribute(ctypes.byref(major), 75, device),  # ..._COMPUTE_CAPABILITY_MAJOR
@@ -229,7 +229,7 @@ def cuda_capability() -> tuple[int, int] | None:
         )
     except (OSError, AttributeError):
         return None
-    return (major.value, minor.value) if not any(asked) else None
+    return (major.value, minor.value) if not any(answers) else None
 
 
 def _cuda_library() -> ctypes.CDLL | None:
@@ -245,8 +245,8 @@ def _cuda_library() -> ctypes.CDLL | None:
 @lru_cache(maxsize=1)
 def torch_has_cuda() -> bool:
     """Whether the installed torch is built for CUDA, read off its files; a CPU build cannot use any GPU."""
-    found = importlib.util.find_spec("torch")
-    for place in (found.submodule_search_locations or ()) if found else ():
+    package = importlib.util.find_spec("torch")
+    for place in (package.submodule_search_locations or ()) if package else ():
         try:
             text = (Path(place) / "version.py").read_text("utf-8")
         except OSError:

@@ -42,22 +42,22 @@ def texts_for(run: Run, source: SourceOptions | None) -> tuple[list[tuple[str, .
     parts = texts_a_row(run)
     name = run.dataset if run.dataset in samples() else next(iter(samples()))
     if source is None:
-        found = list(islice(_texts(SourceOptions(name), None), COUNT * parts))
+        texts = list(islice(_texts(SourceOptions(name), None), COUNT * parts))
         if parts == 2:
-            found = [(a[0], b[0]) for a, b in zip(found[::2], found[1::2], strict=True)]
+            texts = [(a[0], b[0]) for a, b in zip(texts[::2], texts[1::2], strict=True)]
     else:
         name = source.source
         split = run.predictions["test"].split if "test" in run.predictions else None
         try:
-            found = list(islice(_texts(source, split), COUNT))
+            texts = list(islice(_texts(source, split), COUNT))
         except UserError as error:
             if "no split" not in str(error):
                 raise
-            found = list(islice(_texts(source, None), COUNT))
-        if found and kind_row(run.kind).family != "constant" and len(found[0]) != parts:
-            raise UserError(f"{name}: {len(found[0])} texts a row where the run reads {parts}; pass --text")
-    parts = len(found[0]) if found else parts
-    return [*found, *((text,) * parts for text in HARD)], name
+            texts = list(islice(_texts(source, None), COUNT))
+        if texts and kind_row(run.kind).family != "constant" and len(texts[0]) != parts:
+            raise UserError(f"{name}: {len(texts[0])} texts a row where the run reads {parts}; pass --text")
+    parts = len(texts[0]) if texts else parts
+    return [*texts, *((text,) * parts for text in HARD)], name
 
 
 def _texts(options: SourceOptions, split: str | None) -> Iterator[tuple[str, ...]]:
@@ -72,11 +72,11 @@ def check(
 
     Raises UserError if they are further apart than float32 rounds.
     """
-    own, other = np.asarray(reference(texts), np.float64), np.asarray(exported(texts), np.float64)
-    if own.shape != other.shape or not np.isfinite(other).all():
-        raise UserError(f"the export answers {other.shape} where the run answers {own.shape}; nothing was written")
-    difference = float(np.abs(own - other).max())
-    same = int((decide(own, run.threshold) == decide(other, run.threshold)).sum())
+    expected, other = np.asarray(reference(texts), np.float64), np.asarray(exported(texts), np.float64)
+    if expected.shape != other.shape or not np.isfinite(other).all():
+        raise UserError(f"the export answers {other.shape} where the run answers {expected.shape}; nothing was written")
+    difference = float(np.abs(expected - other).max())
+    same = int((decide(expected, run.threshold) == decide(other, run.threshold)).sum())
     if difference > TOLERANCE:
         raise UserError(
             f"the export differs from the run by up to {difference:.1e} in a probability (allowed: {TOLERANCE:.0e}); "

@@ -92,8 +92,8 @@ def _module(parts: Parts, typed: bool) -> Any:
                 more = {"token_type_ids": types} if self.typed else {}
                 logits = self.model(input_ids=ids, attention_mask=mask, **more)["logits"]
             else:
-                found = self.model(ids, mask, types) if self.typed else self.model(ids, mask)
-                logits = self.top(torch.cat(tuple(found), dim=1))
+                vectors = self.model(ids, mask, types) if self.typed else self.model(ids, mask)
+                logits = self.top(torch.cat(tuple(vectors), dim=1))
             return torch.softmax(logits.float(), dim=-1)
 
     return Whole().eval()
@@ -127,7 +127,7 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
     wanted = [entry.name for entry in session.get_inputs()]
 
     def proba(texts: Any) -> np.ndarray:
-        found = []
+        probabilities = []
         for start in range(0, len(texts), 16):
             rows = [t if len(t) == 2 else t[0] for t in texts[start : start + 16]]
             encoded = tokenizer.encode_batch(rows)
@@ -136,7 +136,7 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
                 "attention_mask": [e.attention_mask for e in encoded],
                 "token_type_ids": [e.type_ids for e in encoded],
             }
-            found.append(session.run(None, {name: np.array(columns[name], np.int64) for name in wanted})[0])
-        return np.concatenate(found)
+            probabilities.append(session.run(None, {name: np.array(columns[name], np.int64) for name in wanted})[0])
+        return np.concatenate(probabilities)
 
     return proba

@@ -55,10 +55,10 @@ class Parts:
 
 def rounded(run: Run) -> list[str]:
     """What to say of a run that was fitted on vectors of a lower precision than its export computes in."""
-    own = run.settings.get("precision")
-    if tuned(run.kind) or own not in ("int8", "bf16", "fp16"):
+    precision = run.settings.get("precision")
+    if tuned(run.kind) or precision not in ("int8", "bf16", "fp16"):
         return []
-    return [f"fitted on {own} vectors, computes in float32: probabilities differ from the run's own by that"]
+    return [f"fitted on {precision} vectors, computes in float32: probabilities differ from the run's own by that"]
 
 
 def parts_of(run: Run, encoder: str | None = None) -> Parts:
@@ -93,8 +93,8 @@ def _tuned_head(folder: Path) -> Head | None:
     """The linear head that a fine-tuned encoder was saved with; None if it has another one."""
     from ..finetune.heads import linear_head
 
-    found = linear_head(folder)
-    return None if found is None else Head(found[0].astype(np.float64), found[1].astype(np.float64))
+    head = linear_head(folder)
+    return None if head is None else Head(head[0].astype(np.float64), head[1].astype(np.float64))
 
 
 def refuse_pooling(parts: Parts) -> None:

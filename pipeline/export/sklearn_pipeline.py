@@ -108,12 +108,12 @@ def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
     from ..transformer import FrozenEncoder
 
     parts: Parts = parts_of(run, encoder)
-    model, asked = head_of(run), parts.run.settings
+    model, settings = head_of(run), parts.run.settings
     frozen = FrozenEncoder(
-        asked["encoder"],
+        settings["encoder"],
         pooling=parts.pooling,
         max_length=parts.max_length,
-        revision=asked.get("revision"),
+        revision=settings.get("revision"),
         cache_dir=None,
     )
     rows = [("", "")] if parts.pairs else [""]

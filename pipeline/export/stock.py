@@ -135,27 +135,30 @@ def _bert_config(parts: Parts) -> Any:
     """
     from transformers import DistilBertConfig
 
-    own = parts.checkpoint.config
+    config = parts.checkpoint.config
     if parts.pairs:
         raise UserError(
             "--format transformers: DistilBERT has no token types, by which BERT tells the texts of a pair apart; "
             "pass --format onnx"
         )
-    if own.get("layer_norm_eps", EPSILON) != EPSILON or own.get("position_embedding_type", "absolute") != "absolute":
+    if (
+        config.get("layer_norm_eps", EPSILON) != EPSILON
+        or config.get("position_embedding_type", "absolute") != "absolute"
+    ):
         raise UserError(
             f"--format transformers: {parts.checkpoint.name} normalises or counts positions as DistilBERT does not; "
             "pass --format onnx"
         )
     return DistilBertConfig(
-        vocab_size=own["vocab_size"],
-        max_position_embeddings=own["max_position_embeddings"],
-        n_layers=own["num_hidden_layers"],
-        n_heads=own["num_attention_heads"],
-        dim=own["hidden_size"],
-        hidden_dim=own["intermediate_size"],
-        activation=own.get("hidden_act", "gelu"),
-        dropout=own.get("hidden_dropout_prob", 0.1),
-        attention_dropout=own.get("attention_probs_dropout_prob", 0.1),
+        vocab_size=config["vocab_size"],
+        max_position_embeddings=config["max_position_embeddings"],
+        n_layers=config["num_hidden_layers"],
+        n_heads=config["num_attention_heads"],
+        dim=config["hidden_size"],
+        hidden_dim=config["intermediate_size"],
+        activation=config.get("hidden_act", "gelu"),
+        dropout=config.get("hidden_dropout_prob", 0.1),
+        attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
         pad_token_id=parts.checkpoint.pad_id,
     )
 
@@ -174,17 +177,17 @@ BERT_NAMES = {  # within a layer, BERT's name → DistilBERT's
 
 def _from_bert(parts: Parts, state: dict[str, Any]) -> dict[str, Any]:
     """BERT's weights under DistilBERT's names, the first token type's row in the positions."""
-    found = {}
+    renamed = {}
     for name, value in state.items():
         if name.startswith("encoder.layer."):
             _, _, number, rest = name.split(".", 3)
             inner, _, kind = rest.rpartition(".")
-            found[f"transformer.layer.{number}.{BERT_NAMES[inner]}.{kind}"] = value
+            renamed[f"transformer.layer.{number}.{BERT_NAMES[inner]}.{kind}"] = value
         elif name.startswith("embeddings.") and "token_type" not in name and "position_ids" not in name:
-            found[name] = value
+            renamed[name] = value
     row = state["embeddings.token_type_embeddings.weight"][0]
-    found["embeddings.position_embeddings.weight"] = found["embeddings.position_embeddings.weight"] + row
-    return found
+    renamed["embeddings.position_embeddings.weight"] = renamed["embeddings.position_embeddings.weight"] + row
+    return renamed
 
 
 def _as_they_are(parts: Parts, state: dict[str, Any]) -> dict[str, Any]:
@@ -208,35 +211,35 @@ def write_tokenizer(parts: Parts, folder: Path, types: bool, built_in: bool = Fa
     """
     from ..encoder.tokens import tokenizer
 
-    own = tokenizer(parts.checkpoint)
+    tokens = tokenizer(parts.checkpoint)
     if built_in:
-        own.backend.enable_truncation(parts.max_length, direction="left" if own.cut_left else "right")
-        pad = own.backend.id_to_token(parts.checkpoint.pad_id) or "[PAD]"
-        own.backend.enable_padding(pad_id=parts.checkpoint.pad_id, pad_token=pad)
-    own.backend.save(str(folder / "tokenizer.json"))
-    said = _said(parts)
+        tokens.backend.enable_truncation(parts.max_length, direction="left" if tokens.cut_left else "right")
+        pad = tokens.backend.id_to_token(parts.checkpoint.pad_id) or "[PAD]"
+        tokens.backend.enable_padding(pad_id=parts.checkpoint.pad_id, pad_token=pad)
+    tokens.backend.save(str(folder / "tokenizer.json"))
+    special = _special_tokens(parts)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": parts.max_length,
         "model_input_names": ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"],
-        "truncation_side": "left" if own.cut_left else "right",
+        "truncation_side": "left" if tokens.cut_left else "right",
         "clean_up_tokenization_spaces": False,
-        **said,
+        **special,
     }
-    settings.setdefault("pad_token", own.backend.id_to_token(parts.checkpoint.pad_id))
+    settings.setdefault("pad_token", tokens.backend.id_to_token(parts.checkpoint.pad_id))
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False), "utf-8")
 
 
-def _said(parts: Parts) -> dict[str, str]:
+def _special_tokens(parts: Parts) -> dict[str, str]:
     """Which token plays which special role, as the checkpoint's own files say."""
-    found: dict[str, str] = {}
+    special: dict[str, str] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (file := parts.checkpoint.folder / name).exists():
             for key, value in read_json(file, parts.checkpoint.name).items():
                 text = value.get("content") if isinstance(value, dict) else value
                 if key in SPECIAL and isinstance(text, str):
-                    found[key] = text
-    return found
+                    special[key] = text
+    return special
 
 
 # ── the consumer ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,10 +256,10 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
     def proba(texts: Any) -> np.ndarray:
         given = [{"text": t[0], "text_pair": t[1]} if len(t) == 2 else t[0] for t in texts]
         with quiet():
-            said = [classify(one, top_k=None, truncation=True) for one in given]
+            answers = [classify(one, top_k=None, truncation=True) for one in given]
         out = np.zeros((len(given), len(class_names)))
         place = {name: i for i, name in enumerate(class_names)}
-        for row, answer in zip(out, said, strict=True):
+        for row, answer in zip(out, answers, strict=True):
             for entry in answer[0] if isinstance(answer[0], list) else answer:
                 row[place[entry["label"]]] = entry["score"]
         return out

@@ -54,10 +54,10 @@ def _parquet(answers: Iterable[Answer], path: Path) -> int:
     rows, table, schema = 0, None, None
     try:
         for block in batched(answers, 8 * CHUNK):
-            found = [answer.to_row() for answer in block]
-            schema = schema or pa.schema([(name, _type(value)) for name, value in found[0].items()])
+            records = [answer.to_row() for answer in block]
+            schema = schema or pa.schema([(name, _type(value)) for name, value in records[0].items()])
             table = table or pq.ParquetWriter(path, schema)
-            part = pa.Table.from_pylist(found, schema)
+            part = pa.Table.from_pylist(records, schema)
             table.write_table(part)
             rows += len(block)
     finally:

@@ -338,7 +338,7 @@ class Store:
         return f"{self.folder}: the encoder gave vectors that are not finite; try --precision float32"
 
     def _not_written(self, error: OSError) -> str:
-        kept = f"{self.rows:,} rows committed before are kept"
+        committed = f"{self.rows:,} rows committed before are kept"
         if error.errno in FULL:
-            return f"{self.folder}: disk full ({error_line(error)}), {kept}; free some space or choose another --cache"
-        return f"{self.folder}: cannot write ({error_line(error)}), {kept}; choose another --cache"
+            return f"{self.folder}: disk full ({error_line(error)}), {committed}; free space or choose another --cache"
+        return f"{self.folder}: cannot write ({error_line(error)}), {committed}; choose another --cache"

@@ -63,10 +63,10 @@ class ObjectStore:
     def names(self, folder: str) -> dict[str, int | None]:
         """What lies in a folder, with its bytes; None: a folder. Empty if there is no such folder."""
         try:
-            found = self._tried("list", folder, lambda: self.system.ls(self._path(folder), detail=True))
+            entries = self._tried("list", folder, lambda: self.system.ls(self._path(folder), detail=True))
         except FileNotFoundError:
             return {}
-        names = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in found)
+        names = ((entry["name"].rstrip("/").rpartition("/")[2], entry) for entry in entries)
         return {name: None if entry["type"] == "directory" else entry["size"] for name, entry in names if name}
 
     def read(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:

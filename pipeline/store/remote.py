@@ -217,14 +217,14 @@ class Mirrored(Files):
         """List the far folder; get the keys of what is new, forget what is gone."""
         started = time.monotonic()
         here = listing(self.folder) | listing(self.folder / COLUMNS)  # before: what is added meanwhile is not "gone"
-        there = self.far.names(self.folder.name)
-        self._sizes = {name: size for name, size in there.items() if size is not None and is_shard(name)}
+        remote = self.far.names(self.folder.name)
+        self._sizes = {name: size for name, size in remote.items() if size is not None and is_shard(name)}
         spent = time.monotonic() - started
         for name in here - self._sizes.keys():
             self._drop(name)
         self._get_columns(sorted(self._sizes.keys() - here))
-        if CARD in there and not (self.folder / CARD).exists():
-            (card,) = self.far.read([(self._far_name(CARD), 0, there[CARD] or 0)])
+        if CARD in remote and not (self.folder / CARD).exists():
+            (card,) = self.far.read([(self._far_name(CARD), 0, remote[CARD] or 0)])
             if card is not None:
                 self._place(self.folder / CARD, card)
         self._listed, self._pause = time.monotonic(), max(LIST_SECONDS, spent / LIST_SHARE)
@@ -315,10 +315,10 @@ def bring(cache: Path, below: str, start: str) -> None:
     if url is None:
         return
     remote, home = opened(Path(cache), url), Path(cache) / below
-    found = {name: size for name, size in remote.names(below).items() if size is not None and name.startswith(start)}
-    for name in sorted(found, key=lambda name: name.endswith(".json")):
+    sizes = {name: size for name, size in remote.names(below).items() if size is not None and name.startswith(start)}
+    for name in sorted(sizes, key=lambda name: name.endswith(".json")):
         if not (home / name).exists():
-            (payload,) = remote.read([(f"{below}/{name}", 0, found[name] or 0)])
+            (payload,) = remote.read([(f"{below}/{name}", 0, sizes[name] or 0)])
             home.mkdir(parents=True, exist_ok=True)
             publish(home / name, payload or b"")
 
@@ -329,9 +329,9 @@ def send(cache: Path, below: str, start: str) -> None:
     if url is None or not home.is_dir():
         return
     remote = object_store(url)
-    there = remote.names(below)
+    present = remote.names(below)
     mine = [path for path in home.iterdir() if path.name.startswith(start) and path.is_file()]
-    if any(path.name in there for path in mine if path.suffix == ".json"):
+    if any(path.name in present for path in mine if path.suffix == ".json"):
         return
     for path in sorted(mine, key=lambda path: path.suffix == ".json"):
         remote.write(f"{below}/{path.name}", path.read_bytes())

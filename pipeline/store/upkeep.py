@@ -86,10 +86,10 @@ def describe(folder: Path, about: Mapping[str, Any]) -> None:
 def about(folder: Path) -> dict[str, Any]:
     """What `describe` wrote; empty if nobody did, or if it cannot be read."""
     try:
-        found = json.loads((Path(folder) / ABOUT).read_text("utf-8"))
+        record = json.loads((Path(folder) / ABOUT).read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def folders(cache: Path) -> list[Path]:
@@ -114,11 +114,11 @@ def headers(folder: Path) -> Iterator[Shard]:
 
 def holdings(cache: Path) -> list[Holding]:
     """What the cache holds, last used first. Reads headers and cards only."""
-    found = []
+    held = []
     for folder in folders(cache):
         shards = list(headers(folder))
         stamps = [path.stat().st_mtime for path in (folder / ABOUT, *(s.path for s in shards)) if path.exists()]
-        found.append(
+        held.append(
             Holding(
                 folder=folder,
                 about=about(folder),
@@ -130,7 +130,7 @@ def holdings(cache: Path) -> list[Holding]:
                 drafts=sum(name.startswith(DRAFT) for name in _names(folder)),
             )
         )
-    return sorted(found, key=lambda holding: -(holding.last_used or 0.0))
+    return sorted(held, key=lambda holding: -(holding.last_used or 0.0))
 
 
 def verify(folder: Path, progress: Progress = silent) -> Checkup:
@@ -181,19 +181,19 @@ def prune(folder: Path, litter: bool = False, progress: Progress = silent) -> Pr
     store = Store(folder)
     before, written, replaced = store.bytes, 0, 0
     duplicates, group = _to_rewrite(store)
-    kept, waiting = Index(), []  # keys that this call has written; shards whose rows are gathered, not yet written
+    index, waiting = Index(), []  # keys that this call has written; shards whose rows are gathered, not yet written
     positions: list[np.ndarray] = []
     vectors: list[np.ndarray] = []
     for done, shard in enumerate(group, 1):
-        own = store.positions_of(shard)
-        rows = store.read(own)
-        own, found = own[rows.present], rows.vectors[rows.present]
-        keys = store.index.keys[own]
-        new = kept.find(keys) < 0  # not written before, by this call
-        first = kept.add(keys, store.index.tokens[own])
-        new &= kept.find(keys) == np.arange(first, first + len(own))  # nor twice in one shard
-        positions.append(own[new])
-        vectors.append(found[new])
+        rows_of_shard = store.positions_of(shard)
+        rows = store.read(rows_of_shard)
+        rows_of_shard, vectors_of_shard = rows_of_shard[rows.present], rows.vectors[rows.present]
+        keys = store.index.keys[rows_of_shard]
+        new = index.find(keys) < 0  # not written before, by this call
+        first = index.add(keys, store.index.tokens[rows_of_shard])
+        new &= index.find(keys) == np.arange(first, first + len(rows_of_shard))  # nor twice in one shard
+        positions.append(rows_of_shard[new])
+        vectors.append(vectors_of_shard[new])
         waiting.append(shard)
         if sum(map(len, positions)) >= SHARD_ROWS or done == len(group):
             written += bool(_write_again(store, np.concatenate(positions), np.concatenate(vectors)))
@@ -210,9 +210,9 @@ def _to_rewrite(store: Store) -> tuple[int, list[Shard]]:
     small = {shard.path.name for shard in shards if shard.rows < SHARD_ROWS // 2}
     wanted, duplicates = small if len(small) > 1 else set(), 0
     for shard in shards:
-        own = store.positions_of(shard)
-        first = store.index.find(store.index.keys[own])
-        twice = first != own
+        positions = store.positions_of(shard)
+        first = store.index.find(store.index.keys[positions])
+        twice = first != positions
         if twice.any():
             duplicates += int(twice.sum())
             wanted = wanted | {shard.path.name} | {s.path.name for s in store.shards_of(first[twice])}
