@@ -50,21 +50,21 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     raws = renumbered(raws, train, notes)
     where = {name: raw.where for name, raw in raws.items()}
     names = class_names(source, columns, raws, train)
-    found = {
+    tidied = {
         name: labels.tidy(raw.labels or [None] * len(raw.texts), raw.typed, names is not None, raw.where)
         for name, raw in raws.items()
     }
-    if names and labels.speak_of_others(found, names):
+    if names and labels.speak_of_others(tidied, names):
         notes.append(f"the known class names ({', '.join(list(names.values())[:3])}, ...) are not of '{columns.label}'")
         names = None
-    numbers, classes = labels.encode(found, names, where)
+    numbers, classes = labels.encode(tidied, names, where)
     labels.refuse_ids(numbers, str(columns.label), source.home)
     if alike := labels.same_but_for_looks(classes):
         notes.append(f"classes that differ in case or white space alone: {listed(map(repr, alike[0]))}; merge them")
-    whole = {name: _split(raw, numbers[name]) for name, raw in raws.items()}
-    in_order = any(splits.sorted_by(split.labels) for split in whole.values())
-    kept = {name: _some(split, options, notes) for name, split in whole.items()}
-    divided, roles = assign(source.home, kept, options, notes)
+    complete = {name: _split(raw, numbers[name]) for name, raw in raws.items()}
+    in_order = any(splits.sorted_by(split.labels) for split in complete.values())
+    reduced = {name: _some(split, options, notes) for name, split in complete.items()}
+    divided, roles = assign(source.home, reduced, options, notes)
     divided = {name: _limited(split, options) for name, split in divided.items()}
     if not allow_one_class:
         check_train(source.home, divided[roles["train"]], classes, options, in_order)
@@ -110,8 +110,8 @@ def _read_all(source: Source, train: str, options: SourceOptions, notes: list[st
         label = columns.label if columns.label in known else None
         others = tuple(other for other in columns.others if other in known)
         answers = beside.get(name)
-        own = Columns(columns.texts, label, others, answers.key if answers else None, columns.required)
-        raws[name] = read_split(name, parts, own, count)
+        its_columns = Columns(columns.texts, label, others, answers.key if answers else None, columns.required)
+        raws[name] = read_split(name, parts, its_columns, count)
         if answers:
             raws[name] = answers.joined(raws[name])
             notes.append(f"the labels of '{name}' are those of '{answers.split}', by '{answers.key}'")

@@ -54,15 +54,15 @@ def labels_beside(splits: Mapping[str, Sequence[Part]], columns: Columns) -> dic
         split = match["split"] if match else ""
         if split not in splits or columns.label is None:
             continue
-        own, theirs = parts[0].column_names(), splits[split][0].column_names()
-        if columns.label not in own or columns.label in theirs or any(text in own for text in columns.texts):
+        here, theirs = parts[0].column_names(), splits[split][0].column_names()
+        if columns.label not in here or columns.label in theirs or any(text in here for text in columns.texts):
             continue
-        shared = [column for column in own if column in theirs and column != columns.label]
+        shared = [column for column in here if column in theirs and column != columns.label]
         keys = [column for column in shared if naming.plain(column) in naming.IDS] or shared
         if not keys:
             raise UserError(
                 f"{parts[0]}: no column says which row of {splits[split][0].name} a label is of "
-                f"({listed(own)}); add one that both have"
+                f"({listed(here)}); add one that both have"
             )
         beside[split] = Answers(name, tuple(parts), columns.label, keys[0])
     return beside

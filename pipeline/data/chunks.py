@@ -53,7 +53,7 @@ def _readable(source: Source, options: SourceOptions, split: str | None) -> dict
     """
     named = [split] if split else sorted(source.splits, key=lambda name: naming.role_of(name) != "train")
     first = choose_columns(source.splits[named[0]][0], options, need_label=False)
-    answers = {found.split for found in labels_beside(source.splits, first).values()}
+    answers = {answer.split for answer in labels_beside(source.splits, first).values()}
     readable = {named[0]: first}
     for name in named[1:]:
         part = source.splits[name][0]
@@ -116,7 +116,7 @@ def _chunks(source: Source, name: str, columns: Columns, options: SourceOptions,
 def _names(values: list[Any], names: dict[int, str] | None, typed: bool, where: Where) -> np.ndarray:
     """Labels (n,) as the names of their classes; "" where one is missing."""
     named = names or {}
-    found = tidy(values, typed, names is not None, where)
-    missing = [label is None or (label == -1 and -1 not in named) for label in found]
-    words = [named.get(label, str(label)) if isinstance(label, int) else str(label) for label in found]
+    tidied = tidy(values, typed, names is not None, where)
+    missing = [label is None or (label == -1 and -1 not in named) for label in tidied]
+    words = [named.get(label, str(label)) if isinstance(label, int) else str(label) for label in tidied]
     return np.array(["" if lacks else word for lacks, word in zip(missing, words, strict=True)], dtype=str)

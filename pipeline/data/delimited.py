@@ -230,7 +230,7 @@ def _say_lines(path: Path, read: Survey) -> None:
 
 def _survey(path: Path, dialect: Dialect, most: int | None = None) -> Survey:
     """Read all of a file, or `most` rows of it, one way; the first problem ends it."""
-    found, counter = Survey(), [0]
+    survey, counter = Survey(), [0]
 
     def counted(text: Iterator[str]) -> Iterator[str]:
         for line in text:
@@ -241,22 +241,22 @@ def _survey(path: Path, dialect: Dialect, most: int | None = None) -> Survey:
     rows = _quoted_rows(path, text, dialect) if dialect.quoted else _plain_rows(text, dialect)
     try:
         for line, cells in islice(((line, cells) for line, cells in rows if cells), most):
-            found.columns = found.columns or len(cells)
-            if problem := _misfit(path, line + dialect.skipped, cells, found.columns):
+            survey.columns = survey.columns or len(cells)
+            if problem := _misfit(path, line + dialect.skipped, cells, survey.columns):
                 raise problem
-            found.rows += 1
+            survey.rows += 1
             joined = dialect.delimiter.join(cells)
             if '"' in joined:
-                found.quotes += 1
-                found.enclosed += any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
-                found.doubled = found.doubled or dialect.quoted
+                survey.quotes += 1
+                survey.enclosed += any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+                survey.doubled = survey.doubled or dialect.quoted
     except UserError as error:
-        found.problem = error
-    found.lines = counter[0]
-    if dialect.quoted and found.problem is None:
-        found.all_quoted = _all_quoted(path, dialect)
-        found.doubled = found.doubled and _holds(path, b'""')
-    return found
+        survey.problem = error
+    survey.lines = counter[0]
+    if dialect.quoted and survey.problem is None:
+        survey.all_quoted = _all_quoted(path, dialect)
+        survey.doubled = survey.doubled and _holds(path, b'""')
+    return survey
 
 
 def _all_quoted(path: Path, dialect: Dialect) -> bool:

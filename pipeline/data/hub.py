@@ -146,7 +146,7 @@ def _plan(source: str, folder: Path, names: Sequence[str], cached: bool) -> tupl
     The builder is shown an outline: empty files under their names, and a card that speaks of one configuration. So it
     says which files are wanted before any is fetched, and what is cached of one configuration needs no other.
     """
-    repo, _, asked = source.partition(":")
+    repo, _, configuration = source.partition(":")
     if (script := f"{repo.rpartition('/')[2]}.py") in names:
         raise UserError(f"{source}: made by a script ({script}), and none is ever run; {_parquet_branch(repo)}")
     rows = [name for name in names if _holds_rows(name)]
@@ -156,7 +156,7 @@ def _plan(source: str, folder: Path, names: Sequence[str], cached: bool) -> tupl
     with tempfile.TemporaryDirectory() as place:
         outline = Path(place).resolve() / "outline"
         try:
-            card, config, rows = _choose(source, _card(folder), rows, asked)
+            card, config, rows = _choose(source, _card(folder), rows, configuration)
             _draw(outline, rows, card, folder / INFOS)
             builder = datasets.load_dataset_builder(str(outline), name=config, cache_dir=place)
         except UserError:
@@ -188,7 +188,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _choose(
-    source: str, card: dict[str, Any], rows: list[str], asked: str
+    source: str, card: dict[str, Any], rows: list[str], configuration: str
 ) -> tuple[dict[str, Any], str | None, list[str]]:
     """The card with one configuration left, the name of that, and the files among which its rows are.
 
@@ -198,14 +198,14 @@ def _choose(
     repo = source.partition(":")[0]
     configs = {str(item["config_name"]): item for item in card.get("configs") or []}
     if not configs:
-        inside = [name for name in rows if not asked or asked in name.split("/")[:-1]]
+        inside = [name for name in rows if not configuration or configuration in name.split("/")[:-1]]
         if not inside:
-            raise UserError(f"{source}: no configuration '{asked}', and no folder of that name; pass {repo}")
+            raise UserError(f"{source}: no configuration '{configuration}', and no folder of that name; pass {repo}")
         return card, None, inside
     standard = [n for n, item in configs.items() if len(configs) == 1 or n == "default" or item.get("default")]
-    chosen = asked or next(iter(standard), "")
+    chosen = configuration or next(iter(standard), "")
     if chosen not in configs:
-        problem = f"no configuration '{asked}'" if asked else "it has several configurations"
+        problem = f"no configuration '{configuration}'" if configuration else "it has several configurations"
         raise UserError(f"{source}: {problem}; pass {repo}:NAME, one of {listed(configs)}")
     item = configs[chosen]
     for path in _strings([item.get("data_files"), item.get("data_dir")]):

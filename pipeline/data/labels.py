@@ -128,8 +128,8 @@ def _short(value: Any) -> str:
 
 def speak_of_others(splits: Mapping[str, Sequence[Tidy]], names: dict[int, str]) -> bool:
     """Whether every label is a word that `names` does not know: the names belong to another column."""
-    found = {label for labels in splits.values() for label in labels if label is not None}
-    return bool(found) and all(isinstance(label, str) for label in found) and not found & set(names.values())
+    distinct = {label for labels in splits.values() for label in labels if label is not None}
+    return bool(distinct) and all(isinstance(label, str) for label in distinct) and not distinct & set(names.values())
 
 
 def same_but_for_looks(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -168,13 +168,13 @@ def encode(
     """
     named = names or {}
     plain = {split: _without_minus_one(labels, -1 in named) for split, labels in splits.items()}
-    found = {label for labels in plain.values() for label in labels if label is not None}
-    if any(isinstance(label, str) for label in found):
+    distinct = {label for labels in plain.values() for label in labels if label is not None}
+    if any(isinstance(label, str) for label in distinct):
         plain = {split: [v if v is None else str(v) for v in ls] for split, ls in plain.items()}
-        found = {str(label) for label in found}
-        keys: list[Any] = list(named.values()) or sorted(found)
+        distinct = {str(label) for label in distinct}
+        keys: list[Any] = list(named.values()) or sorted(distinct)
     else:
-        keys = list(named) or sorted(found)
+        keys = list(named) or sorted(distinct)
     classes = tuple(str(name) for name in (named.values() if named else keys))
     number = {key: i for i, key in enumerate(keys)}
     return {split: _numbers(ls, number, classes, where[split]) for split, ls in plain.items()}, classes

@@ -58,29 +58,29 @@ def is_known(name: str) -> bool:
     return plain(name) in (*TEXTS, *LABELS, *IDS, *(part for pair in PAIRS for part in pair))
 
 
-def column(names: Sequence[str], asked: str, option: str, where: str) -> str:
-    """The column called `asked`, or so but for case and what nobody sees.
+def column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
+    """The column called `wanted`, or so but for case and what nobody sees.
 
     Raises UserError, listing the columns there are, if there is none, or more than one.
     """
-    same = [name for name in names if name == asked] or [name for name in names if plain(name) == plain(asked)]
+    same = [name for name in names if name == wanted] or [name for name in names if plain(name) == plain(wanted)]
     if not same:
-        raise UserError(f"{where}: no '{one_line(asked, 40)}' among {shown(names)}; pass {option} with one of them")
+        raise UserError(f"{where}: no '{one_line(wanted, 40)}' among {shown(names)}; pass {option} with one of them")
     if len(same) > 1:
-        raise UserError(f"{where}: {len(same)} columns are called {quoted(plain(asked))}; rename all but one")
+        raise UserError(f"{where}: {len(same)} columns are called {quoted(plain(wanted))}; rename all but one")
     return same[0]
 
 
-def text_columns(names: Sequence[str], asked: Sequence[str], where: str, guess: Guess = None) -> tuple[str, ...]:
+def text_columns(names: Sequence[str], wanted: Sequence[str], where: str, guess: Guess = None) -> tuple[str, ...]:
     """The one or two text columns among `names`: those asked for, else those whose names say so.
 
     `guess`: the column whose values look like texts, for the advice. Raises UserError, listing the columns there are,
     if one is missing or it is not clear which are meant.
     """
-    if len(asked) > 2:
-        raise UserError(f"--text {listed(asked)}: a text or a pair of texts can be read; pass --text once or twice")
-    if asked:
-        return tuple(column(names, name, "--text", where) for name in asked)
+    if len(wanted) > 2:
+        raise UserError(f"--text {listed(wanted)}: a text or a pair of texts can be read; pass --text once or twice")
+    if wanted:
+        return tuple(column(names, name, "--text", where) for name in wanted)
     lower = {plain(name) for name in names}
     pairs: list[tuple[str, ...]] = [pair for pair in PAIRS if lower.issuperset(pair)]
     single: list[tuple[str, ...]] = [(name,) for name in TEXTS if name in lower]
@@ -94,14 +94,14 @@ def text_columns(names: Sequence[str], asked: Sequence[str], where: str, guess: 
 
 
 def label_column(
-    names: Sequence[str], asked: str | None, texts: Sequence[str], where: str, guess: Guess = None
+    names: Sequence[str], wanted: str | None, texts: Sequence[str], where: str, guess: Guess = None
 ) -> str | None:
     """The label column among `names`, None if none is called like one.
 
     Raises UserError if the one asked for is missing, or if several could be meant.
     """
-    if asked is not None:
-        return column(names, asked, "--label", where)
+    if wanted is not None:
+        return column(names, wanted, "--label", where)
     known = [name for name in names if plain(name) in LABELS and name not in texts]
     exact = [name for name in known if plain(name) == "label"]
     if len(exact) > 1:

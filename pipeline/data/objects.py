@@ -23,12 +23,12 @@ LONELY = re.compile("[\ud800-\udfff]")
 
 def names(path: Path) -> list[str]:
     """The columns: keys of the first rows, those inside objects with their path."""
-    found: dict[str, None] = {}
+    columns: dict[str, None] = {}
     for _, row in islice(_rows(path), NAMED):
-        found |= dict.fromkeys(_paths(row))
-    if not found:
+        columns |= dict.fromkeys(_paths(row))
+    if not columns:
         raise UserError(f"{path}: empty file; give a file with at least one row")
-    return list(found)
+    return list(columns)
 
 
 def _paths(row: dict[str, Any], before: str = "", depth: int = 0) -> Iterator[str]:
@@ -47,8 +47,8 @@ def field(row: Any, name: str) -> tuple[bool, Any]:
         return True, row[name]
     for cut in [i for i, sign in enumerate(name) if sign == "."]:
         if isinstance(row.get(name[:cut]), dict):
-            there, value = field(row[name[:cut]], name[cut + 1 :])
-            if there:
+            present, value = field(row[name[:cut]], name[cut + 1 :])
+            if present:
                 return True, value
     return False, None
 

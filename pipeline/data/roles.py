@@ -15,50 +15,50 @@ from .labels import Where
 
 def train_name(home: str, names: Sequence[str], options: SourceOptions) -> str:
     """The split to learn from. Raises UserError if no split is called so and there is more than one."""
-    for asked in (options.train, options.validation, options.test):
-        if asked is not None and asked not in names:
-            raise UserError(f"{home}: no split '{asked}' among {listed(names)}; pass one of them")
-    found = [options.train] if options.train else naming.candidates(names, "train")
-    if not found and len(names) == 1:
-        found = [names[0]]
-    if not found:
+    for choice in (options.train, options.validation, options.test):
+        if choice is not None and choice not in names:
+            raise UserError(f"{home}: no split '{choice}' among {listed(names)}; pass one of them")
+    matches = [options.train] if options.train else naming.candidates(names, "train")
+    if not matches and len(names) == 1:
+        matches = [names[0]]
+    if not matches:
         raise UserError(f"{home}: which of the splits {listed(names)} is for training? pass --train NAME")
-    return str(found[0])
+    return str(matches[0])
 
 
 def assign(
-    home: str, kept: dict[str, Split], options: SourceOptions, notes: list[str]
+    home: str, available: dict[str, Split], options: SourceOptions, notes: list[str]
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """Splits and roles: the source's own, those asked for, and parts of train where one is wanting."""
     if options.group and options.time:
         raise UserError("--group and --time divide rows in two ways; pass one of them")
-    train = train_name(home, list(kept), options)
-    if not kept[train].labelled:
+    train = train_name(home, list(available), options)
+    if not available[train].labelled:
         raise UserError(f"{home}: split '{train}' has no labels to learn from; pass --label or another --train")
     if options.split:
-        return _by_ratios(home, kept, train, options, notes)
-    free = [name for name in kept if name != train and kept[name].labelled]
+        return _by_ratios(home, available, train, options, notes)
+    free = [name for name in available if name != train and available[name].labelled]
     roles = {"train": train}
     for role in ("validation", "test"):
-        asked = getattr(options, role)
-        if asked is not None and asked in roles.values():
-            raise UserError(f"{home}: split '{asked}' cannot play two roles; pass another --{role}")
-        if asked is not None and not kept[asked].labelled:
-            raise UserError(f"{home}: split '{asked}' has no labels to score; pass another --{role}")
-        if asked is not None:
-            roles[role] = asked
+        wanted = getattr(options, role)
+        if wanted is not None and wanted in roles.values():
+            raise UserError(f"{home}: split '{wanted}' cannot play two roles; pass another --{role}")
+        if wanted is not None and not available[wanted].labelled:
+            raise UserError(f"{home}: split '{wanted}' has no labels to score; pass another --{role}")
+        if wanted is not None:
+            roles[role] = wanted
     free = [name for name in free if name not in roles.values()]
     choices: list[str] = []
-    _fill_roles(roles, free, kept, choices)
-    if _stays_whole(roles, kept, options):
-        return _whole(kept, roles)
+    _fill_roles(roles, free, available, choices)
+    if _stays_whole(roles, available, options):
+        return _whole(available, roles)
     notes += choices
     if idle := [name for name in free if name not in roles.values()]:
         notes.append(f"not used: {listed(idle)} (--train, --validation and --test name others)")
-    return _carve(kept, roles, options, notes)
+    return _carve(available, roles, options, notes)
 
 
-def _fill_roles(roles: dict[str, str], free: list[str], kept: dict[str, Split], notes: list[str]) -> None:
+def _fill_roles(roles: dict[str, str], free: list[str], available: dict[str, Split], notes: list[str]) -> None:
     """Give the roles that nobody asked for to the splits whose names say so."""
     tests, validations = naming.candidates(free, "test"), naming.candidates(free, "validation")
     if "test" not in roles and tests:
@@ -66,66 +66,66 @@ def _fill_roles(roles: dict[str, str], free: list[str], kept: dict[str, Split], 
     elif "test" not in roles and validations:
         roles["test"] = validations[0]
         validations = []  # what is judged stays apart: validation comes from train, even where there is a second one
-        notes.append(f"{_why_no_test(kept) or 'no test split'}: judged on '{roles['test']}'")
+        notes.append(f"{_why_no_test(available) or 'no test split'}: judged on '{roles['test']}'")
     if "validation" not in roles and validations:
         roles["validation"] = validations[0]
 
 
-def _why_no_test(kept: dict[str, Split]) -> str:
+def _why_no_test(available: dict[str, Split]) -> str:
     """What is wrong with the test split, if there is one that cannot be judged on."""
-    unlabelled = [name for name in naming.candidates(list(kept), "test") if not kept[name].labelled]
+    unlabelled = [name for name in naming.candidates(list(available), "test") if not available[name].labelled]
     return f"the split '{unlabelled[0]}' has no labels" if unlabelled else ""
 
 
 def _carve(
-    kept: dict[str, Split], roles: dict[str, str], options: SourceOptions, notes: list[str]
+    available: dict[str, Split], roles: dict[str, str], options: SourceOptions, notes: list[str]
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """Cut the roles that are still open from train: 10 % each, equal texts on one side."""
     wanted = [role in roles for role in ROLES]
     if all(wanted):
-        return kept, roles
+        return available, roles
     train = roles["train"]
-    ratios = [80.0 if len(roles) == 1 else 90.0, *(0.0 if there else 10.0 for there in wanted[1:])]
+    ratios = [80.0 if len(roles) == 1 else 90.0, *(0.0 if filled else 10.0 for filled in wanted[1:])]
     if len(roles) == 1:
-        why = _why_no_test(kept)
+        why = _why_no_test(available)
         lacking = f"{why} and there is no validation split" if why else "no validation and no test split"
         notes.append(f"{lacking}: '{train}' cut 80/10/10 into train, validation and test")
     else:
         notes.append(f"no {ROLES[wanted.index(False)]} split: 10 % of '{train}' taken for it")
-    return _parts(kept, train, ratios, roles, options)
+    return _parts(available, train, ratios, roles, options)
 
 
 def _by_ratios(
-    home: str, kept: dict[str, Split], train: str, options: SourceOptions, notes: list[str]
+    home: str, available: dict[str, Split], train: str, options: SourceOptions, notes: list[str]
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """--split: the split to learn from is cut, whatever else there is."""
     if options.validation or options.test:
         raise UserError(f"{home}: --split cuts '{train}' itself; pass either it or --validation and --test")
     notes.append(f"'{train}' cut {options.split} into train, validation and test")
-    if len(kept) > 1:
-        notes.append(f"not used: {listed(name for name in kept if name != train)}")
-    return _parts({train: kept[train]}, train, splits.ratios_of(options.split or ""), {}, options)
+    if len(available) > 1:
+        notes.append(f"not used: {listed(name for name in available if name != train)}")
+    return _parts({train: available[train]}, train, splits.ratios_of(options.split or ""), {}, options)
 
 
 def _parts(
-    kept: dict[str, Split], source: str, ratios: Sequence[float], roles: dict[str, str], options: SourceOptions
+    available: dict[str, Split], source: str, ratios: Sequence[float], roles: dict[str, str], options: SourceOptions
 ) -> tuple[dict[str, Split], dict[str, str]]:
     """`kept` with split `source` cut by `ratios` (train, validation, test); a ratio of 0 leaves a role as it is."""
-    whole = kept[source]
+    split = available[source]
     rng = np.random.default_rng(options.seed)
     try:
         if options.time:
-            pieces = splits.cut_in_time(moments(whole, options.time), ratios)
+            pieces = splits.cut_in_time(moments(split, options.time), ratios)
         else:
-            pieces = splits.cut(whole.labels, groups(whole, options.group), ratios, rng)
+            pieces = splits.cut(split.labels, groups(split, options.group), ratios, rng)
     except UserError as error:
         raise UserError(f"split '{source}': {error}") from error
-    others = {name: split for name, split in kept.items() if name != source}
+    others = {name: split for name, split in available.items() if name != source}
     made, named = {}, dict(roles)
     for role, ratio, rows in zip(ROLES, ratios, pieces, strict=True):
         if ratio > 0:
             name = role if role not in others else f"{role}_of_{source}"
-            made[name] = subset(whole, rows, name)
+            made[name] = subset(split, rows, name)
             named[role] = name
     return made | others, named
 

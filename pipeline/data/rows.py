@@ -64,13 +64,13 @@ def choose_columns(part: Part, options: SourceOptions, need_label: bool = True) 
     """What to read from parts like `part`. Raises UserError if it is not clear; a label must be so if it is needed."""
     names = part.column_names()
     guess = Looks(part)
-    asked, label_asked = options.text, options.label
-    if names and all(name.isdigit() for name in names) and not asked and (text := guess.text()):  # without a header
-        asked, label_asked = (text,), label_asked or guess.label()
-        log.info("%s: column %s is read as the text and column %s as the label", part, text, label_asked)
-    texts = naming.text_columns(names, asked, str(part), guess.text)
+    texts, label = options.text, options.label
+    if names and all(name.isdigit() for name in names) and not texts and (text := guess.text()):  # without a header
+        texts, label = (text,), label or guess.label()
+        log.info("%s: column %s is read as the text and column %s as the label", part, text, label)
+    texts = naming.text_columns(names, texts, str(part), guess.text)
     try:
-        label = naming.label_column(names, label_asked, texts, str(part), guess.label)
+        label = naming.label_column(names, label, texts, str(part), guess.label)
     except UserError:
         if need_label or options.label:
             raise
@@ -159,7 +159,7 @@ def read_split(name: str, parts: Sequence[Part], columns: Columns, limit: int | 
     label = values.pop(columns.label) if columns.label else None
     keys = values[columns.key] if columns.key else None
     most = min(SMALL_COLUMN, max(20, len(texts) // 5))
-    small = {column: kept for column, kept in values.items() if column in columns.required or _is_small(kept, most)}
+    small = {column: cells for column, cells in values.items() if column in columns.required or _is_small(cells, most)}
     table = declared_names(parts, columns.label) if columns.label else None
     return Raw(name, texts, label, small, partial(_find, places), parts[0].typed, table, str(parts[0]), keys)
 
@@ -180,9 +180,9 @@ def declared_names(parts: Sequence[Part], label: str) -> tuple[str, ...] | None:
 def blocks_of(parts: Sequence[Part], columns: Columns, size: int) -> Iterator[tuple[files.Block, Where]]:
     """The rows of the parts of one split, with where each row of a block stands."""
     for part in parts:
-        there = part.column_names()
-        if missing := [column for column in columns.wanted if column not in there]:
-            raise UserError(f"{part}: no '{missing[0]}' among {naming.shown(there)}; {parts[0].name} has that column")
+        known = part.column_names()
+        if missing := [column for column in columns.wanted if column not in known]:
+            raise UserError(f"{part}: no '{missing[0]}' among {naming.shown(known)}; {parts[0].name} has that column")
         rows = 0
         for block in part.blocks(columns.wanted, size):
             yield block, partial(_place, part, block.lines, rows)

@@ -56,12 +56,12 @@ def proposed_length(lengths: np.ndarray, limit: int) -> int:
 
 def cut_at(lengths: np.ndarray, limit: int, proposed: int) -> dict[str, float]:
     """Share of token counts (n,) above 8, 16, 32, …, `proposed` and `limit`, up to the first that cuts none."""
-    found, powers = {}, [MULTIPLE * 2**i for i in range(12)]
+    shares, powers = {}, [MULTIPLE * 2**i for i in range(12)]
     for length in sorted({*(p for p in powers if p < limit), proposed, limit}):
-        found[str(length)] = float((lengths > length).mean()) if len(lengths) else 0.0
-        if found[str(length)] == 0 and length >= proposed:
+        shares[str(length)] = float((lengths > length).mean()) if len(lengths) else 0.0
+        if shares[str(length)] == 0 and length >= proposed:
             break
-    return found
+    return shares
 
 
 def count_tokens(texts: Sequence[tuple[str, ...]], tokenizer: Lengths) -> tuple[np.ndarray, np.ndarray | None]:
@@ -102,9 +102,9 @@ def leaks(splits: Mapping[str, Split]) -> tuple[dict[str, int], dict[str, int]]:
     plain = {name: [normalize_whitespace(text) for text in split.texts] for name, split in splits.items()}
     names = list(splits)
     for i, first in enumerate(names):
-        whole, squeezes = set(splits[first].texts), set(plain[first])
+        exact_texts, squeezes = set(splits[first].texts), set(plain[first])
         for second in names[i + 1 :]:
-            same = sum(text in whole for text in splits[second].texts)
+            same = sum(text in exact_texts for text in splits[second].texts)
             exact[f"{first}/{second}"] = same
             near[f"{first}/{second}"] = sum(text in squeezes for text in plain[second]) - same
     return exact, near
@@ -115,12 +115,12 @@ def leaks(splits: Mapping[str, Split]) -> tuple[dict[str, int], dict[str, int]]:
 
 def by_class(values: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Box-plot numbers of values (n,) for each class that has rows."""
-    found = {}
+    boxes = {}
     for i, name in enumerate(class_names):
-        own = values[labels == i]
-        if len(own):
-            found[name] = {**quantiles(own, FIVE), "mean": float(own.mean())}
-    return found
+        of_class = values[labels == i]
+        if len(of_class):
+            boxes[name] = {**quantiles(of_class, FIVE), "mean": float(of_class.mean())}
+    return boxes
 
 
 def named_in_text(texts: Sequence[tuple[str, ...]], labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:

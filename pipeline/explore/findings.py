@@ -10,13 +10,13 @@ from .record import Finding, Profile
 
 def find(profile: Profile, roles: Mapping[str, str]) -> tuple[Finding, ...]:
     """Everything worth saying of `profile`; `roles`: role → split name."""
-    found = [finding for look in LOOKS for finding in look(profile, roles)]
-    return tuple(sorted(found, key=lambda finding: -finding.cost))
+    findings = [finding for look in LOOKS for finding in look(profile, roles)]
+    return tuple(sorted(findings, key=lambda finding: -finding.cost))
 
 
 def _leak_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
     """A leaked row is scored as remembered, not as understood."""
-    found = []
+    findings = []
     for table, how in ((made.leaks, ""), (made.near_leaks, " but for white space")):
         for pair, count in table.items():
             first, second = pair.split("/")
@@ -26,8 +26,8 @@ def _leak_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
                     f"{_rows(count)} of {second} ({share:.1%}) {'stands' if count == 1 else 'stand'} in {first}{how}: "
                     f"scores on {second} flatter whoever remembers {first}."
                 )
-                found.append(Finding("leak", share, sentence))
-    return found
+                findings.append(Finding("leak", share, sentence))
+    return findings
 
 
 def _conflict_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:

@@ -31,8 +31,8 @@ def tables(facts: Facts) -> Iterator[Any]:
 def bar(share: float, width: int = BAR) -> str:
     """A bar of `share` (0 to 1) of `width` characters, to an eighth of one; never empty above 0."""
     eighths = max(round(share * width * 8), 1 if share > 0 else 0)
-    whole, rest = divmod(eighths, 8)
-    return FULL * whole + (PART[rest - 1] if rest else "")
+    full, rest = divmod(eighths, 8)
+    return FULL * full + (PART[rest - 1] if rest else "")
 
 
 def box(at: Mapping[str, float], largest: float, width: int = BOX) -> str:

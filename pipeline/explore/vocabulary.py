@@ -22,14 +22,14 @@ def unknown_words(
     texts: Sequence[tuple[str, ...]], unknown: np.ndarray, backend: Any, unknown_id: int
 ) -> dict[str, int]:
     """The words that most often become the unknown token, and how often; `unknown` (n,) counts them by text."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for row in np.flatnonzero(unknown)[:READ].tolist():
         parts = encodable(texts[row])
         encoding = backend.encode(*parts)
         for token, (start, end), part in zip(encoding.ids, encoding.offsets, encoding.sequence_ids, strict=True):
             if token == unknown_id and part is not None:
-                found[parts[part][start:end][:LONGEST]] += 1
-    return dict(found.most_common(MOST))
+                counts[parts[part][start:end][:LONGEST]] += 1
+    return dict(counts.most_common(MOST))
 
 
 def tokens_of(text: tuple[str, ...], backend: Any) -> list[str]:

@@ -83,13 +83,13 @@ def curve(task: Task, plan: Plan) -> Curve:
     for line in announcement(task, plan, grids):
         log.info(line)
     learners = [learner for name in names for learner in learners_of(task, name)]
-    kept, counts = {}, np.zeros(2, int)
+    by_line, counts = {}, np.zeros(2, int)
     for learner in learners:
-        kept[learner.name], new = points_of(task, plan, learner)
-        counts += (new, len(kept[learner.name]) - new)
-    lines, drawn = judged(task, plan, learners, kept)
+        by_line[learner.name], new = points_of(task, plan, learner)
+        counts += (new, len(by_line[learner.name]) - new)
+    lines, drawn = judged(task, plan, learners, by_line)
     data = task.dataset
-    found = Curve(
+    result = Curve(
         dataset=data.name,
         dataset_digest=data.digest,
         checkpoint_digests=tuple(sorted({x.checkpoint_digest for x in learners if x.checkpoint_digest})),
@@ -106,7 +106,7 @@ def curve(task: Task, plan: Plan) -> Curve:
         found=int(counts[1]),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    return save(found, task.runs)
+    return save(result, task.runs)
 
 
 # ── points ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,7 +121,7 @@ def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int,
         draw: nested(labels, [size for size, d in cells if d == draw], task.seed, draw)
         for draw in sorted({draw for _, draw in cells})
     }
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    records: dict[tuple[int, int], dict[str, Any]] = {}
     new = 0
     for done, (size, draw) in enumerate(cells):
         task.progress(f"curve {learner.name}", done, len(cells))
@@ -130,25 +130,27 @@ def points_of(task: Task, plan: Plan, learner: Learner) -> tuple[dict[tuple[int,
         record = read_point(path, shape) or old_point(path, shape, plan.metric)
         if record is None:
             began = time.perf_counter()
-            proba, facts = learner.fit(subsets[draw][size], draw, found[cells[0]] if found else {})
+            proba, facts = learner.fit(subsets[draw][size], draw, records[cells[0]] if records else {})
             record = {"kind": learner.kind, "size": size, "draw": draw}
             record |= {"seconds": time.perf_counter() - began} | facts
             write_point(path, record, proba)
             record["proba"] = proba
             new += 1
-        found[size, draw] = record
+        records[size, draw] = record
     task.progress(f"curve {learner.name}", len(cells), len(cells))
-    return found, new
+    return records, new
 
 
 def judged(
-    task: Task, plan: Plan, learners: Sequence[Learner], kept: dict[str, dict[tuple[int, int], dict[str, Any]]]
+    task: Task, plan: Plan, learners: Sequence[Learner], by_line: dict[str, dict[tuple[int, int], dict[str, Any]]]
 ) -> tuple[list[Line], list[np.ndarray]]:
     """Every line with its intervals, and its redrawn means (points, s)."""
     test, metric = task.dataset.test, METRICS[plan.metric]
-    sizes = {x.name: sorted({size for size, _ in kept[x.name]}) for x in learners}
+    sizes = {x.name: sorted({size for size, _ in by_line[x.name]}) for x in learners}
     records = [
-        [kept[x.name][cell] for cell in sorted(kept[x.name]) if cell[0] == s] for x in learners for s in sizes[x.name]
+        [by_line[x.name][cell] for cell in sorted(by_line[x.name]) if cell[0] == s]
+        for x in learners
+        for s in sizes[x.name]
     ]
     probas = [np.array([record["proba"] for record in group]) for group in records]
     scores, means = redrawn(plan.metric, test.labels, probas, REDRAWN, np.random.default_rng([task.seed, 7]))
@@ -173,44 +175,44 @@ def judged(
 
 def notes(plan: Plan, learners: Sequence[Learner]) -> tuple[str, ...]:
     """What limits the curve."""
-    found = []
+    sentences = []
     if plan.draws == 1:
-        found.append("One subset a size: the intervals hold the chance of the test rows, not that of the labels.")
+        sentences.append("One subset a size: the intervals hold the chance of the test rows, not that of the labels.")
     if any(not x.tuned for x in learners):
-        found.append("C is that of the fit on all labels; with few labels another one might do a little better.")
+        sentences.append("C is that of the fit on all labels; with few labels another one might do a little better.")
     if any(x.tuned for x in learners):
-        found.append(
+        sentences.append(
             "Fine-tuning takes the learning rate of its largest fit, validation rows in proportion to the labels, and "
             "more epochs where there are few labels."
         )
         if plan.tuned_draws == 1:
-            found.append(
+            sentences.append(
                 "Fine-tuning has one subset and seed a size: its intervals hold the chance of the test rows alone."
             )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
     rows = len(task.dataset.train)
-    whole: dict[str, Estimate] = remaining(task, tuple(grids))
+    expected: dict[str, Estimate] = remaining(task, tuple(grids))
     lines = [f"{task.dataset.name}: {rows:,} rows to learn from, scores against number of labels"]
     total = 0.0
-    for name, prospect in whole.items():
+    for name, estimate in expected.items():
         if name not in grids:
-            total += prospect.seconds
-            if prospect.seconds:
-                lines.append(f"  {name}: {roughly(prospect.seconds)}")
+            total += estimate.seconds
+            if estimate.seconds:
+                lines.append(f"  {name}: {roughly(estimate.seconds)}")
             continue
         cells = plan.cells(task, tuned(name))
         labels = sum(size for size, _ in cells)
         if tuned(name):  # the fit on all labels is one of the points
             each = {size: part_seconds(task, name, size) for size in grids[name] if size < rows}
             seconds = sum(each.get(size, 0.0) for size, _ in cells)
-            seconds += prospect.seconds if grids[name][-1] == rows else 0.0
+            seconds += estimate.seconds if grids[name][-1] == rows else 0.0
         else:
             seconds = (
-                prospect.seconds + prospect.alone * curve_row(name).refit_share * labels / rows + 0.02 * len(cells)
+                estimate.seconds + estimate.alone * curve_row(name).refit_share * labels / rows + 0.02 * len(cells)
             )
         total += seconds
         lines.append(

@@ -117,7 +117,7 @@ def _point(record: dict[str, Any]) -> Point:
 
 def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -> tuple[Crossing, ...]:
     """Every two lines that share a range of sizes; `drawn`: redrawn means (points, s) a line."""
-    found = []
+    result = []
     for (one, ones), (two, twos) in combinations(zip(lines, drawn, strict=True), 2):
         knots = common(one.sizes, two.sizes)
         if not knots:
@@ -142,8 +142,8 @@ def crossings(lines: Sequence[Line], drawn: Sequence[np.ndarray], metric: str) -
             gap=float(abs(means[-1])),
             sentence="",
         )
-        found.append(replace(crossing, sentence=sentence(crossing, metric)))
-    return tuple(found)
+        result.append(replace(crossing, sentence=sentence(crossing, metric)))
+    return tuple(result)
 
 
 def finite(size: float) -> float | None:
@@ -200,8 +200,8 @@ def write(path: Path, payload: bytes) -> None:
 def save(curve: Curve, runs: Path) -> Curve:
     """Keep the curve under the runs; the same question overwrites its older answer."""
     lines = [(line.name, line.sizes, line.settings.get("max_length")) for line in curve.lines]
-    asked = [curve.metric, curve.seed, curve.checkpoint_digests, lines]
-    path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(asked)}.json"
+    question = [curve.metric, curve.seed, curve.checkpoint_digests, lines]
+    path = curve_folder(runs, curve.dataset, curve.dataset_digest) / f"curve-{digest(question)}.json"
     curve = replace(curve, file=str(path))
     record = {"format": FORMAT} | curve.to_json()
     write(path, json.dumps(record, ensure_ascii=False).encode("utf-8", "replace"))
@@ -213,14 +213,14 @@ def latest(
 ) -> Curve | None:
     """The newest curve of exactly these rows in which every encoder is one of these, reading texts of one of these
     lengths; None if there is none."""
-    found = []
+    curves = []
     for path in sorted(curve_folder(runs, dataset, dataset_digest).glob("curve-*.json")):
         try:
             record = json.loads(path.read_text("utf-8"))
             curve = Curve.from_json(record)
             known = set(curve.checkpoint_digests) <= checkpoint_digests
             if record["format"] == FORMAT and known and {x.settings.get("max_length") for x in curve.lines} <= limits:
-                found.append(curve)
+                curves.append(curve)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: not read (%s); delete it and run curve again", path, error)
-    return max(found, key=lambda curve: curve.created, default=None)
+    return max(curves, key=lambda curve: curve.created, default=None)

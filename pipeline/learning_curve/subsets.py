@@ -33,8 +33,8 @@ def default_sizes(rows: int, classes: int) -> tuple[int, ...]:
 
 def default_tuned_sizes(rows: int, classes: int) -> tuple[int, ...]:
     """Up to four sizes, each three times the one before, the last of them all `rows`."""
-    found = [rows / TUNED_FACTOR**step for step in range(TUNED_STEPS)]
-    return tuple(sorted({rounded(size, rows) for size in found if size >= min(rows, 2 * classes)}))
+    sizes = [rows / TUNED_FACTOR**step for step in range(TUNED_STEPS)]
+    return tuple(sorted({rounded(size, rows) for size in sizes if size >= min(rows, 2 * classes)}))
 
 
 def rounded(size: float, most: int) -> int:
@@ -61,7 +61,7 @@ def smaller(dataset: Dataset, rows: np.ndarray, seed: int) -> Dataset:
 
     Test stays whole. The class names are those of the whole, whatever of them the subset holds.
     """
-    kept: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     share = len(rows) / len(dataset.train)
     for role, name in dataset.roles.items():
         split = dataset.splits[name]
@@ -71,13 +71,13 @@ def smaller(dataset: Dataset, rows: np.ndarray, seed: int) -> Dataset:
             least = min(len(split), max(20, 2 * len(dataset.class_names)))
             count = max(least, round(share * len(split)))
             split = subset(split, nested(split.labels, [count], seed, 0)[count])
-        kept[name] = split
+        splits[name] = split
     return Dataset(
         dataset.name,
-        kept,
+        splits,
         dataset.roles,
         dataset.class_names,
         dataset.text_columns,
         dataset.label_column,
-        digest_of(kept, dataset.roles, dataset.class_names),
+        digest_of(splits, dataset.roles, dataset.class_names),
     )

@@ -28,13 +28,13 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """The T that minimises the log loss of logits / T (Guo et al. 2017); it is convex in 1 / T."""
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda cold: float(losses(logits * np.exp(cold), truth).mean()),
         bounds=(-np.log(HOTTEST), -np.log(COOLEST)),
         method="bounded",
         options={"xatol": 1e-4},
     )
-    return float(np.exp(-found.x))
+    return float(np.exp(-minimum.x))
 
 
 def prior_shift(learned: np.ndarray, true: np.ndarray) -> np.ndarray:

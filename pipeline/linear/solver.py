@@ -105,12 +105,12 @@ def softmax_residual(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Loss (P, m) of logits (P, k, m), which are overwritten by probability minus truth; truth (m,) int64."""
     place = np.arange(len(truth))
     logits -= logits.max(1, keepdims=True)
-    own = logits[:, truth, place]  # (P, m)
+    of_label = logits[:, truth, place]  # (P, m)
     np.exp(logits, out=logits)
     total = logits.sum(1)
     logits /= total[:, None]
     logits[:, truth, place] -= 1
-    return np.asarray(np.log(total) - own)
+    return np.asarray(np.log(total) - of_label)
 
 
 def sigmoid_residual(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -244,15 +244,15 @@ class _Descent:
 
     def _turn(self) -> None:
         """The next way: minus the approximate inverse Hessian times the gradient, by the two loops."""
-        q, kept = self.gradient.copy(), []
+        q, alphas = self.gradient.copy(), []
         part = np.empty_like(q)
         for step, turn, rho in reversed(self.pairs):
             alpha = rho * float(np.dot(step, q))
             q -= np.multiply(turn, np.float32(alpha), out=part)
-            kept.append(alpha)
+            alphas.append(alpha)
         q *= self.guess
         q *= np.float32(self.scale)
-        for (step, turn, rho), alpha in zip(self.pairs, reversed(kept), strict=True):
+        for (step, turn, rho), alpha in zip(self.pairs, reversed(alphas), strict=True):
             beta = rho * float(np.dot(turn, q))
             q += np.multiply(step, np.float32(alpha - beta), out=part)
         self.way, self.length = np.negative(q, out=q), 1.0

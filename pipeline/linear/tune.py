@@ -105,7 +105,7 @@ class _Candidate:
     """One way to treat imbalance, searched in the folds."""
 
     name: str
-    found: Found
+    path: Found
     shift: np.ndarray  # (folds, k): prior correction of each fold's logits
     notes: tuple[str, ...]
 
@@ -115,7 +115,7 @@ class _Candidate:
 
     def logits(self, folds: Folds, corrected: bool) -> np.ndarray:
         shift = self.shift[folds.place].astype(np.float32)
-        return self.found.logits + shift if corrected else self.found.logits
+        return self.path.logits + shift if corrected else self.path.logits
 
 
 class _Problem:
@@ -154,7 +154,7 @@ class _Problem:
     def candidate(self, name: str, progress: Progress) -> _Candidate:
         """Search C for `name` in the folds."""
         blocks, notes = self.blocks(name)
-        found = search(
+        path = search(
             blocks,
             self.truth,
             self.folds,
@@ -167,7 +167,7 @@ class _Problem:
         counts = np.stack([np.bincount(self.truth, row, self.classes) for row in mask])
         true = counts / counts.sum(1, keepdims=True)
         shift = np.stack([prior_shift(a, b) for a, b in zip(learned, true, strict=True)])
-        return _Candidate(name, found, shift, (*notes, *found.notes))
+        return _Candidate(name, path, shift, (*notes, *path.notes))
 
     def final(self, chosen: _Candidate) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[str, ...]]:
         """Weights (k, d), intercepts (k,), a history record and notes of the fit on all rows at the chosen C."""
@@ -181,8 +181,8 @@ class _Problem:
         else:
             axes, truth = self.axes, self.truth
             weights = self.weights(chosen.name, np.ones((1, n), np.float32))
-            start = chosen.found.stacked[0].mean(0, keepdims=True)  # the folds agree almost
-        fit = solve(axes, truth, weights, chosen.found.C, self.classes, start, FINAL)
+            start = chosen.path.stacked[0].mean(0, keepdims=True)  # the folds agree almost
+        fit = solve(axes, truth, weights, chosen.path.C, self.classes, start, FINAL)
         W, b = axes.weights(full(fit.stacked[0].T).T if self.classes == 2 else fit.stacked[0])
         if self.settings.prior_correction:
             learned = np.bincount(truth, weights[0], self.classes) / weights.sum(dtype=np.float64)
@@ -192,7 +192,7 @@ class _Problem:
             notes += (f"the final fit did not converge in {fit.iterations[0]} iterations",)
         record = {
             "what": "final",
-            "C": chosen.found.C,
+            "C": chosen.path.C,
             "iterations": int(fit.iterations[0]),
             "converged": converged,
             "gap": float(fit.gap[0]),
@@ -223,7 +223,7 @@ def fit(
     candidates = {name: problem.candidate(name, progress) for name in wanted}
     chosen, history = _choose(candidates, truth, folds, settings)
     W, b, record, notes = problem.final(chosen)
-    history = [{**point, "imbalance": c.name} for c in candidates.values() for point in c.found.points] + history
+    history = [{**point, "imbalance": c.name} for c in candidates.values() for point in c.path.points] + history
     logits = chosen.logits(folds, settings.prior_correction)
     heat = temperature(logits, truth) if settings.calibrate == "temperature" else 1.0
     proba = softmax(logits / np.float32(heat))
@@ -242,12 +242,12 @@ def fit(
         temperature=heat,
         threshold=cut,
     )
-    whole = np.zeros((len(truth), len(class_names)), np.float32)
-    whole[:, present] = proba
+    of_all_classes = np.zeros((len(truth), len(class_names)), np.float32)
+    of_all_classes[:, present] = proba
     others = [f"{c.name}: {note}" for c in candidates.values() if c is not chosen for note in c.notes if note != SHARED]
-    said = dict.fromkeys((*folds.notes, *chosen.notes, *notes, *others))  # each once
+    all_notes = dict.fromkeys((*folds.notes, *chosen.notes, *notes, *others))  # each once
     history += [record, {"what": "memory", "expected_mb": memory}]
-    return Fitted(model, whole, history, tuple(said))
+    return Fitted(model, of_all_classes, history, tuple(all_notes))
 
 
 def all_classes(W: np.ndarray, b: np.ndarray, present: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -311,8 +311,8 @@ def choose_pooling(
     for way in ways:
         matrix = np.asarray(pooled(vectors, way), np.float32)
         state_memory(len(matrix), matrix.shape[1], truth, folds.count, "none")
-        found = _Problem(matrix, truth, folds, names, settings).candidate("none", progress).found
-        history.append({"what": "pooling", "pooling": way, "C": found.C, "log_loss": found.log_loss})
+        path = _Problem(matrix, truth, folds, names, settings).candidate("none", progress).path
+        history.append({"what": "pooling", "pooling": way, "C": path.C, "log_loss": path.log_loss})
     best = min(history, key=lambda point: point["log_loss"])["pooling"]
     log.info(f"pooling {best} of {listed(ways)}, by log loss in the folds")
     return best, history
