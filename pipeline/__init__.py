@@ -21,7 +21,7 @@ from .words import one_line as one_line
 from .words import printable as printable
 
 # OpenVINO reports every import of it to an analytics service, with a lasting id below the home folder, unless this
-# module is missing: then it takes its own stub.
+# module is missing: then it takes its stub.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 log = logging.getLogger(__name__)  # one-line notes for the user; the command line prints them on standard error

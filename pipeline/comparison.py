@@ -135,7 +135,7 @@ def outlook(comparison: Comparison, waiting: Sequence[str]) -> str:
 
 
 def judge(task: Task, rules: ComparisonSettings) -> Judged:
-    """The contenders' runs, found or fitted, and what the judged rows say of them; writes no page.
+    """The contenders' runs, loaded or fitted, and what the judged rows say of them; writes no page.
 
     Raises UserError where `contest` does.
     """
@@ -308,7 +308,7 @@ def looked_into(task: Task, judged: Judged) -> Audit | None:
 
 
 def examine(task: Task, rules: ComparisonSettings, settings: AuditSettings) -> Audit:
-    """Audit the cheap contenders, found or fitted, and every run that trained an encoder and is there already.
+    """Audit the cheap contenders, loaded or fitted, and every run that trained an encoder and exists already.
 
     Raises UserError for a contender that is not cheap, and where fitting and auditing do.
     """

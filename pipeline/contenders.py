@@ -2,7 +2,7 @@
 
 What it is says its row in `KINDS`. To add one, write a function from `Task` and the contender's variant (`smote` of
 `lr+smote`) to its fits, and give it a row in both tables. A fit says what is asked before anything is learnt or
-extracted, so that the same function answers what is there, what is missing, and has the missing fitted.
+extracted, so that the same function answers what exists, what is missing, and has the missing fitted.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def treated_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 def frozen_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     """A torch head on cached vectors, for each encoder, pooling and seed: one extraction, however many epochs.
 
-    Several seeds only where this head is what is trained (--freeze), not where it stands beside the whole encoder.
+    Several seeds only where this head is what is trained (--freeze), not where it stands beside the full encoder.
     """
     check(task.tuning)
     for spec in task.encoders:
@@ -273,7 +273,7 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def contender(name: str) -> tuple[Contender, str]:
-    """The row of that name, and the variant that it is asked for in.
+    """The row of that name, and the variant that it is requested in.
 
     Raises UserError, naming every contender, for one that there is not.
     """
@@ -296,17 +296,17 @@ def fits_of(task: Task, name: str) -> Iterator[Fit]:
 
 
 def fit(task: Task, name: str) -> list[Run]:
-    """A contender's runs, found or fitted. Raises UserError if there is no such contender, and where a fit does."""
+    """A contender's runs, loaded or fitted. Raises UserError if there is no such contender, and where a fit does."""
     return [one.run() for one in fits_of(task, name)]
 
 
 def linear_runs(task: Task) -> list[Run]:
-    """Logistic regression for each encoder, pooling and linear setting of the task, found or fitted."""
+    """Logistic regression for each encoder, pooling and linear setting of the task, loaded or fitted."""
     return [one.run() for one in linear_fits(task)]
 
 
 def tuned_runs(task: Task) -> list[Run]:
-    """Fine-tuning as the task's settings say it, found or fitted."""
+    """Fine-tuning as the task's settings say it, loaded or fitted."""
     return [one.run() for one in tuned_fits(task)]
 
 

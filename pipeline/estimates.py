@@ -43,7 +43,7 @@ class Job:
     rate: float  # float32 multiply-adds a second of this machine's processors, measured
     device: str  # where the encoder runs: cpu or cuda
     device_rate: float  # multiply-adds a second there; the same as `rate` on cpu
-    variant: str = ""  # in which a contender is asked for: `smote` of `lr+smote`
+    variant: str = ""  # in which a contender is requested: `smote` of `lr+smote`
 
     @property
     def token_cost(self) -> float:

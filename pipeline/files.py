@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and one error for a disk that refuses.
+"""Files that appear atomically, and one error for a disk that refuses.
 
 What is written goes to a draft beside its place, is synced and renamed: the rename is the only moment at which it
 appears. A draft that a killed process left is a day old when the next draft beside it is begun: it is swept then.
@@ -95,7 +95,7 @@ def sync(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder, if it is there. Raises OSError."""
+    """Delete a file or a whole folder, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""What is there already, about how long the rest takes, and what of it fits into a budget of time."""
+"""What exists already, about how long the rest takes, and what of it fits into a budget of time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def missing(task: Task, name: str) -> float:
     return sum(answer(fit.question) is None for fit in fits) / max(1, len(fits))
 
 
-# ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what exists ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def present(task: Task, names: Iterable[str]) -> list[Run]:
@@ -168,7 +168,7 @@ def remedy(task: Task, name: str, seconds: float) -> str:
 
 
 def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> tuple[list[Run], list[str]]:
-    """Every contender's runs, found or fitted; says before it starts which, and about how long that takes.
+    """Every contender's runs, loaded or fitted; says before it starts which, and about how long that takes.
 
     With a `budget` (seconds) the quickest come first, and what does not fit, by estimate or as it turns out, is left
     out: the second list says what, and why.

@@ -172,7 +172,7 @@ def ask(name: str, revision: str | None) -> Answer:
         raise UserError(f"--encoder {name}: the Hub knows no such model (or it is private: set HF_TOKEN)") from error
     except HfHubHTTPError as error:
         raise UnreachableError(f"it answers {getattr(error.response, 'status_code', 'with an error')}") from error
-    except Exception as error:  # every transport has errors of its own
+    except Exception as error:  # every transport has different errors
         raise UnreachableError(type(error).__name__) from error
     return Answer(str(info.sha), tuple(file.rfilename for file in info.siblings or ()))
 
@@ -202,14 +202,14 @@ def no_safetensors(name: str, files: list[str]) -> UserError:
 
 
 def download(name: str, commit: str, files: list[str], cache: Path) -> Path:
-    """Fetch `files` of `commit` into huggingface_hub's own cache; its folder."""
+    """Fetch `files` of `commit` into huggingface_hub's cache; its folder."""
     from huggingface_hub import hf_hub_download
 
     try:
         places = [
             Path(hf_hub_download(name, file, revision=commit, cache_dir=cache, endpoint=endpoint())) for file in files
         ]
-    except Exception as error:  # every transport has errors of its own
+    except Exception as error:  # every transport has different errors
         raise UserError(
             f"--encoder {name}: the download broke off ({error_line(error)}); run it again, or {WAYS_OUT}"
         ) from error
@@ -228,7 +228,7 @@ def remember(ref: Path, commit: str) -> None:
 
 
 def within(seconds: float, call: Callable[[], Answer]) -> Answer:
-    """`call()`, given up after `seconds`: looking up a host's name knows no time limit of its own.
+    """`call()`, given up after `seconds`: looking up a host's name knows no time limit.
 
     Raises UnreachableError.
     """

@@ -127,7 +127,7 @@ def gap_by_chance(proba: np.ndarray, draws: int, rng: np.random.Generator, level
     """What the calibration error would reach by chance, at `level`, if every confidence were right on average.
 
     Each bin's gap is then normal around 0, with the variance of its coins (Bröcker & Smith 2007). Below this value the
-    sample cannot be told from a calibrated one, and the interval of the error starts at 0.
+    sample cannot be distinguished from a calibrated one, and the interval of the error starts at 0.
     """
     confidence = np.asarray(proba, np.float64).max(1)
     variance = np.bincount(_bins(confidence), confidence * (1 - confidence), CALIBRATION_BINS)

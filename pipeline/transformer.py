@@ -24,14 +24,14 @@ TRIES = 2  # how often rows that fail their check are encoded again
 
 
 class NoTextError(UserError, ValueError):
-    """The input holds something that is no text: also a ValueError, which is what scikit-learn's own callers catch."""
+    """The input holds something that is no text: also a ValueError, which is what scikit-learn's callers catch."""
 
 
 class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Texts → vectors of a frozen encoder, as a scikit-learn transformer. No text is encoded twice.
 
     The vectors are those of `extract` and `fit-lr`: found in the same store by what the encoder is and by the text,
-    encoded if they are missing, and kept. A grid search, a second fold or another process therefore pays for nothing
+    encoded if they are missing, and stored. A grid search, a second fold or another process therefore pays for nothing
     that has been paid for. Learns nothing from the data: `fit` only finds the encoder.
 
     Input of `fit` and `transform` is n texts: a list, an array (n,), a pandas Series, or a table with one text column;

@@ -74,7 +74,7 @@ def parse_json(text: str) -> Any:
 
 # ── shapes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# A shape is a type (`float` takes whole numbers too, and finite ones alone), None, a tuple of shapes (any of them),
+# A shape is a type (`float` takes integers too, and finite ones alone), None, a tuple of shapes (any of them),
 # a list of one shape, a mapping {str: shape} for any keys, or a mapping of names to shapes; those that end in "?" may
 # be absent. `object` is anything.
 Shape = Any

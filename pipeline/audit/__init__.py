@@ -113,7 +113,7 @@ def audit(
     progress: Progress = silent,
     known: Comparison | None = None,
 ) -> Audit:
-    """Look at `runs`, fitted on `dataset`, and at the vectors (n, d) of its splits by role, if they are there.
+    """Look at `runs`, fitted on `dataset`, and at the vectors (n, d) of its splits by role, if they exist.
 
     `known`: a comparison of these runs by the same metric and margin, where there is one already.
 

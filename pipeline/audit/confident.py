@@ -57,7 +57,7 @@ def thresholds(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
 def suspect(labels: np.ndarray, proba: np.ndarray, at: np.ndarray) -> Suspicion:
     """Labels (n,) held against probabilities (n, k) and the classes' thresholds `at` (k,).
 
-    The score is at / (at + p) of the label's own class: self-confidence, relative to what is usual for the class, so
+    The score is at / (at + p) of the label's class: self-confidence, relative to what is usual for the class, so
     that a class of which models are never sure is not suspected as a whole.
     """
     rows = np.arange(len(labels))

@@ -80,7 +80,7 @@ def doubts(dataset: Dataset, runs: Sequence[Run]) -> dict[str, Doubt]:
 
 
 def in_split_order(p: Predictions, split: Split) -> np.ndarray | None:
-    """Probabilities (n, k) in the split's own order; None for other rows, and if all rows are answered alike."""
+    """Probabilities (n, k) in the split's order; None for other rows, and if all rows are answered alike."""
     if len(p.row_ids) != len(split) or len(split) < LEAST or not np.ptp(p.proba.argmax(1)):
         return None
     aligned = p.aligned_to(split.row_ids)

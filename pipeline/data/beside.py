@@ -1,4 +1,4 @@
-"""Labels that lie in a file of their own: `test_labels.csv` beside `test.csv`, matched by a column both have."""
+"""Labels that lie in a separate file: `test_labels.csv` beside `test.csv`, matched by a column both have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BESIDE = re.compile(r"(?P<split>.+?)[ _.-]?(labels?|answers?|targets?|solutions?
 
 @dataclass(frozen=True)
 class Answers:
-    """The labels of a split's rows, in a file of their own."""
+    """The labels of a split's rows, in a separate file."""
 
     split: str  # what that file is called
     parts: tuple[Part, ...]

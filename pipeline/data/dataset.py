@@ -84,7 +84,7 @@ class Split:
 class Dataset:
     """Splits under the names that the source gives them, and their roles; `class_names` (k,) number the labels.
 
-    Raises UserError where a role is asked for (`.train`, `.validation`, `.test`) that no split plays.
+    Raises UserError where a role is requested (`.train`, `.validation`, `.test`) that no split plays.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def plain_columns(path: Path) -> set[str] | None:
 
 
 def class_names(path: Path, column: str) -> tuple[str, ...] | None:
-    """The names that a file's own metadata gives to the ids in `column` (a ClassLabel), in their order, if any.
+    """The names that a file's metadata gives to the ids in `column` (a ClassLabel), in their order, if any.
 
     Raises UserError if they are no names, or if two are the same.
     """

@@ -192,7 +192,7 @@ def _choose(
 ) -> tuple[dict[str, Any], str | None, list[str]]:
     """The card with one configuration left, the name of that, and the files among which its rows are.
 
-    Without configurations, a name that was asked for is that of a folder. Raises UserError, listing them, if it is not
+    Without configurations, a name that was requested is that of a folder. Raises UserError, listing them, if it is not
     clear which of several is meant, and if its files do not lie in the data set.
     """
     repo = source.partition(":")[0]

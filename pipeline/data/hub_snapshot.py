@@ -54,7 +54,7 @@ def _ask(repo: str) -> hub.Answer:
             f"{repo}: no such file, and the Hub knows no such data set (or it is private: set HF_TOKEN); "
             "check the name, or try the bundled sms-spam"
         ) from error
-    except Exception as error:  # every transport has errors of its own
+    except Exception as error:  # every transport has different errors
         raise hub.UnreachableError(type(error).__name__) from error
     return hub.Answer(str(info.sha), tuple(file.rfilename for file in info.siblings or ()))
 
@@ -88,7 +88,7 @@ def download(repo: str, commit: str, names: Sequence[str]) -> Path:
     if not sys.stderr.isatty():
         disable_progress_bars()
     log.info("%s: fetching %s", repo, f"{len(names)} files" if len(names) > 1 else names[0])
-    patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in names]  # each matches its own name alone
+    patterns = [re.sub(r"([*?\[])", r"[\1]", name) for name in names]  # each matches its name alone
     try:
         place = snapshot_download(
             repo, repo_type="dataset", revision=commit, allow_patterns=patterns,

@@ -72,7 +72,7 @@ def column(names: Sequence[str], wanted: str, option: str, where: str) -> str:
 
 
 def text_columns(names: Sequence[str], wanted: Sequence[str], where: str, guess: Guess = None) -> tuple[str, ...]:
-    """The one or two text columns among `names`: those asked for, else those whose names say so.
+    """The one or two text columns among `names`: those requested, else those whose names say so.
 
     `guess`: the column whose values look like texts, for the advice. Raises UserError, listing the columns there are,
     if one is missing or it is not clear which are meant.
@@ -98,7 +98,7 @@ def label_column(
 ) -> str | None:
     """The label column among `names`, None if none is called like one.
 
-    Raises UserError if the one asked for is missing, or if several could be meant.
+    Raises UserError if the one requested is missing, or if several could be meant.
     """
     if wanted is not None:
         return column(names, wanted, "--label", where)

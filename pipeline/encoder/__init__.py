@@ -96,7 +96,7 @@ class Encoder:
         return vectors_digest(self.checkpoint, pooling, self.variant(storage))
 
     def variant(self, storage: str = "float32") -> Variant:
-        """What its numbers depend on, if they are kept as `storage`."""
+        """What its numbers depend on, if they are stored as `storage`."""
         return Variant(self.engine, self.precision, self.calibration, storage, self.cls_only)
 
     def encode(self, batch: TokenBatch) -> dict[str, np.ndarray]:

@@ -55,7 +55,7 @@ def plan(
     """Positions of texts of `lengths` (n,) tokens, as batches: longest first, every position once.
 
     A batch of r texts, the longest of t tokens rounded up to `multiple`, has r·t ≤ `token_budget` and r ≤ `max_rows`;
-    a text longer than the budget is a batch of its own. Where a batch ends is chosen so that padded tokens plus
+    a text longer than the budget is a separate batch. Where a batch ends is chosen so that padded tokens plus
     `call_cost` a batch are fewest: the shortest path over the distinct lengths, solved by dynamic programming.
     """
     lengths = np.asarray(lengths, np.int64)

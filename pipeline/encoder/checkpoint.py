@@ -45,7 +45,7 @@ POOLERS: dict[str, Any] = {  # hidden (b, t, d), mask (b, t) → (b, d); torch t
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What the vectors depend on, as the user asks for it; all of it counts for where they are kept.
+    """What the vectors depend on, as the user asks for it; all of it counts for where they are stored.
 
     Raises nothing itself: whoever opens the encoder answers for what cannot be opened.
 
@@ -63,7 +63,7 @@ class EncoderSpec:
     max_length: int | None = None  # tokens, special ones included; None: as many as the encoder takes
     precision: str = "auto"
     engine: str = "auto"
-    storage: str = "float32"  # what the vectors are kept as: float16 takes half the room and rounds them
+    storage: str = "float32"  # what the vectors are stored as: float16 takes half the room and rounds them
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Variant:
 class Checkpoint:
     """An encoder on this machine."""
 
-    name: str  # as asked for
+    name: str  # as requested
     folder: Path
     config: dict[str, Any] = field(repr=False)
     dim: int
@@ -124,7 +124,7 @@ AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
 
 
 def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
-    """What has to be extracted for the poolings asked for, 'auto' among them."""
+    """What has to be extracted for the poolings requested, 'auto' among them."""
     return parts(tuple(name for given in spec.pooling for name in (AUTO_POOLINGS if given == "auto" else (given,))))
 
 
@@ -149,7 +149,7 @@ def vectors_digest(checkpoint: Checkpoint, pooling: str, variant: Variant) -> st
 def locate(spec: EncoderSpec) -> Checkpoint:
     """Find the encoder of `spec` on this machine; a Hub name costs at most one request.
 
-    Raises UserError if there is none, if it is no text encoder, needs code of its own, or has no safetensors.
+    Raises UserError if there is none, if it is no text encoder, needs custom code, or has no safetensors.
     """
     folder = _folder(spec)
     refuse_code(folder, spec.name)

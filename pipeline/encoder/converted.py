@@ -1,4 +1,4 @@
-"""The encoder's graph converted to OpenVINO once, kept on disk, and used again without torch.
+"""The encoder's graph converted to OpenVINO once, stored on disk, and used again without torch.
 
 A converted model is `<cache>/models/<checkpoint digest>/<name>.xml` and `.bin`, with a `<name>.json` that holds their
 sha256 and a check of itself, and is written last: without it, or where a byte of the three differs, there is no model,

@@ -24,7 +24,7 @@ TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mista
 
 
 class WholeGraph(nn.Module):
-    """Any encoder's own forward, then the poolings. No pooling but those asked for is computed."""
+    """Any encoder's forward, then the poolings. No pooling but those requested is computed."""
 
     cls_only = False
 
@@ -121,7 +121,7 @@ def fold_scale(model: Any) -> None:
     """Scale the queries' weights instead of every query: exact where a head is 4ⁿ wide (64), else to the last bit.
 
     A projection that is nothing but a product runs on OpenVINO's fastest kernel, one that is scaled afterwards does
-    not; whole encoders gain 2 to 3 %.
+    not; full encoders gain 2 to 3 %.
     """
     for module in model.modules():
         query = getattr(module, "query", None) or getattr(module, "q_lin", None)

@@ -198,14 +198,14 @@ def kept_gain(cpuinfo: Path, home: Path | None = None) -> float | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # never measured here, or no number: measured now
     gain = bf16_gain()
-    with contextlib.suppress(OSError):  # where nothing can be kept, it is measured each time
+    with contextlib.suppress(OSError):  # where nothing can be stored, it is measured each time
         home.mkdir(parents=True, exist_ok=True)
         publish(file, json.dumps({"gain": gain}).encode())
     return gain
 
 
 def cpu_name() -> str:
-    """The processor's own name, for people."""
+    """The processor's name, for people."""
     return _first_line(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
 
 
@@ -257,7 +257,7 @@ def torch_has_cuda() -> bool:
 
 
 def gpu_name() -> str | None:
-    """The first GPU's own name, for people, from the driver's tool."""
+    """The first GPU's name, for people, from the driver's tool."""
     try:
         call = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         return subprocess.run(call, capture_output=True, text=True, timeout=5).stdout.strip().splitlines()[0]

@@ -1,7 +1,7 @@
 """A converted encoder in 8-bit integers: calibrated once a checkpoint, then used for every data set.
 
 Post-training quantisation by NNCF (extra `[int8]`) of weights and activations, with SmoothQuant (Xiao et al. 2023) and
-bias correction. The calibrated model is kept beside the converted one; whoever finds it there imports neither NNCF nor
+bias correction. The calibrated model is stored beside the converted one; whoever finds it imports neither NNCF nor
 torch.
 """
 
@@ -56,7 +56,7 @@ def calibrated(
 def forget(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> None:
     """Set the calibration for `poolings` aside, so that the next encoder is calibrated anew, on the texts it is given.
 
-    Other texts make another calibration, and its vectors get a folder of their own.
+    Other texts make another calibration, and its vectors get a separate folder.
     """
     retire(home_of(checkpoint, cache), f"int8-{names_of(poolings)[0]}")
 
@@ -140,7 +140,7 @@ def _batches(checkpoint: Checkpoint, cache: Path, texts: Sequence[tuple[str, ...
 
 def quiet_nncf() -> Any:
     """NNCF, which then neither reports its use over the network nor logs."""
-    os.environ.setdefault("NNCF_CI", "1")  # its own switch for that, read when it is imported
+    os.environ.setdefault("NNCF_CI", "1")  # its switch for that, read when it is imported
     with _silence():
         nncf = need("nncf", "int8")
         logging.getLogger("nncf").setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
 """The one way to open what comes from outside: a checkpoint's files are data, and none of its code ever runs.
 
-transformers asks on standard input whether a folder's own Python may run wherever `trust_remote_code` is left unset,
+transformers asks on standard input whether a folder's Python may run wherever `trust_remote_code` is left unset,
 and takes the first piped text for the answer. Everything is opened through `opened`, which answers beforehand.
 """
 
@@ -26,7 +26,7 @@ WRAPPERS = {r"^(_orig_mod\.|module\.)+": ""}  # what torch.compile and DataParal
 
 
 def refuse_code(folder: Path, name: str) -> None:
-    """Raises UserError if a record in `folder` asks for Python of its own, for another file, or for an adapter."""
+    """Raises UserError if a record in `folder` asks for custom Python, for another file, or for an adapter."""
     if (folder / "adapter_config.json").exists():
         raise UserError(
             f"--encoder {name}: an adapter lies beside the encoder (adapter_config.json) and would be left out; "

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .converted import converted
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-SHAPES = {"CPU_RUNTIME_CACHE_CAPACITY": 256}  # kernels kept for shapes seen; by default 5,000, which takes 100 MB
+SHAPES = {"CPU_RUNTIME_CACHE_CAPACITY": 256}  # kernels stored for shapes seen; by default 5,000, which takes 100 MB
 STREAM_THREADS = 4  # more threads on one batch of the usual size wait for each other more than they work
 
 

@@ -31,7 +31,7 @@ class Tokens:
 
     ids: list[np.ndarray]  # n arrays (t_i,) int64
     types: list[np.ndarray] | None  # n arrays (t_i,) int64, or None if the encoder has no token types
-    lengths: np.ndarray  # (n,) int64, tokens of the whole text: more than len(ids[i]) where it was cut
+    lengths: np.ndarray  # (n,) int64, tokens of the full text: more than len(ids[i]) where it was cut
     pad_id: int = 0
 
     def batches(
@@ -81,7 +81,7 @@ class Tokenizer:
         self.tables = Tables()
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
-        """Ids of n texts, each cut to `max_length` tokens (None: the encoder's own limit).
+        """Ids of n texts, each cut to `max_length` tokens (None: the encoder's limit).
 
         A pair loses tokens from its longer text first, as transformers' `truncation=True` does.
         Raises UserError for an id that the encoder has no vector for.
@@ -103,7 +103,7 @@ class Tokenizer:
         return Tokens(ids, types if self.types else None, lengths, self.pad_id)
 
     def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Tokens of each whole text (n,) int64, special ones included."""
+        """Tokens of each full text (n,) int64, special ones included."""
         return np.array([len(encoding) for encoding in self._encodings(texts)], np.int64)
 
     def frame(self) -> tuple[list[int], list[int]]:
@@ -163,7 +163,7 @@ def _encodable(text: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
-    """The tokenizer of `checkpoint`. Where it has only a vocabulary, tokenizer.json is made once and kept in `cache`.
+    """The tokenizer of `checkpoint`. Where it has only a vocabulary, tokenizer.json is made once and stored in `cache`.
 
     Raises UserError if the file cannot be read.
     """

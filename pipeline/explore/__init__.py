@@ -29,7 +29,7 @@ class Lengths(Protocol):
     """What explore asks of a tokenizer. Unknown tokens are counted, and tokens shown, where it has a `backend` too."""
 
     def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
-        """Tokens of each whole text (n,), special ones included."""
+        """Tokens of each full text (n,), special ones included."""
 
 
 # ── tokens ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -124,7 +124,7 @@ def by_class(values: np.ndarray, labels: np.ndarray, class_names: Sequence[str])
 
 
 def named_in_text(texts: Sequence[tuple[str, ...]], labels: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """Share of each class's rows in which the class's own name stands as a word, whatever its case.
+    """Share of each class's rows in which the class's name stands as a word, whatever its case.
 
     Names without two letters in a row, such as numbers, are left out.
     """

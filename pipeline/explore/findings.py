@@ -106,21 +106,21 @@ def _label_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
     """Labels that are no classes, or one class under several names."""
     counts = {name: sum(split.classes.get(name, 0) for split in made.splits.values()) for name in made.class_names}
     total = max(1, sum(counts.values()))
-    found = []
+    findings = []
     for names in same_but_for_looks(made.class_names):
         share = (sum(counts[name] for name in names) - max(counts[name] for name in names)) / total
         shown = ", ".join(map(repr, names[:6]))
         sentence = f"Labels differ in case, white space or hyphens alone: {shown}; these are {len(names)} classes here."
-        found.append(Finding("label variants", share, sentence))
+        findings.append(Finding("label variants", share, sentence))
     many = f"{len(counts):,} classes in {_rows(total)}"
     if are_dates(made.class_names):
-        found.append(
+        findings.append(
             Finding("labels", 1.0, f"The labels are dates ({many}): they name moments, not classes; check --label.")
         )
     elif len(counts) >= 50 and len(counts) > total / 5:
         sentence = f"There are {many}, fewer than 5 a class: is the label an id, a name or a number? Check --label."
-        found.append(Finding("labels", 0.9, sentence))
-    return found
+        findings.append(Finding("labels", 0.9, sentence))
+    return findings
 
 
 def _order_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:

@@ -33,5 +33,5 @@ def unknown_words(
 
 
 def tokens_of(text: tuple[str, ...], backend: Any) -> list[str]:
-    """The tokens of a whole text, special ones included."""
+    """The tokens of a full text, special ones included."""
     return list(backend.encode(*encodable(text)).tokens)

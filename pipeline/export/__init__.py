@@ -141,7 +141,7 @@ def export_run(run: Run, form: str, out: Path, **settings: Any) -> Handed:
     `settings` are the other fields of `ExportSettings`: `source`, `runtime`, `cache`, `encoder` (where the
     run's encoder is now, if it has moved), `repository` (OWNER/NAME, to which it is uploaded at last).
 
-    Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` is there already,
+    Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` exists already,
     if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).
 
     Examples

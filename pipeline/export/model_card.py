@@ -1,4 +1,4 @@
-"""The model card, in Hugging Face's format: of a comparison's winner in its own folder, and of an export beside it.
+"""The model card, in Hugging Face's format: of a comparison's winner in its folder, and of an export beside it.
 
 What people wrote (names of classes, of data sets) stands in it escaped; paths of this machine do not.
 """
@@ -146,7 +146,7 @@ def assembled(run: Run, library: str, facts: dict[str, Any], parts: Sequence[str
         base_model=encoder if run.checkpoint_digest and HUB_NAME.match(encoder) else None,
         **facts,
     )
-    # assembled by hand and parsed back: a card that its own library cannot read would be none
+    # assembled by hand and parsed back: a card that its library cannot read would be none
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"))
 
 

@@ -40,7 +40,7 @@ class Parts:
 
     @property
     def stock(self) -> bool:
-        """Whether the run's own folder is a stock checkpoint already."""
+        """Whether the run's folder is a stock checkpoint already."""
         return self.tuned and not (self.checkpoint.folder / "head.json").exists()
 
     @property

@@ -45,7 +45,7 @@ def write(parts: Parts, folder: Path) -> list[str]:
 
 
 def _own(parts: Parts) -> Any:
-    """A fine-tuned model with its architecture's own head: it is stock already."""
+    """A fine-tuned model with its architecture's head: it is stock already."""
     from ..finetune.heads import read
 
     return read(parts.checkpoint, parts.run.class_names)
@@ -96,7 +96,7 @@ def as_relu(
     """
     d, k = len(gamma), len(head.q)
     if head.P is not None and head.p is not None:
-        return head.P, head.p, head.Q, head.q, False  # DistilBERT's own form
+        return head.P, head.p, head.Q, head.q, False  # DistilBERT's form
     if 2 * k <= d:
         P, p, Q = np.zeros((d, d)), np.zeros(d), np.zeros((k, d))
         P[:k], P[k : 2 * k] = head.Q, -head.Q
@@ -131,7 +131,7 @@ def _distilbert_config(parts: Parts) -> Any:
 def _bert_config(parts: Parts) -> Any:
     """BERT's settings under DistilBERT's names.
 
-    Raises UserError for what DistilBERT does not have: pairs told apart by type, another epsilon, relative positions.
+    Raises UserError for what DistilBERT lacks: pairs distinguished by type, another epsilon, relative positions.
     """
     from transformers import DistilBertConfig
 
@@ -231,7 +231,7 @@ def write_tokenizer(parts: Parts, folder: Path, types: bool, built_in: bool = Fa
 
 
 def _special_tokens(parts: Parts) -> dict[str, str]:
-    """Which token plays which special role, as the checkpoint's own files say."""
+    """Which token plays which special role, as the checkpoint's files say."""
     special: dict[str, str] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (file := parts.checkpoint.folder / name).exists():

@@ -45,7 +45,7 @@ def push(folder: Path, repository: str) -> str:
         raise UserError(
             f"--push {repository}: no upload ({error_line(error)}); the export itself is in {folder}"
         ) from error
-    except Exception as error:  # the client's own errors of connection derive from nothing that is common
+    except Exception as error:  # the client's errors of connection derive from nothing that is common
         raise UserError(
             f"--push {repository}: the Hub is out of reach ({type(error).__name__}: {error_line(error)}); "
             f"the export itself is in {folder}"

@@ -90,7 +90,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class SourceTexts:
-    """The texts of a source, chunk by chunk, as often as they are asked for."""
+    """The texts of a source, chunk by chunk, as often as they are requested."""
 
     source: SourceOptions
 
@@ -119,7 +119,7 @@ def extract_source(
 
 
 def forget_calibration(spec: EncoderSpec, cache: Path) -> None:
-    """Have int8 calibrated anew, on the first texts of what is extracted next; those vectors get their own folder.
+    """Have int8 calibrated anew, on the first texts of what is extracted next; those vectors get their folder.
 
     Raises UserError if `spec` is not in int8, or if the cache is shared.
     """
@@ -146,7 +146,7 @@ class Embedded:
         return self.extracted.checkpoint
 
     def matrix(self, split: str, pooling: str) -> EmbeddingMatrix:
-        """Vectors of one split in its own order.
+        """Vectors of one split in its order.
 
         Raises UserError if rows keep failing their check.
         """
@@ -163,7 +163,7 @@ class Embedded:
         )
 
     def matrices(self, pooling: str) -> dict[str, EmbeddingMatrix]:
-        """Vectors by role: train, validation, test, those that there are."""
+        """Vectors by role: train, validation, test, those present."""
         return {role: self.matrix(split, pooling) for role, split in self.dataset.roles.items()}
 
     @property

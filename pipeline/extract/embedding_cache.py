@@ -91,7 +91,7 @@ class EmbeddingCache:
                     publish(store.folder / TIMING, payload)
 
     def timing(self) -> float | None:
-        """What `keep_timing` kept, or None."""
+        """What `keep_timing` stored, or None."""
         for store in self.stores.values():
             try:
                 return float(json.loads((store.folder / TIMING).read_text("utf-8"))["ms_single"])
@@ -108,7 +108,7 @@ def open_cache(
     What `auto` leaves open is settled by the folder that already holds all texts `keys` (n, 2), if there is one, and
     by the hardware otherwise.
 
-    Raises UserError if engine, precision and device do not go together, or if vectors are not kept as `spec` asks.
+    Raises UserError if engine, precision and device do not go together, or if vectors are not stored as `spec` asks.
     """
     backend = choose_backend(spec.engine, spec.precision, runtime.device)
     backend = backend_for(checkpoint, parts(spec.pooling), backend, cache)

@@ -198,7 +198,7 @@ class Extractor:
 
 
 class Commits:
-    """What was encoded of one window on its way to disk, in a thread of its own."""
+    """What was encoded of one window on its way to disk, in a separate thread."""
 
     def __init__(
         self, window: Window, writers: dict[str, Writer], done: Extraction, thread: ThreadPoolExecutor
@@ -242,7 +242,7 @@ class Commits:
             new = writer.store.missing(keys, writer.max_length)
             try:
                 writer.add(keys[new], lengths[new], vectors[pooling][new], seconds)
-            except NotUploadedError as error:  # the other poolings of this batch shall be kept as well
+            except NotUploadedError as error:  # the other poolings of this batch shall be stored as well
                 not_uploaded = error
         if not_uploaded is not None:
             raise not_uploaded

@@ -318,7 +318,7 @@ def place_of(cache: Path) -> str:
 
 
 def cache_at(place: str) -> Path:
-    """The cache on this node: a folder that every node sees, or this node's own mirror of a URL."""
+    """The cache on this node: a folder that every node sees, or this node's mirror of a URL."""
     return cache_folder(place)
 
 

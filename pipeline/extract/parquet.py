@@ -43,7 +43,7 @@ def export_parquet(
     source: SourceOptions, spec: EncoderSpec, runtime: Runtime, cache: Path, file: Path, progress: Progress = silent
 ) -> Exported:
     """Write `file`: a row for each row of the source, with split, row_id, text (and text_pair), label, and a column of
-    float32 lists for each pooling of `spec`, named after it. The file appears whole or not at all.
+    float32 lists for each pooling of `spec`, named after it. The file appears atomically.
 
     Raises UserError if rows are not in the cache, saying how many, or if the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""An iterator that runs ahead of its consumer, in a thread of its own."""
+"""An iterator that runs ahead of its consumer, in a separate thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ END = object()
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items in the same order, at most `depth` of them made before they are asked for.
+    """The same items in the same order, at most `depth` of them made before they are requested.
 
     An error in `items` is raised here, after what came before it. Closing this generator stops the thread at the next
     item.

@@ -1,6 +1,6 @@
 """Are the vectors on disk those that the encoder gives? A sample of them, encoded again and compared.
 
-The store's own checks find bytes that changed after they were written. This finds what was wrong when it was written.
+The store's checks find bytes that changed after they were written. This finds what was wrong when it was written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .embedding_cache import EmbeddingCache, open_cache
 Text = tuple[str, ...]
 TOLERANCE = 1e-5  # largest difference of a number in float32, where batches fall differently
 COSINES = {"bf16": 0.9995, "fp16": 0.9995, "int8": 0.99}  # smallest cosine in less precise arithmetic
-HALF = 2.0**-11  # a number kept in float16 is off by at most this share of itself
+HALF = 2.0**-11  # a number stored in float16 is off by at most this share of itself
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _open(embedding_cache: EmbeddingCache, runtime: Runtime, cache: Path) -> Enc
     """The encoder that the cache's vectors were made with."""
     backend, poolings = embedding_cache.backend, tuple(embedding_cache.stores)
     if backend.precision in ("bf16", "fp16") and poolings == ("cls",) and not embedding_cache.variant.cls_only:
-        poolings = ("cls", "mean")  # they come from the whole graph, which another pooling asks for
+        poolings = ("cls", "mean")  # they come from the full graph, which another pooling asks for
     runtime = replace(runtime, device=backend.device)
     return open_encoder(embedding_cache.checkpoint, poolings, backend.engine, backend.precision, runtime, cache)
 

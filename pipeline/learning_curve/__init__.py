@@ -1,7 +1,7 @@
 """Scores against number of labels: where does fine-tuning win, and are more labels worth their price?
 
 `subsets` says which rows a size has, `learners` who is fitted on them, `crossing` where one line overtakes another
-(method and its limits are told there), `results` what is kept. Every point is kept as it is fitted: interrupted, the
+(with the method and its limits), `results` what is stored. Every point is stored as it is fitted: interrupted, the
 same command goes on from there, and a second call fits nothing.
 """
 
@@ -68,7 +68,7 @@ class Plan:
 
 
 def curve(task: Task, plan: Plan) -> Curve:
-    """Fit what is missing of every line, then say where they cross; kept under the runs.
+    """Fit what is missing of every line, then say where they cross; stored under the runs.
 
     Raises UserError for an unknown contender, metric or size, and where a fit does.
     """

@@ -128,7 +128,7 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
 
 
 def epochs_at(rows: int, all_rows: int, epochs: int, step: int) -> int:
-    """Passes over `rows` rows: as asked for, but with few rows more, up to 200 steps or as many as the whole takes.
+    """Passes over `rows` rows: as requested, but with few rows more, up to 200 steps or as many as the whole takes.
 
     Three passes over 500 rows are 47 steps, in which no encoder learns much (Mosbach et al. 2021): a matter of
     settings, not of labels.

@@ -39,7 +39,7 @@ def read_point(path: Path, shape: tuple[int, int]) -> dict[str, Any] | None:
 
 
 def old_point(path: Path, shape: tuple[int, int], metric: str) -> dict[str, Any] | None:
-    """A point that was kept without its probabilities, for a metric that asks for predictions alone."""
+    """A point that was stored without its probabilities, for a metric that asks for predictions alone."""
     try:
         record = json.loads(path.with_suffix(".json").read_text("utf-8"))
         predicted = np.asarray(record["predicted"])

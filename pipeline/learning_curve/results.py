@@ -86,7 +86,7 @@ class Curve:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     fitted: int = 0  # points, this time
-    found: int = 0  # points that were there
+    found: int = 0  # points that existed
     created: str = ""
     file: str = ""
 

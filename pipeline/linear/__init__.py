@@ -1,4 +1,4 @@
-"""Logistic regression on frozen vectors as a run: found if it has been fitted, else tuned, fitted, costed and saved."""
+"""Logistic regression on frozen vectors as a run: loaded if it exists, else tuned, fitted, costed and saved."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def linear_fit(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: P
 
 
 def fit_lr(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: Path, progress: Progress = silent) -> Run:
-    """The run of a logistic regression on vectors of `dataset`: found if it has been fitted, else fitted.
+    """The run of a logistic regression on vectors of `dataset`: loaded if it has been fitted, else fitted.
 
     With several poolings a role (role -> pooling -> (n, d)) the one with the lowest out-of-fold log loss, or all of
     them side by side, is chosen first.
@@ -128,7 +128,7 @@ def fit_lr(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: Path,
 
 
 def _check_rows(matrix: np.ndarray, part: Any, role: str) -> None:
-    """Raises UserError if a split's vectors are not finite; as many vectors as rows is our own affair."""
+    """Raises UserError if a split's vectors are not finite; as many vectors as rows is our affair."""
     assert matrix.shape[:-1] == (len(part.labels),), f"{role}: a vector a row"
     if not np.isfinite(matrix.sum(0, dtype=np.float64)).all():
         raise UserError(

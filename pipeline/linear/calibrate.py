@@ -56,7 +56,7 @@ def best_threshold(truth: np.ndarray, positive: np.ndarray) -> tuple[float, floa
     order = np.argsort(-positive, kind="stable")
     p, hits = positive[order].astype(np.float64), np.cumsum(truth[order] == 1)
     f1 = 2 * hits / (np.arange(1, len(p) + 1) + (truth == 1).sum())
-    f1[:-1][p[:-1] == p[1:]] = -1  # equal probabilities cannot be told apart
+    f1[:-1][p[:-1] == p[1:]] = -1  # equal probabilities cannot be distinguished
     best = int(f1.argmax())
     after = p[best + 1] if best + 1 < len(p) else 0.0
     return float((p[best] + after) / 2), float(f1[best])

@@ -97,7 +97,7 @@ Resampler = Callable[[np.ndarray, np.ndarray, int], Resampled]  # rows (m, d), t
 def resampled_blocks(
     matrix: np.ndarray, truth: np.ndarray, folds: Folds, resampler: Resampler, scaled: bool = True
 ) -> tuple[list[Block], tuple[str, ...]]:
-    """One block a fold: scaled and resampled on the fold's own training rows, judged on rows as they are."""
+    """One block a fold: scaled and resampled on the fold's training rows, judged on rows as they are."""
     blocks, notes = [], []
     for fold in range(folds.count):
         learnt, held = folds.kept(fold), folds.held(fold)

@@ -36,7 +36,7 @@ class Axes:
     turn: np.ndarray | None  # (d, r) float32, orthonormal columns; None: not turned, r = d
 
     def weights(self, stacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (..., d) and intercepts (...,) in the matrix's own columns, of `stacked` (..., r + 1)."""
+        """Weights (..., d) and intercepts (...,) in the matrix's columns, of `stacked` (..., r + 1)."""
         inner = stacked[..., :-1]
         return inner if self.turn is None else inner @ self.turn.T.astype(np.float64), stacked[..., -1]
 
@@ -50,7 +50,7 @@ class Solution:
     iterations: np.ndarray  # (P,) int64
     converged: np.ndarray  # (P,) bool
     gap: np.ndarray  # (P,) estimate of how far `loss` is above its minimum
-    passes: int = 0  # products with the whole matrix and its transpose
+    passes: int = 0  # products with the full matrix and its transpose
 
 
 def principal_axes(matrix: np.ndarray) -> Axes:
@@ -74,7 +74,7 @@ def principal_axes(matrix: np.ndarray) -> Axes:
 
 
 def own_axes(matrix: Any) -> Axes:
-    """A SciPy CSR matrix (n, d) as it is: rare words hardly overlap, so its own columns are nearly principal axes."""
+    """A SciPy CSR matrix (n, d) as it is: rare words hardly overlap, so its columns are nearly principal axes."""
     from scipy import sparse
 
     rows = sparse.hstack([matrix, np.ones((matrix.shape[0], 1))], format="csr", dtype=np.float32)

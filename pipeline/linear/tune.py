@@ -260,7 +260,7 @@ def all_classes(W: np.ndarray, b: np.ndarray, present: np.ndarray, k: int) -> tu
 def _choose(
     candidates: Mapping[str, _Candidate], truth: np.ndarray, folds: Folds, settings: LinearSettings
 ) -> tuple[_Candidate, list[dict[str, Any]]]:
-    """The candidate asked for (with "auto" the best by the objective), and what each was worth against none."""
+    """The candidate requested (with "auto" the best by the objective), and what each was worth against none."""
     plain, history, gain = candidates["none"], [], {"none": 0.0}
     reference = plain.proba(folds, False)
     for name, candidate in candidates.items():

@@ -16,7 +16,7 @@ class Ask:
     """What is wanted of a prediction, besides the label."""
 
     top_k: int | None = None  # only the k likeliest classes, likeliest first; None: all, in the run's order
-    abstain_below: float | None = None  # no label where its own probability is lower
+    abstain_below: float | None = None  # no label where its probability is lower
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Answers out: a file by its suffix, whole or not at all, of any number of rows."""
+"""Answers out: a file by its suffix, atomically, of any number of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .texts import CHUNK
 
 
 def write(answers: Iterable[Answer], out: Path) -> int:
-    """Write answers to `out` in the format of its suffix, whole or not at all; returns how many.
+    """Write answers to `out` in the format of its suffix, atomically; returns how many.
 
     Raises UserError for an unknown suffix, or if the file cannot be written.
     """

@@ -1,7 +1,7 @@
 """Rows of numbers → Vega-Lite specifications, as plain dictionaries for the page's one copy of the library.
 
 No string of the user's ever stands where Vega-Lite reads a field, an expression or a domain: charts work with
-generic fields and whole numbers, and names come back through `names[datum.value]`, a list that is only data. Colours
+generic fields and integers, and names come back through `names[datum.value]`, a list that is only data. Colours
 are the page's CSS variables, so that light, dark and print need no second chart.
 """
 
@@ -36,7 +36,7 @@ def _alt() -> Any:
 def _finish(chart: Any, names: Sequence[str], description: str, height: int) -> Spec:
     """`chart` as a dictionary: as wide as its container, with `names` as data for its labels."""
     alt = _alt()
-    with alt.data_transformers.disable_max_rows():  # the page's own limits are lower
+    with alt.data_transformers.disable_max_rows():  # the page's limits are lower
         spec: Spec = chart.properties(width="container", height=height).to_dict()
     spec.pop("$schema", None)
     spec.pop("config", None)  # the page has one for all

@@ -2,7 +2,7 @@
 
 One block `pipeline/report/templates/<name>.html.j2` shows each section. What people wrote (texts, names of classes,
 paths) goes through Jinja's escaping, or through JSON into `textContent`, never into markup; a content security policy
-allows this page's own script and style by their digests, and no request at all.
+allows this page's script and style by their digests, and no request at all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A run: settings, predictions, cost and model of one fitted contender, as one folder without pickle.
 
 `runs/<data set>-<digest>/<kind>-<digest>/` holds `run.json`, `predictions.safetensors` and `model/`. It is written as
-a draft and renamed, so that a folder of that name is always whole; the name is a digest of what was asked for where it
+a draft and renamed, so that a folder of that name is always whole; the name is a digest of what was requested where it
 differs from the defaults, so that the same question is answered by finding the folder, not by fitting again.
 
 `record` says what a run holds, `folder` writes and reads it, `fit` finds a run or has it fitted.

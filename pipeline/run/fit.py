@@ -74,7 +74,7 @@ class Question:
         return runs_folder(self.runs, self.dataset.name, self.dataset.digest) / f"{slug(self.kind)}-{name}"
 
     def answered_by(self, record: Mapping[str, Any]) -> bool:
-        """Whether a run with this record is the one that is asked for; what it does not name is the default."""
+        """Whether a run with this record is the one that is requested; what it does not name is the default."""
         if (record["kind"], record["seed"], record["dataset_digest"]) != (self.kind, self.seed, self.dataset.digest):
             return False
         if record["checkpoint_digest"] not in (self.checkpoint_digests or (None,)):
@@ -119,7 +119,7 @@ class Fit:
     around: Callable[[Path], AbstractContextManager[Any]] = nullcontext
 
     def run(self) -> Run:
-        """The run, found or fitted."""
+        """The run, loaded or fitted."""
         return fit_once(self.question, self.learn, self.around)
 
 
@@ -128,7 +128,7 @@ def fit_once(
     learn: Callable[[Any], Fitted],
     around: Callable[[Path], AbstractContextManager[Any]] = nullcontext,
 ) -> Run:
-    """The run that answers `question`: found, or fitted, timed (wall and processor), measured (peak memory) and saved.
+    """The run that answers `question`: loaded, or fitted, timed (wall and processor), measured (peak memory) and saved.
 
     Raises UserError where `learn` does, and if the run cannot be written.
     """
@@ -190,7 +190,7 @@ def work_folder(folder: Path) -> Path:
     return folder.parent / f".work-{folder.name}"
 
 
-# ── what is there ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── what exists ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def answer(question: Question) -> Run | None:

@@ -1,4 +1,4 @@
-"""A run's folder: written whole or not at all, read without trust, set aside where it is damaged."""
+"""A run's folder: written atomically, read without trust, set aside where it is damaged."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def probabilities(proba: np.ndarray, where: object) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run says of one split, in the split's own order."""
+    """What a run says of one split, in the split's order."""
 
     split: str
     row_ids: np.ndarray  # (n,) str

@@ -47,7 +47,7 @@ class Files:
         whatever copy is here."""
 
     def add(self, name: str, payload: bytes) -> None:
-        """Commit a shard. Raises OSError if nothing could be written, NotUploadedError if it is kept here alone."""
+        """Commit a shard. Raises OSError if nothing could be written, NotUploadedError if it is stored here alone."""
         if not self.folder.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             sync(self.folder.parent)

@@ -1,4 +1,4 @@
-"""One folder of the store: found, read and added to by the keys of texts. It takes care of its own locking."""
+"""One folder of the store: looked up, read and added to by the keys of texts. It takes care of its own locking."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def locked(method: Method) -> Method:
 class Store:
     """The vectors of one encoder, pooling, engine and precision: the folder `cache/<vectors_digest>`.
 
-    `dim`: checked if given. `dtype`: how new vectors are kept, "float32" or "float16" (None: as those that are there,
+    `dim`: checked if given. `dtype`: how new vectors are stored, "float32" or "float16" (None: as those present,
     else float32); they are always served as float32. `by_length`: the encoder's vectors depend on max_length even for
     texts that it does not cut. For any number of processes and threads.
 
@@ -79,12 +79,12 @@ class Store:
         self.index = Index()
         self.shards: list[Shard] = []  # in the order of their positions; those that are gone too
         self._starts = np.empty(0, np.int64)  # first position of each
-        self._numbers: dict[str, int] = {}  # file name → number, of those that are there
+        self._numbers: dict[str, int] = {}  # file name → number, of those present
         self.refused: set[str] = set()  # damaged, but could not be moved away
         self.lock = threading.RLock()
         self.refresh()
 
-    # what is there
+    # what exists
 
     @property
     def present_shards(self) -> list[Shard]:
@@ -135,7 +135,7 @@ class Store:
 
     @locked
     def find(self, keys: np.ndarray, max_length: int) -> Located:
-        """Where the texts with keys `keys` (n, 2) stand: a text of at most max_length tokens under its own key,
+        """Where the texts with keys `keys` (n, 2) stand: a text of at most max_length tokens under its key,
         whatever max_length it was encoded with, a longer one under the key for this cut."""
         if self.by_length:
             positions = self.index.find(cut_keys(keys, max_length))

@@ -32,7 +32,7 @@ def object_store(url: str) -> ObjectStore:
     options: dict[str, Any] = {"use_listings_cache": False}
     if protocol in ("s3", "s3a"):
         need("s3fs", "s3")
-        # our own checks find what has changed, and then we want the bytes; the client would only go on refusing them
+        # our checks find what has changed, and then we want the bytes; the client would only go on refusing them
         users = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
         options["config_kwargs"] = {"response_checksum_validation": "when_required"} | users
     try:
@@ -100,7 +100,7 @@ class ObjectStore:
         return [got[i] for i in range(len(ranges))]
 
     def write(self, name: str, payload: bytes) -> None:
-        """Make an object appear, whole or not at all."""
+        """Make an object appear, atomically."""
 
         def put() -> None:
             path = self._path(name)
@@ -145,7 +145,7 @@ class ObjectStore:
                 return request()
             except FileNotFoundError:
                 raise
-            except Exception as error:  # every backend has errors of its own
+            except Exception as error:  # every backend has different errors
                 if turn == TRIES - 1 or isinstance(error, PermissionError):
                     raise refusal(f"{self.url}/{name}", f"cannot {verb}", error, remedy(error)) from error
                 time.sleep(PAUSE * 2**turn)

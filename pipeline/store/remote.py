@@ -3,7 +3,7 @@
 The objects are the same shards under the same names, and an object's PUT is its commit. `mirror(url)` is a local folder
 that stands for the URL: handed to the store as any other cache, it holds
 
-    <digest>/<name>.safetensors           whole shards: written here, or whose vectors were read here
+    <digest>/<name>.safetensors           full shards: written here, or whose vectors were read here
     <digest>/columns/<name>.safetensors   keys, token counts and checks of the others, in a file with a hole for vectors
     <digest>/outbox/<name>.safetensors    encoded here and not yet uploaded: the next command does that first
     models/                               converted models, which every machine makes for itself (but see `bring`)
@@ -30,7 +30,7 @@ from .files import QUARANTINE, Files, NotUploadedError, is_shard, listing
 from .object_store import ObjectStore, object_store
 from .shard import SUFFIX, DamagedError, Shard, read_header
 
-MARK = "remote.json"  # what tells a mirror from a cache of its own
+MARK = "remote.json"  # what tells a mirror from a separate cache
 CARD = "about.json"
 COLUMNS, OUTBOX = "columns", "outbox"
 LIST_SECONDS = 5.0  # between two listings of a folder: others' shards come about as often
@@ -76,7 +76,7 @@ def opened(cache: Path, url: str) -> ObjectStore:
 
 
 def url_of(cache: Path) -> str | None:
-    """The URL that a folder mirrors; None for a cache of its own."""
+    """The URL that a folder mirrors; None for a separate cache."""
     if Path(cache) in _urls:
         return _urls[Path(cache)]
     try:
@@ -107,7 +107,7 @@ class Mirrored(Files):
         self._unreachable: str | None = None  # why the last upload failed
         self._uploaded_leftovers = False
 
-    # what is there
+    # what exists
 
     def names(self) -> set[str]:
         if not self._uploaded_leftovers:
@@ -260,7 +260,7 @@ class Mirrored(Files):
                         write_pieces(new, size, {start: p or b"" for (start, _), p in zip(rest, got, strict=True)})
 
     def _download(self, names: Sequence[str]) -> list[bytes | None]:
-        """Whole shards; those whose bytes are not what they are named after are asked for once more."""
+        """Complete shards; those whose bytes are not what they are named after are asked for once more."""
         got = self.far.read([(self._far_name(name), 0, self._size(name)) for name in names])
         for i, name in enumerate(names):
             payload = got[i]
@@ -302,7 +302,7 @@ def missing_columns(shard: Shard, pieces: Mapping[int, bytes]) -> list[tuple[int
 
 
 def pull_folders(cache: Path) -> None:
-    """Make a local folder for each folder of vectors behind a mirror's URL; nothing for a cache of its own."""
+    """Make a local folder for each folder of vectors behind a mirror's URL; nothing for a separate cache."""
     url = url_of(cache)
     for name, size in ({} if url is None else opened(Path(cache), url).names("")).items():
         if size is None and name[0] != "." and name != "models":

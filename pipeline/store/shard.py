@@ -129,7 +129,7 @@ def pack(
 def read_header(path: Path, folder: str) -> Shard:
     """What the shard at `path` says of itself.
 
-    Raises DamagedError if it is not a whole shard of the folder called `folder`, FileNotFoundError if it is gone.
+    Raises DamagedError if it is not a full shard of the folder called `folder`, FileNotFoundError if it is gone.
     """
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size

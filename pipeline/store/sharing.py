@@ -1,6 +1,6 @@
 """Sharing the work: any number of processes encode the same texts into one store, and few rows are encoded twice.
 
-Each process starts at a block of its own in a common list of blocks and looks at the folder again before each block.
+Each process starts at a different block in a common list of blocks and looks at the folder again before each block.
 A claim (an empty file, locked while its process lives) tells the others to do something else first. Claims are only
 hints: where files cannot be locked, or a process hangs, a row is at worst encoded twice, and stands twice.
 """
@@ -50,7 +50,7 @@ def share(
 
     `keys` (n, 2) of all texts; a block holds row numbers of them. `flush` commits whatever has been handed out (None:
     what `writer` has gathered): it is called before waiting for other processes, which may be waiting for that, and at
-    the end. `seed`: None = every process starts at a block of its own.
+    the end. `seed`: None = every process starts at a different block.
     Raises UserError if the folder cannot be written.
     """
     work, waiting, flush = _Work(writer, keys, blocks, seed), Waiting(patience), flush or writer.flush

@@ -87,7 +87,7 @@ class Comparison:
 class Judging:
     """By which measure contenders are judged, what a loss is worth, and how often is drawn.
 
-    `margin` is the difference, in the metric's own unit (accuracy: a share from 0 to 1), below which two are
+    `margin` is the difference, in the metric's unit (accuracy: a share from 0 to 1), below which two are
     equivalent; `draws` and `row_draws` are bootstrap draws of counts and of rows; `by` (n,) groups the judged rows, in
     the order of the first run's split.
     """
@@ -210,7 +210,7 @@ class Ranked:
         return [replace(c, pareto=c.name in front) for c in contenders]
 
     def pairs(self, metric: str) -> list[Pair]:
-        """Every two contenders, the better-scored first, in one metric; guessing is judged in a family of its own."""
+        """Every two contenders, the better-scored first, in one metric; guessing is judged in a separate family."""
         order = self.order
         couples = list(combinations(order, 2))
         random = np.random.default_rng([self.rules.seed, 1]).spawn(len(couples))

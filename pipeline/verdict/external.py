@@ -16,7 +16,7 @@ ELSEWHERE = "fitted on other training rows than the contenders beside it; only t
 def admit(run: Run, dataset: Dataset) -> Run:
     """`run` as a contender on the test split of `dataset`, whatever it was fitted on.
 
-    A run of other training rows is told apart by the setting `fitted on`, which its name then shows.
+    A run of other training rows is distinguished by the setting `fitted on`, which its name then shows.
 
     Raises UserError if its classes, its test rows (by row id) or their labels differ.
     """

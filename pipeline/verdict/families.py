@@ -1,4 +1,4 @@
-"""What is tested together: near-copies count once, guessing is a family of its own, p and interval are adjusted alike.
+"""What is tested together: near-copies count once, guessing is a separate family, p and interval are adjusted alike.
 
 Within a family p is adjusted by Holm's (1979) step-down: the smallest times the number of hypotheses, the next times
 one less, until one is not below 5 %. Each interval is taken at the level at which its p was compared; those that were

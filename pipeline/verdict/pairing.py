@@ -88,7 +88,7 @@ def enough_to_equal(facts: PairFacts, margin: float, metric: str) -> bool:
     """Whether there is ground for "equivalent": ten discordant rows, or so many concordant ones that none matter.
 
     With fewer the draws are too narrow: a true difference of 1.01 points was called equivalent in 13 of 100. The share
-    of discordant rows bounds the difference in accuracy; its own 95 % bound is exact (Clopper & Pearson 1934).
+    of discordant rows bounds the difference in accuracy; its 95 % bound is exact (Clopper & Pearson 1934).
     """
     from scipy.special import betaincinv
 

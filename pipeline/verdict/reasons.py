@@ -64,7 +64,7 @@ def other_metrics(field: Field, choice: Contender) -> list[str]:
 
 
 def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> list[str]:
-    """What was trained at the learning rate that was given for fine-tuning the whole encoder, and may want another."""
+    """What was trained at the learning rate that was given for fine-tuning the full encoder, and may want another."""
     rates = {runs[c.name].settings.get("learning_rate") for c in contenders if c.kind == "fine-tune"}
     borrowed = [
         c.name

@@ -41,7 +41,7 @@ class Contender:
     cost: Cost
     notes: tuple[str, ...] = ()
     pareto: bool = False  # nothing else here scores as high for as little
-    chosen: bool = False  # the best on these rows: its own score is flattered by having been picked on them
+    chosen: bool = False  # the best on these rows: its score is flattered by having been picked on them
     seed_spread: float | None = None  # largest minus smallest score of the metric over its seeds, if there are several
     seeds: int = 1  # trainings that it stands for: judged by their mean
     runs: tuple[str, ...] = ()  # their folders; `run` is the best on validation
@@ -95,7 +95,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
     return [f"{name} #{1 + names[:i].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def asked(run: Run) -> dict[str, Any]:
+def fit_settings(run: Run) -> dict[str, Any]:
     """A run's settings without its seed and what followed from it: runs alike in these differ by their seed alone.
 
     A learning rate that was found counts as that rate: the other seeds of a fit are given it.
@@ -107,12 +107,12 @@ def asked(run: Run) -> dict[str, Any]:
 
 def fit_key(run: Run) -> str:
     """Equal for runs that differ in nothing but the seed."""
-    return repr((run.kind, sorted((k, repr(v)) for k, v in asked(run).items()), run.checkpoint_digest))
+    return repr((run.kind, sorted((k, repr(v)) for k, v in fit_settings(run).items()), run.checkpoint_digest))
 
 
 def apart(run: Run, group: Sequence[Run]) -> list[str]:
     """What tells `run` from the others of its kind."""
-    facts = [{k: plain(k, v) for k, v in asked(r).items()} | last(r) for r in group]
+    facts = [{k: plain(k, v) for k, v in fit_settings(r).items()} | last(r) for r in group]
     mine = facts[[r is run for r in group].index(True)]
     keys = sorted({key for fact in facts for key in fact} - set(last(run)))
     keys.sort(key=lambda key: TELLING.index(key) if key in TELLING else len(TELLING))
@@ -126,7 +126,7 @@ def apart(run: Run, group: Sequence[Run]) -> list[str]:
 
 
 def last(run: Run) -> dict[str, str]:
-    """What runs are told apart by where no setting does it: the encoder's bytes, then the seed."""
+    """What runs are distinguished by where no setting does it: the encoder's bytes, then the seed."""
     return {
         "bytes": f"checkpoint {run.checkpoint_digest[:8] if run.checkpoint_digest else 'none'}",
         "seed": f"seed {run.seed}",
