@@ -37,6 +37,7 @@ from .report import Material, write_report
 from .run import Run, load_run, runs_folder, runs_of
 from .task import Task, TaskOptions
 from .verdict import Comparison, admit, compare, group_column
+from .verdict.imported import imported
 from .verdict.regret import Worth
 from .verdict.results import fit_key
 from .words import roughly
@@ -56,6 +57,7 @@ class ComparisonSettings:
     prefer: str = "best"  # or cheap: a loss that is not shown does not count
     by: str | None = None  # column of the judged split whose groups are scored apart
     external_runs: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
+    predictions: tuple[str, ...] = ()  # NAME=FILE: answers of other models that take part
     budget: float | None = None  # seconds that fitting may take
     page: Path | None = None
 
@@ -147,6 +149,7 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     metric_for(rules.metric, data.role("test").labels)  # all of these before anything is fitted
     by = None if rules.by is None else group_column(data.test, rules.by)
     external_runs = [admit(known_kind(load_run(folder)), data) for folder in rules.external_runs]
+    external_runs += [imported(given, data, rules.metric) for given in rules.predictions]
     left_out: list[str] = []
     if rules.only_existing:
         runs = present(task, rules.contenders)
@@ -300,8 +303,9 @@ def looked_into(task: Task, judged: Judged) -> Audit | None:
     vectors = role_vectors(task) if sum(map(len, task.dataset.splits.values())) <= NEAR_ROWS else None
     comparison = judged.comparison
     settings = AuditSettings(comparison.metric, comparison.margin)
+    runs = [run for run in judged.runs if kind_row(run.kind).family != "external"]
     try:
-        return audit(task.dataset, judged.runs, vectors, settings, task.progress, comparison)
+        return audit(task.dataset, runs, vectors, settings, task.progress, comparison if runs == judged.runs else None)
     except UserError as error:
         log.info("no audit on the page: %s", error)
         return None

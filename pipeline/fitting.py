@@ -101,11 +101,10 @@ def too_few(task: Task, runs: Sequence[Run]) -> UserError:
 
 
 def together(runs: Sequence[Run], external_runs: Sequence[Run]) -> list[Run]:
-    """Runs and guests, each folder once."""
-    folders: dict[Path, Run] = {}
-    for run in (*runs, *external_runs):
-        assert run.folder is not None, "they were found or saved"
-        folders.setdefault(run.folder.resolve(), run)
+    """Runs and external ones, each folder once; what lies in none, each."""
+    folders: dict[Path | int, Run] = {}
+    for number, run in enumerate((*runs, *external_runs)):
+        folders.setdefault(number if run.folder is None else run.folder.resolve(), run)
     return list(folders.values())
 
 

@@ -22,7 +22,7 @@ PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 class Kind:
     """One row of the table."""
 
-    family: str  # which answer it stands for: constant, words (no encoder), probe (frozen) or tuned
+    family: str  # which answer it stands for: constant, words (no encoder), probe (frozen), tuned, external
     description: str  # how such a model comes about
     opener: str  # (run, runtime, cache, precision) → model with `proba(texts)`
     sklearn: str | None = None  # (run, encoder) → scikit-learn model, whether it imports this package; None: it is none
@@ -43,6 +43,13 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
+    "predictions": Kind(
+        family="external",
+        description="predictions of another model, from a file",
+        opener=".verdict.imported:opened",
+        library="",
+        needs_encoder=False,
+    ),
     "majority": Kind(
         family="constant",
         description="the class shares of train, whatever the text",
@@ -118,8 +125,9 @@ def kind_row(kind: str) -> Kind:
 
 
 def names(numbered: bool = True) -> list[str]:
-    """Every kind there is, those with a number as `fine-tune+last-N`; without them unless `numbered`."""
-    patterns = [(name, variant) for name, row in KINDS.items() for variant in ("", *row.variants)]
+    """Every kind that is fitted here, those with a number as `fine-tune+last-N`; without them unless `numbered`."""
+    fitted = {name: row for name, row in KINDS.items() if row.family != "external"}
+    patterns = [(name, variant) for name, row in fitted.items() for variant in ("", *row.variants)]
     shown = [name + (f"+{variant}" if variant else "") for name, variant in patterns]
     return [name.replace(NUMBER, "N") for name in shown if numbered or NUMBER not in name]
 

@@ -215,6 +215,12 @@ comparison_options = Bundle(
             "Who takes part; frozen-head, from-scratch and lr+balanced, -over, -auto may, too.",
         ),
         "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),
+        "predictions": click.option(
+            "--predictions",
+            multiple=True,
+            metavar="NAME=FILE",
+            help="Answers of another model that joins: label or p_CLASS by row_id, text or order; repeatable.",
+        ),
         "only_existing": only_existing("Fit nothing: compare the runs that are there."),
         "budget": click.option(
             "--budget", callback=budget, metavar="20m|90s|2h", help="Time to fit in; what does not fit is left out."

@@ -43,11 +43,13 @@ def errors(facts: Facts) -> Section | None:
 
 def calibration(facts: Facts) -> Section | None:
     """Reliability diagrams."""
-    if not facts.judged:
+    graded = {name: p for name, p in facts.judged.items() if p.graded}
+    if not graded:
         return None
-    bins = {name: reliability(p.truth, np.asarray(p.proba, np.float64)) for name, p in facts.judged.items()}
-    drawn = {f"calibration-{i}": charts.reliability(bins[name]) for i, name in enumerate(facts.names)}
-    view = {"names": facts.names, "bins": bins, "few": charts.FEW}
+    bins = {name: reliability(p.truth, np.asarray(p.proba, np.float64)) for name, p in graded.items()}
+    drawn = {f"calibration-{i}": charts.reliability(bins[name]) for i, name in enumerate(graded)}
+    silent = [name for name in facts.names if name not in graded]
+    view = {"names": list(graded), "silent": silent, "bins": bins, "few": charts.FEW}
     return Section("Can the probabilities be believed?", view, drawn, short="Reliability")
 
 

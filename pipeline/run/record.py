@@ -52,6 +52,11 @@ class Predictions:
         """Class numbers (n,): what the run answers, by its threshold if it has one."""
         return decide(self.proba, self.threshold)
 
+    @property
+    def graded(self) -> bool:
+        """Whether there are probabilities at all: answers alone are all 0 and 1."""
+        return bool(((self.proba > 0) & (self.proba < 1)).any())
+
     def take(self, rows: np.ndarray) -> Predictions:
         """The predictions of some rows: positions (m,), or a mask (n,)."""
         return replace(self, row_ids=self.row_ids[rows], truth=self.truth[rows], proba=self.proba[rows])

@@ -87,10 +87,16 @@ TELLING = ("encoder", "pooling", "imbalance", "head", "max_length", "learning_ra
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """A name for each run: its kind, and where runs share a kind, the fewest settings that tell them apart."""
+    """A name for each run: its kind, and where runs share a kind, the fewest settings that tell them apart.
+
+    What came with a name is called by it.
+    """
     names = []
     for run in runs:
         group = [other for other in runs if other.kind == run.kind]
+        if called := run.settings.get("called"):
+            names.append(str(called))
+            continue
         names.append(run.kind if len(group) == 1 else f"{run.kind} ({', '.join(apart(run, group))})")
     return [f"{name} #{1 + names[:i].count(name)}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
