@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline.linear.folds import split
 from pipeline.linear.search import moments, standardise
-from pipeline.linear.solver import SEARCH, principal_axes, solve
+from pipeline.linear.solver import SEARCH, Descent, principal_axes, solve
 from pipeline.linear.tune import LinearSettings, fit
 from pipeline.run import versions
 
@@ -99,7 +99,7 @@ def whole_grid(X: np.ndarray, y: np.ndarray, pairs: list[tuple[np.ndarray, np.nd
     for row, (_, held) in zip(weights, pairs, strict=True):
         row[held] = 0
     for C in GRID:
-        start = solve(axes, y, weights, C, k, start, SEARCH).stacked
+        start = solve(axes, y, weights, C, k, Descent(start, SEARCH)).stacked
     return {"seconds": time.perf_counter() - started}
 
 

@@ -22,8 +22,6 @@ LISTED = {
     },
     "parameters": {
         "pipeline/finetune/training.py trainer_for": 8,
-        "pipeline/linear/search.py search": 7,
-        "pipeline/linear/solver.py solve": 8,
     },
 }
 

@@ -30,7 +30,7 @@ def test_moments_are_scikit_learns():
 
 def test_out_of_fold_logits_are_those_of_each_folds_own_fit():
     axes, truth, folds = problem()
-    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, 3, (0.01, 0.03, 0.1))
+    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, (0.01, 0.03, 0.1))
     for fold in range(folds.count):
         alone = solve(axes, truth, folds.weights()[fold : fold + 1], found.C, 3)
         expected = axes.rows[folds.held(fold)] @ alone.stacked[0].T
@@ -40,7 +40,7 @@ def test_out_of_fold_logits_are_those_of_each_folds_own_fit():
 
 def test_the_path_goes_up_from_the_strongest_penalty_and_stops():
     axes, truth, folds = problem()
-    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, 3, None)
+    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, None)
     visited = [point["C"] for point in found.points]
     assert visited == list(GRID[: len(visited)])
     assert GRID[0] < found.C < visited[-1] < GRID[-1]
@@ -49,7 +49,7 @@ def test_the_path_goes_up_from_the_strongest_penalty_and_stops():
 
 def test_the_grid_grows_downwards_too():
     axes, truth, folds = problem(rows=60, spread=200.0)  # hardly any signal: wants all the penalty there is
-    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, 3, None, usual=(1.0, 10.0))
+    found = search([shared_block(axes, truth, folds, folds.weights())], truth, folds, None, usual=(1.0, 10.0))
     visited = [point["C"] for point in found.points]
     assert visited[0] == 1
     assert min(visited) < 0.1
@@ -59,8 +59,8 @@ def test_the_grid_grows_downwards_too():
 def test_blocks_apart_give_what_they_give_together():
     axes, truth, folds = problem(classes=2)
     block = shared_block(axes, truth, folds, folds.weights())
-    together = search([block], truth, folds, 2, (0.01, 0.1))
-    apart = search(block.apart(), truth, folds, 2, (0.01, 0.1))
+    together = search([block], truth, folds, (0.01, 0.1))
+    apart = search(block.apart(), truth, folds, (0.01, 0.1))
     assert together.C == apart.C
     assert np.abs(together.logits - apart.logits).max() < 1e-2
     assert together.logits.shape == (200, 2)
@@ -73,7 +73,6 @@ def test_progress_ends_at_the_end():
         [shared_block(axes, truth, folds, folds.weights())],
         truth,
         folds,
-        3,
         (0.001, 0.01),
         tick=lambda done, total: told.append((done, total)),
     )

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.linear.resample import balanced_weights
-from pipeline.linear.solver import own_axes, principal_axes, solve
+from pipeline.linear.solver import Descent, own_axes, principal_axes, solve
 
 
 def blobs(n: int, d: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,7 @@ def test_number_of_threads_does_not_change_the_result():
 
 def test_too_few_iterations_are_not_called_convergence():
     matrix, truth = blobs(300, 12, 3)
-    found = solve(principal_axes(matrix), truth, ones(300), 10.0, 3, most=2)
+    found = solve(principal_axes(matrix), truth, ones(300), 10.0, 3, Descent(most=2))
     assert found.iterations.tolist() == [2]
     assert not found.converged[0]
 
@@ -124,8 +124,8 @@ def test_too_few_iterations_are_not_called_convergence():
 def test_warm_start_at_the_solution_is_free():
     matrix, truth = blobs(300, 12, 3)
     axes = principal_axes(matrix)
-    first = solve(axes, truth, ones(300), 0.1, 3, tolerance=1e-8)
-    again = solve(axes, truth, ones(300), 0.1, 3, first.stacked, tolerance=1e-6)
+    first = solve(axes, truth, ones(300), 0.1, 3, Descent(tolerance=1e-8))
+    again = solve(axes, truth, ones(300), 0.1, 3, Descent(first.stacked, 1e-6))
     assert again.iterations.tolist() == [0]
 
 

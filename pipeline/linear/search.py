@@ -13,7 +13,7 @@ from .. import UserError
 from .calibrate import losses
 from .folds import Folds
 from .resample import Resampled
-from .solver import SEARCH, Axes, Solution, principal_axes, solve
+from .solver import SEARCH, Axes, Descent, Solution, principal_axes, solve
 
 GRID = tuple(float(f"{10.0 ** (half / 2):.6g}") for half in range(-8, 5))  # 1e-4 … 1e2 by half decades
 STEP = 10**0.5  # by which the grid grows at its ends
@@ -121,7 +121,6 @@ def search(
     blocks: Sequence[Block],
     truth: np.ndarray,
     folds: Folds,
-    classes: int,
     grid: Sequence[float] | None,
     usual: Sequence[float] = GRID,
     tick: Callable[[int, int], None] = lambda done, total: None,
@@ -136,7 +135,7 @@ def search(
     if grid is not None and not (len(grid) and all(0 < C < np.inf for C in grid)):
         raise UserError("C must be a positive number: pass --C 0.01,0.1,1")
     known = _known(truth, folds)
-    path = _Path(blocks, truth, known, classes)
+    path = _Path(blocks, truth, known, int(truth.max()) + 1)
     steps = sorted(set(usual if grid is None else grid))
     for place, C in enumerate(steps):
         tick(place, len(steps))
@@ -182,7 +181,7 @@ class _Path:
         """Fit every block at C and judge it out of fold."""
         started = time.perf_counter()
         fits = [
-            solve(block.axes, block.truth, block.weights, C, self.classes, start, block.tolerance)
+            solve(block.axes, block.truth, block.weights, C, self.classes, Descent(start, block.tolerance))
             for block, start in zip(self.blocks, self._starts(C), strict=True)
         ]
         logits = self._judge(fits)

@@ -202,14 +202,23 @@ def hessian_diagonal(rows: Any, shares: np.ndarray, stacked: np.ndarray, pool: T
 # ── the solver ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True)
+class Descent:
+    """Where a fit starts, and when it ends."""
+
+    start: np.ndarray | None = None  # (P, r, q); None: at 0
+    tolerance: float = FINAL
+    most: int = 1000  # iterations
+
+
 class _Descent:
     """The L-BFGS of one problem with D numbers: offers a trial point, hears what it is worth, offers the next."""
 
-    def __init__(self, start: np.ndarray, ridge: np.ndarray, guess: np.ndarray, tolerance: float, most: int):
+    def __init__(self, start: np.ndarray, ridge: np.ndarray, guess: np.ndarray, descent: Descent):
         self.x = start  # (D,) float32
         self.ridge = ridge  # (D,) float32, 0 for intercepts
         self.guess = guess  # (D,) float32, diagonal of the first inverse Hessian
-        self.tolerance, self.most = tolerance, most
+        self.tolerance, self.most = descent.tolerance, descent.most
         self.pairs: deque[tuple[np.ndarray, np.ndarray, float]] = deque(maxlen=MEMORY)  # step, turn, 1 / product
         self.scale, self.length, self.slope = 1.0, 0.0, 0.0
         self.loss, self.gap, self.iterations = np.inf, np.inf, -1
@@ -268,26 +277,24 @@ def solve(
     weights: np.ndarray,
     C: float,
     classes: int,
-    start: np.ndarray | None = None,
-    tolerance: float = FINAL,
-    most: int = 1000,
+    descent: Descent = Descent(),
 ) -> Solution:
     """Minimise Σ weight · loss / Σ weight + ‖W‖² / (2 C Σ weight) for P problems on the rows of one matrix.
 
-    `truth` (n,) int64 in 0 … classes-1; `weights` (P, n), 0 where a problem does not know a row; `start` (P, r, q).
-    A problem is converged when its estimated gap to the minimum is at most `tolerance` (mean loss).
+    `truth` (n,) int64 in 0 … classes-1; `weights` (P, n), 0 where a problem does not know a row.
+    A problem is converged when its estimated gap to the minimum is at most the descent's tolerance (mean loss).
     """
     P, r, q = len(weights), 1 if classes == 2 else classes, axes.rows.shape[1]
     total = weights.sum(1, dtype=np.float64)
     shares = (weights / total[:, None]).astype(np.float32)
     ridge = np.zeros((P, r, q), np.float32)
     ridge[..., :-1] = (1 / (C * total))[:, None, None]
-    x = np.zeros((P, r, q), np.float32) if start is None else np.ascontiguousarray(start, np.float32)
+    x = np.zeros((P, r, q), np.float32) if descent.start is None else np.ascontiguousarray(descent.start, np.float32)
     passes = 0
     with _workers() as pool:
         curvature = hessian_diagonal(axes.rows, shares, x, pool)
         guess = (1 / np.maximum(curvature + ridge, 1e-12)).astype(np.float32)
-        descents = [_Descent(x[p].ravel(), ridge[p].ravel(), guess[p].ravel(), tolerance, most) for p in range(P)]
+        descents = [_Descent(x[p].ravel(), ridge[p].ravel(), guess[p].ravel(), descent) for p in range(P)]
         active = list(range(P))
         while active:
             trial = np.stack([descents[p].trial for p in active]).reshape(-1, r, q)

@@ -30,7 +30,7 @@ from .search import (
     standardise,
     unscaled,
 )
-from .solver import FINAL, Axes, principal_axes, solve
+from .solver import Axes, Descent, principal_axes, solve
 
 AUTO = ("none", "balanced", "smote")  # what imbalance "auto" chooses among; the first wins ties
 IMBALANCE = dict.fromkeys(("none", "balanced", *SAMPLERS, "auto"))
@@ -158,7 +158,6 @@ class _Problem:
             blocks,
             self.truth,
             self.folds,
-            self.classes,
             self.settings.C,
             tick=lambda done, total: progress(f"fit lr ({name})", done, total),
         )
@@ -182,7 +181,7 @@ class _Problem:
             axes, truth = self.axes, self.truth
             weights = self.weights(chosen.name, np.ones((1, n), np.float32))
             start = chosen.path.stacked[0].mean(0, keepdims=True)  # the folds agree almost
-        fit = solve(axes, truth, weights, chosen.path.C, self.classes, start, FINAL)
+        fit = solve(axes, truth, weights, chosen.path.C, self.classes, Descent(start))
         W, b = axes.weights(full(fit.stacked[0].T).T if self.classes == 2 else fit.stacked[0])
         if self.settings.prior_correction:
             learned = np.bincount(truth, weights[0], self.classes) / weights.sum(dtype=np.float64)

@@ -19,7 +19,7 @@ from ..linear import timed
 from ..linear.calibrate import log_softmax
 from ..linear.folds import Folds, equal, split
 from ..linear.search import STEP, Found, full, search, shared_block
-from ..linear.solver import Axes, Solution, own_axes, solve
+from ..linear.solver import Axes, Descent, Solution, own_axes, solve
 from ..linear.tune import all_classes
 from ..run import Cost, Fit, Fitted, Question, Run
 from .model import TfidfModel
@@ -120,7 +120,7 @@ def fit(
     found = searched(axes, truth, folds, settings.C, usual, tick=lambda done, total: progress("fit tfidf", done, total))
     began = time.perf_counter()
     every, start = np.ones((1, len(truth)), np.float32), np.concatenate(found.stacked).mean(0, keepdims=True)
-    final = solve(axes, truth, every, found.C, len(present), start, TOLERANCE)
+    final = solve(axes, truth, every, found.C, len(present), Descent(start, TOLERANCE))
     if not final.converged[0]:
         notes.append(f"the final fit did not converge in {final.iterations[0]} iterations")
     record = {
@@ -198,7 +198,7 @@ def searched(
     classes = int(truth.max()) + 1
     block = replace(shared_block(axes, truth, folds, folds.weights()), tolerance=SEARCH_TOLERANCE)
     large = folds.count * classes * axes.rows.shape[1] > MOST_WEIGHTS
-    return search(block.apart() if large else [block], truth, folds, classes, grid, usual, **how)
+    return search(block.apart() if large else [block], truth, folds, grid, usual, **how)
 
 
 def fit_at(
@@ -214,7 +214,7 @@ def fit_at(
     most = most_terms(len(present), len(analyzers) * len(texts[0]))
     terms, matrix = learn_terms(texts, analyzers, min_df, most)
     once = np.ones((1, len(truth)), np.float32)
-    solution = solve(own_axes(matrix), truth, once, C, len(present), None, TOLERANCE)
+    solution = solve(own_axes(matrix), truth, once, C, len(present), Descent(tolerance=TOLERANCE))
     return _model(terms, solution, present, class_names)
 
 
