@@ -174,7 +174,8 @@ def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     from pipeline.finetune.frozen import fit_frozen_head
     from pipeline.linear import Encoded
 
-    done = embed(data, EncoderSpec(options.encoder), Runtime(device=options.device), folder / "cache", SILENT)
+    spec, runtime = EncoderSpec(options.encoder, pooling=("cls",)), Runtime(device=options.device)
+    done = embed(data, spec, runtime, folder / "cache", SILENT)
     matrices = done.matrices("cls")
     settings = FineTuneSettings(epochs=options.epochs, batch_size=options.batch_size, freeze=True, head="linear")
     vectors = {role: matrix.vectors for role, matrix in matrices.items()}

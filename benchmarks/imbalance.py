@@ -80,7 +80,7 @@ def scikit_learn(task: Task, done: Embedded) -> Fit:
 def judge(source: str, encoder: str, cache: Path) -> dict[str, Any]:
     """Every treatment on one source."""
     data = read(SourceOptions(source))
-    spec = EncoderSpec(encoder)
+    spec = EncoderSpec(encoder, pooling=("cls",))
     done = embed(data, spec, Runtime(), cache, silent)
     with tempfile.TemporaryDirectory() as runs:
         task = Task(dataset=data, encoders=(spec,), cache=cache, runs=Path(runs))

@@ -18,7 +18,9 @@ import numpy as np
 from . import UserError, choose, kinds, tfidf
 from .baseline import majority_fit
 from .data import Dataset, SourceOptions, read, subset
-from .encoder.checkpoint import AUTO_POOLINGS, EncoderSpec, locate, parts, single_poolings
+from .encoder.checkpoint import EncoderSpec, locate, trained
+from .encoder.declared import note_pooling
+from .encoder.pooling import parts, ways
 from .encoder.tokens import tokenizer
 from .estimates import (
     Job,
@@ -65,8 +67,9 @@ class TaskVectors:
 
     def __init__(self, task: Task, spec: EncoderSpec) -> None:
         self.task, self.spec = task, spec
-        self.single = replace(spec, pooling=single_poolings(spec))
         self.checkpoint = locate(spec)
+        self.single = replace(spec, pooling=self.checkpoint.poolings(spec.pooling))
+        note_pooling(self.checkpoint.declared, spec.pooling, spec.name)
 
     @functools.cached_property
     def embedded(self) -> Embedded:
@@ -83,8 +86,9 @@ class TaskVectors:
 
     def encoded(self, pooling: str) -> Encoded:
         """Those of one pooling; 'auto' is several, among which the folds choose."""
+        pooling = self.checkpoint.pooling(pooling)
         several, digest = self._several(pooling), self.checkpoint.checkpoint_digest
-        names = (*several, "+".join(several)) if several else (pooling,)
+        names = ways(several) if several else (pooling,)
         digests = {name: digest(name) for name in names}
         return Encoded(
             vectors=lambda: self._vectors(pooling, several),
@@ -95,7 +99,7 @@ class TaskVectors:
         )
 
     def _several(self, pooling: str) -> tuple[str, ...]:
-        return AUTO_POOLINGS if pooling == "auto" else ()
+        return self.checkpoint.auto_poolings if pooling == "auto" else ()
 
     def _vectors(self, pooling: str, several: tuple[str, ...]) -> dict[str, Any]:
         if not several:
@@ -116,6 +120,8 @@ class TaskVectors:
             "precision": cache.backend.precision,
             "text_parts": len(self.task.dataset.text_columns),
         }
+        if self.checkpoint.prompt:
+            facts["prompt"] = self.checkpoint.prompt
         if spec.storage != "float32":
             facts["storage"] = spec.storage
         if cache.variant.calibration:  # of int8: another one makes other vectors
@@ -151,7 +157,7 @@ def judged_vectors(task: Task, rows: np.ndarray | None = None) -> dict[str, np.n
 
 def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
     """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
-    spec = replace(task.encoders[0], pooling=single_poolings(task.encoders[0]))
+    spec = task.encoders[0]
     embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
     return embedding_cache if embedding_cache.present(wanted).all() else None
 
@@ -192,7 +198,8 @@ def frozen_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     """
     check(task.tuning)
     for spec in task.encoders:
-        parts(spec.pooling)  # 'auto' is for logistic regression, whose folds choose
+        if "auto" in spec.pooling:
+            parts(spec.pooling)  # is for logistic regression, whose folds choose
         vectors = TaskVectors(task, spec)
         for pooling in spec.pooling:
             encoded = vectors.encoded(pooling)
@@ -215,7 +222,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
         yield from frozen_fits(task)
         return
     for spec in task.encoders:
-        fit = functools.partial(_tuned, task, locate(spec))
+        fit = functools.partial(_tuned, task, locate(trained(spec)))
         settings = tuning_of(task, spec)
         first = fit(settings)
         yield first

@@ -21,7 +21,7 @@ import numpy as np
 from . import UserError, hub
 from .data import SourceOptions, read_chunks
 from .data import sources as source_files
-from .encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder, parts
+from .encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder
 from .encoder.batches import TokenBatch
 from .encoder.checkpoint import Checkpoint
 from .encoder.hardware import (
@@ -97,7 +97,6 @@ def checkup(spec: EncoderSpec, runtime: Runtime, cache: Path, source: SourceOpti
     trouble = [*gpu_trouble()]
     speeds: tuple[Speed, ...] = ()
     job = None
-    spec = replace(spec, pooling=tuple(name for name in spec.pooling if name != "auto") or ("cls",))
     try:
         checkpoint = locate(spec)
     except UserError as error:
@@ -173,7 +172,7 @@ def measured(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache:
     """Each engine and precision that there is for this machine's devices."""
     best = choose_backend(spec.engine, spec.precision, runtime.device)
     devices = dict.fromkeys(("cpu", best.device, auto_device(hardware())))
-    test = SpeedTest(checkpoint, parts(spec.pooling), runtime, cache)
+    test = SpeedTest(checkpoint, checkpoint.poolings(spec.pooling), runtime, cache)
     for engine, able in RUNS.items():
         for device in devices:
             for precision in (name for name in PRECISIONS if name in able.get(device.partition(":")[0], ())):
@@ -262,7 +261,7 @@ def estimate(
     best = next((row for row in speeds if row.chosen and row.tokens_per_second), None)
     setup = (best.setup_seconds or 0.0) if best and tokens else 0.0
     seconds = setup + (tokens / best.tokens_per_second if best and best.tokens_per_second else 0.0)
-    width = checkpoint.dim * len(parts(spec.pooling))
+    width = checkpoint.dim * len(checkpoint.poolings(spec.pooling))
     return Job(
         source=source.source,
         rows=rows,

@@ -6,7 +6,7 @@ A matrix product is timed where the encoder will run, and 256 texts are tokenise
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from . import Progress, log
 from .data import SourceOptions, count_rows, read_chunks
 from .encoder import Runtime
-from .encoder.checkpoint import Checkpoint, EncoderSpec, locate, single_poolings
+from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from .encoder.hardware import auto_device, hardware
 from .encoder.tokens import tokenizer
 from .extract import Extracted, missing_rows
@@ -136,8 +136,7 @@ def device_rate(runtime: Runtime) -> tuple[str, float]:
 
 def extraction_seconds(job: Job) -> float:
     task = job.task
-    spec = replace(job.spec, pooling=single_poolings(job.spec))
-    tokens = job.tokens * missing_rows(task.dataset, spec, task.runtime, task.cache)
+    tokens = job.tokens * missing_rows(task.dataset, job.spec, task.runtime, task.cache)
     return tokens * job.token_cost / (job.device_rate * EFFICIENCY[job.device]) + (1.5 if tokens else 0)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from . import UserError, kinds, listed, log
 from .contenders import estimates, fit, fits_of, linear_runs, tuned_runs
 from .encoder import POOLERS, locate
+from .encoder.pooling import NORMALIZED, stored, ways
 from .finetune import check as check_tuning
 from .finetune import kind_of as kind_of_tuning
 from .kinds import kind_row
@@ -83,8 +84,13 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
 
 def digests_of(task: Task) -> set[str]:
     """Of the task's encoders, under every pooling that a run may have."""
-    names = {name for spec in task.encoders for name in (*POOLERS, "cls+mean", *spec.pooling)} - {"auto"}
-    return {locate(spec).checkpoint_digest(name) for spec in task.encoders for name in names}
+    digests: set[str] = set()
+    for checkpoint, spec in ((locate(spec), spec) for spec in task.encoders):
+        usual = (*POOLERS, *(name + NORMALIZED for name in POOLERS), "cls+mean", *ways(checkpoint.auto_poolings))
+        names = [name for name in usual if not (checkpoint.is_decoder and stored(name) == "cls")]
+        for read in (checkpoint, replace(checkpoint, prompt="")):  # fine-tuning knows no prompts
+            digests |= {read.checkpoint_digest(name) for name in (*names, *read.resolved(spec.pooling))}
+    return digests
 
 
 def limits_of(task: Task) -> set[int | None]:

@@ -33,7 +33,11 @@ WANTED = (  # what an encoder is made of; nothing executable is among it
     "vocab.json",
     "merges.txt",
     "*.model",
+    "modules.json",  # how the checkpoint wants to be read
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
 )
+MODULE = "[0-9]*_*/config.json"  # of a module that modules.json names: the only files wanted below a folder
 RENAMED = {  # models that were on the Hub before it had owners; both names stand in people's caches
     "distilbert-": "distilbert",
     "bert-": "google-bert",
@@ -182,7 +186,12 @@ def wanted_files(name: str, files: tuple[str, ...]) -> list[str]:
 
     Raises UserError if it has no weights as safetensors.
     """
-    wanted = [file for file in files if any(fnmatch(file, pattern) for pattern in WANTED) and "/" not in file]
+    wanted = [
+        file
+        for file in files
+        if any(fnmatch(file, pattern) for pattern in WANTED if "/" not in file)
+        or (fnmatch(file, MODULE) and file.count("/") == 1)
+    ]
     if not any(file.endswith(".safetensors") for file in wanted):
         raise no_safetensors(name, [file for file in files if "/" not in file])
     if "model.safetensors" in wanted:  # other files of that kind are other models
@@ -206,14 +215,15 @@ def download(name: str, commit: str, files: list[str], cache: Path) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        places = [
-            Path(hf_hub_download(name, file, revision=commit, cache_dir=cache, endpoint=endpoint())) for file in files
-        ]
+        places = {
+            file: Path(hf_hub_download(name, file, revision=commit, cache_dir=cache, endpoint=endpoint()))
+            for file in files
+        }
     except Exception as error:  # every transport has different errors
         raise UserError(
             f"--encoder {name}: the download broke off ({error_line(error)}); run it again, or {WAYS_OUT}"
         ) from error
-    return places[0].parent
+    return next(place.parent for file, place in places.items() if "/" not in file)
 
 
 def remember(ref: Path, commit: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import UserError
 from .encoder import Runtime, open_encoder
-from .encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from .encoder.pooling import components, side_by_side
 from .encoder.tokens import tokenizer
 from .extract.extractor import Extractor
 from .store import text_keys
@@ -43,7 +43,11 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     encoder : str or Path
         A Hugging Face name, a folder, or `minilm` (the encoder that comes as a package and needs no network).
     pooling : str
-        `cls`, `mean` or `max`; `cls+mean` puts both side by side.
+        `declared` (what the checkpoint declares, else `cls`), `cls`, `mean`, `max` or `last`; `cls+mean` puts both side
+        by side, `mean-normalized` brings vectors to length 1.
+    prompt : str
+        What stands before every text: a name that the checkpoint declares, or the text itself; `auto` is its default,
+        `none` nothing.
     max_length : int or None
         Tokens a text, special ones included, at most; None is as many as the encoder takes.
     revision : str or None
@@ -56,6 +60,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
+    pooling_ : str
+        The pooling that `declared` stands for.
     n_features_out_ : int
         Width d of the vectors.
     checkpoint_digest_ : str
@@ -78,23 +84,25 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> model.fit(texts, ["spam", "ham", "spam", "ham"] * 3).predict(texts[:2]).tolist()
     ['spam', 'ham']
     >>> model[0].set_output(transform="pandas").transform(texts[:2]).columns[:2].tolist()
-    ['cls_0', 'cls_1']
+    ['mean-normalized_0', 'mean-normalized_1']
     """
 
     def __init__(
         self,
         encoder: str | Path = "distilbert-base-uncased",
         *,
-        pooling: str = "cls",
+        pooling: str = "declared",
         max_length: int | None = None,
         revision: str | None = None,
         precision: str = "auto",
         engine: str = "auto",
         device: str = "auto",
+        prompt: str = "auto",
         cache_dir: str | Path | None = "cache",
     ) -> None:
         self.encoder, self.pooling, self.max_length, self.revision = encoder, pooling, max_length, revision
         self.precision, self.engine, self.device, self.cache_dir = precision, engine, device, cache_dir
+        self.prompt = prompt
 
     def fit(self, X: Any, y: Any = None) -> FrozenEncoder:
         """Find the encoder and look at the shape of the input; nothing is encoded and nothing is learnt.
@@ -105,6 +113,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         texts = texts_of(X)
         checkpoint = self._located()
         self.n_parts_ = len(texts[0])
+        self.pooling_ = checkpoint.pooling(self.pooling)
         self.n_features_out_ = checkpoint.vector_dim(self.pooling)
         self.checkpoint_digest_ = checkpoint.checkpoint_digest(self.pooling)
         return self
@@ -128,7 +137,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names (d,) of the columns: `cls_0` …, for `cls+mean` those of both."""
         check_is_fitted(self)
-        several = parts((self.pooling,))
+        several = components(self.pooling_)
         width = self.n_features_out_ // len(several)
         return np.array([f"{name}_{i}" for name in several for i in range(width)], dtype=object)
 
@@ -142,17 +151,16 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _spec(self) -> EncoderSpec:
         fields = (str(self.encoder), self.revision, (self.pooling,), self.max_length, self.precision, self.engine)
-        return EncoderSpec(*fields)
+        return EncoderSpec(*fields, prompt=self.prompt)
 
     def _located(self) -> Checkpoint:
-        parts((self.pooling,))
         return locate(self._spec())
 
     def _vectors(self, checkpoint: Checkpoint, texts: list[tuple[str, ...]]) -> np.ndarray:
         if self.cache_dir is None:
             return self._direct(checkpoint, texts)
         keys = text_keys(texts)
-        spec = replace(self._spec(), pooling=parts((self.pooling,)))
+        spec = self._spec()
         for _ in range(TRIES):
             extractor = Extractor(
                 checkpoint, spec, Runtime(device=self.device), cache_folder(self.cache_dir), keys=keys
@@ -169,13 +177,13 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         identity = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
         if getattr(self, "_open", (None,))[0] != identity:
             home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
-            poolings, runtime = parts((self.pooling,)), Runtime(device=self.device)
+            poolings, runtime = checkpoint.poolings((self.pooling,)), Runtime(device=self.device)
             encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, runtime, home)
             tokens = tokenizer(checkpoint, home)
             self._open = (identity, encoder, tokens)
         _, encoder, tokens = self._open
         vectors = encoder.encode_all(tokens.encode(texts, checkpoint.max_length))
-        return np.concatenate([vectors[part] for part in parts((self.pooling,))], axis=1)
+        return side_by_side(vectors, checkpoint.pooling(self.pooling))
 
     def __getstate__(self) -> Any:
         """Without the open encoder, which opens again where this is loaded."""

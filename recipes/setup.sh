@@ -6,7 +6,7 @@ name=$(basename "$0" .sh)
 ENCODER=${ENCODER:-distilbert-base-uncased} OUT=${OUT:-$here/out} PYTHON=${PYTHON:-python}
 to="$OUT/$name"
 mkdir -p "$to"
-look=(--encoder "$ENCODER" --cache "$OUT/cache")
+look=(--encoder "$ENCODER" --pooling cls --cache "$OUT/cache") # [CLS], as the sources have it
 fit=("${look[@]}" --runs "$OUT/runs")
 cli() { echo "+ cli.py $*" >&2 && "$PYTHON" "$here/../cli.py" "$@"; }
 table() { "$PYTHON" "$here/table.py" "$to"; }

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import UserError
 from pipeline.encoder import checkpoint
-from pipeline.encoder.checkpoint import EncoderSpec, Variant, locate, parts, vectors_digest
+from pipeline.encoder.checkpoint import EncoderSpec, Variant, locate, vectors_digest
+from pipeline.encoder.pooling import POOLERS, parts
 
 
 @pytest.fixture
@@ -199,8 +200,13 @@ def test_poolings_look_at_tokens_and_not_at_padding():
 
     hidden = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [100.0, 100.0]]])
     mask = torch.tensor([[1, 1, 0]])
-    pooled = {name: pooler(hidden, mask).tolist() for name, pooler in checkpoint.POOLERS.items()}
-    assert pooled == {"cls": [[1.0, -4.0]], "mean": [[2.0, -3.0]], "max": [[3.0, -2.0]]}
+    pooled = {name: pooler(hidden, mask).tolist() for name, pooler in POOLERS.items()}
+    assert pooled["cls"] == [[1.0, -4.0]]
+    assert pooled["mean"] == [[2.0, -3.0]]
+    assert pooled["max"] == [[3.0, -2.0]]
+    assert pooled["last"] == [[3.0, -2.0]]
+    assert np.allclose(pooled["weightedmean"], [[(1 * 1 + 2 * 3) / 3, (1 * -4 + 2 * -2) / 3]])
+    assert np.allclose(pooled["mean_sqrt_len_tokens"], [[4 / 2**0.5, -6 / 2**0.5]])
 
 
 def test_vectors_of_a_digest_are_hex(tiny_distilbert):

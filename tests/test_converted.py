@@ -7,7 +7,7 @@ from conftest import SENTENCES
 
 from pipeline import UserError
 from pipeline.encoder import EncoderSpec, Runtime, converted, locate, open_encoder, tokenizer
-from pipeline.encoder.checkpoint import POOLERS
+from pipeline.encoder.pooling import POOLERS
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 EFFORT = Runtime(device="cpu", threads=1)

@@ -129,7 +129,7 @@ def test_grid_search_over_encoders_encodes_each_text_once(frozen, tmp_path, tiny
     search = GridSearchCV(model, grid, cv=2).fit(texts, labels)
     assert sum(encoded) == 2 * len(texts)  # two encoders; folds, C and the last fit pay nothing
     assert search.predict(["win a prize 0"]).shape == (1,)
-    assert clone(search.best_estimator_).get_params()["frozenencoder__pooling"] == "cls"
+    assert clone(search.best_estimator_).get_params()["frozenencoder__pooling"] == "declared"
 
 
 @pytest.mark.parametrize(

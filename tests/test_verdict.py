@@ -17,7 +17,7 @@ from pipeline.verdict import Comparison, admit, bootstrap, compare, group_column
 from pipeline.verdict import statistics as st
 from pipeline.verdict.recommend import fraction
 from pipeline.verdict.regret import worth
-from pipeline.verdict.results import break_even, total_seconds, training_seconds
+from pipeline.verdict.results import break_even, readings, total_seconds, training_seconds
 
 ROOT = Path(__file__).parent.parent
 COSTS = {
@@ -307,6 +307,24 @@ def test_names_tell_apart_what_shares_a_kind():
     ]
     names = {c.name for c in quick(runs).contenders}
     assert names == {"lr (roberta-base, cls)", "lr (minilm, cls)", "lr (minilm, mean)", "tfidf"}
+
+
+def test_the_table_says_which_encoder_is_read_and_how():
+    chosen = [{"what": "pooling", "pooling": p, "log_loss": x} for p, x in (("cls", 0.5), ("mean", 0.3))]
+    runs = [
+        run("lr", TRUTH, TRUTH, settings={"encoder": "org/minilm", "pooling": "mean-normalized"}),
+        run("lr+smote", TRUTH, TRUTH, settings={"encoder": "org/minilm", "pooling": "mean-normalized", "C": 1}),
+        replace(run("lr+over", TRUTH, TRUTH, settings={"encoder": "bert", "pooling": "auto"}), history=chosen),
+        run("tfidf", TRUTH, TRUTH),
+    ]
+    contenders = quick(runs).contenders
+    assert {c.name: (c.encoder, c.pooling) for c in contenders} == {
+        "lr": ("minilm", "mean-normalized"),
+        "lr+smote": ("minilm", "mean-normalized"),
+        "lr+over": ("bert", "mean"),
+        "tfidf": ("", ""),
+    }
+    assert sorted(readings(contenders)) == ["bert, mean: lr+over", "minilm, mean-normalized: lr, lr+smote"]
 
 
 def test_seeds_are_one_contender_with_a_spread():

@@ -14,12 +14,13 @@ import numpy as np
 
 from .. import UserError, choose, log
 from .batches import TOKEN_BUDGET, TokenBatch
-from .checkpoint import POOLERS, Checkpoint, EncoderSpec, Variant, locate, parts, vectors_digest
+from .checkpoint import Checkpoint, EncoderSpec, Variant, locate, vectors_digest
 from .converted import FaultyConversionError, known_fault
 from .hardware import PRECISIONS, RUNS, Backend, Hardware, choose_backend, signal_stack_kept
 from .hardware import hardware as this_machine
 from .int8 import calibration_of
 from .openvino_engine import OpenVinoEngine
+from .pooling import POOLERS, parts
 from .tokens import Tokenizer, Tokens, tokenizer
 from .torch_engine import TorchEngine
 
@@ -221,7 +222,7 @@ def open_encoder(
 
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
-    started, runtime, poolings = time.perf_counter(), runtime or Runtime(), parts(poolings)
+    started, runtime, poolings = time.perf_counter(), runtime or Runtime(), checkpoint.poolings(poolings)
     backend = backend_for(checkpoint, poolings, choose_backend(engine, precision, runtime.device), cache)
     if "auto" in (engine, precision, runtime.device):
         log.info(f"encoding with {backend.engine} in {backend.precision} on {backend.device}: {backend.reason}")

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import UserError, choose, hub, listed, log
+from .. import UserError, hub, listed, log
 from ..files import disk_errors, refusal
+from .declared import Declared, chosen_prompt, declared
 from .opener import refuse_code
+from .pooling import AUTO_POOLINGS, components, in_order, parts, stored
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 UNCHECKED = 2  # the same for architectures whose conversions were not compared with torch before
@@ -25,6 +27,7 @@ VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash")  # say wher
 DIM_NAMES = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
 CLS_BLOCKS = ("distilbert", "bert", "roberta", "xlm-roberta", "camembert")  # last layer for [CLS] alone
 LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
+CLS_LAST = ("xlnet",)  # whose tokenizer puts [CLS] behind the text
 OFFSET_TYPES = (  # whose positions begin behind the id of padding
     "roberta xlm-roberta camembert longformer data2vec-text xmod ibert esm roberta-prelayernorm xlm-roberta-xl luke "
     "lilt layoutlmv3 markuplm"
@@ -35,12 +38,6 @@ DECODERS = (
     "phi phi3 opt bloom falcon mpt ctrl xglm olmo olmo2 starcoder2 stablelm cohere openai-gpt mamba rwkv biogpt"
 ).split()
 NOT_TEXT = ("vit", "clip", "whisper", "wav2vec2", "hubert", "swin", "dinov2", "resnet", "beit", "deit", "convnext")
-
-POOLERS: dict[str, Any] = {  # hidden (b, t, d), mask (b, t) → (b, d); torch tensors, but nothing here needs torch
-    "cls": lambda hidden, mask: hidden[:, 0],
-    "mean": lambda hidden, mask: (hidden * mask[..., None]).sum(1) / mask.sum(1)[:, None],
-    "max": lambda hidden, mask: hidden.masked_fill(mask[..., None] == 0, float("-inf")).amax(1),
-}
 
 
 @dataclass(frozen=True)
@@ -59,11 +56,12 @@ class EncoderSpec:
 
     name: str = "distilbert-base-uncased"
     revision: str | None = None
-    pooling: tuple[str, ...] = ("cls",)  # several in one pass; 'cls+mean' = concatenated
+    pooling: tuple[str, ...] = ("declared",)  # by the checkpoint, else cls; several in one pass; 'cls+mean' = both
     max_length: int | None = None  # tokens, special ones included; None: as many as the encoder takes
     precision: str = "auto"
     engine: str = "auto"
     storage: str = "float32"  # what the vectors are stored as: float16 takes half the room and rounds them
+    prompt: str = "auto"  # the text before every text, or its name; auto: the checkpoint's default; none
 
 
 @dataclass(frozen=True)
@@ -90,14 +88,64 @@ class Checkpoint:
     pad_id: int
     digest: str  # hex, of the bytes of weights, config and tokenizer
     tokenizer_digest: str = ""  # hex, of the tokenizer's files alone
+    declared: Declared = field(default_factory=Declared, repr=False)
+    prompt: str = ""  # what stands before every text
 
     def checkpoint_digest(self, pooling: str) -> str:
-        """Hex digest of encoder, pooling and layer: what a run belongs to."""
-        return digest_of(["checkpoint", self.digest, pooling, "last layer"])
+        """Hex digest of encoder, pooling, layer and prompt: what a run belongs to."""
+        prompt = [self.prompt] if self.prompt else []
+        return digest_of(["checkpoint", self.digest, self.pooling(pooling), "last layer", *prompt])
 
     def vector_dim(self, pooling: str) -> int:
         """Width of the vectors of `pooling`; 'cls+mean' is as wide as both."""
-        return self.dim * len(pooling.split("+"))
+        return self.dim * len(components(self.pooling(pooling)))
+
+    def pooling(self, given: str) -> str:
+        """`given` with what it stands for here: 'declared' is what the checkpoint declares, else cls.
+
+        Raises UserError if it declares what cannot be made here, or if `given` asks for a [CLS] that it has not.
+        """
+        return "+".join(self._component(component) for component in given.split("+"))
+
+    def poolings(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """The single poolings that have to be extracted for those of `given`, 'auto' among them."""
+        return parts(self.resolved(given))
+
+    def resolved(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Poolings as they are called where they lie: 'declared' is what is declared, 'auto' all that it is among."""
+        several = [name for one in given for name in (self.auto_poolings if one == "auto" else (self.pooling(one),))]
+        return tuple(dict.fromkeys(several))
+
+    @property
+    def auto_poolings(self) -> tuple[str, ...]:
+        """What 'auto' chooses among, beside all of them side by side."""
+        usual = tuple(name for name in AUTO_POOLINGS if name != "cls" or not self.is_decoder)
+        declares = (self.declared.pooling,) if self.declared.pooling else ()
+        return in_order((*map(self.pooling, usual), *declares))
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether a token sees only those before it, so that the last one is the one that has seen the text."""
+        return is_decoder(self.config)
+
+    def _component(self, name: str) -> str:
+        stated = self.declared
+        if name == "declared":
+            if stated.unsupported or (stated.prompt_left_out and self.prompt):
+                why = stated.unsupported or "leaves its prompt's tokens out of the pooling"
+                raise UserError(
+                    f"--encoder {self.name}: {why}, which is not computed here; pass --pooling mean, or another, "
+                    "to read the encoder without that"
+                )
+            name = stated.pooling or "cls"
+        if stored(name) != "cls":
+            return name
+        if self.is_decoder:
+            raise UserError(
+                f"--encoder {self.name}: {listed(self.config.get('architectures') or ()) or 'it'} is a decoder, not a "
+                "[CLS] encoder: pass --pooling last or mean, or an encoder such as BERT"
+            )
+        return name.replace("cls", "last") if self.config.get("model_type") in CLS_LAST else name
 
     @property
     def has_types(self) -> bool:
@@ -107,25 +155,6 @@ class Checkpoint:
     @cached_property
     def weights(self) -> list[Path]:
         return hub.weights(self.folder)
-
-
-def parts(poolings: tuple[str, ...]) -> tuple[str, ...]:
-    """The single poolings that `poolings` are made of, each once, in the table's order: ('cls+mean',) → cls, mean.
-
-    Raises UserError if there is no such pooling.
-    """
-    names = {part for pooling in poolings for part in pooling.split("+")}
-    for part in sorted(names):
-        choose(POOLERS, part, "pooling")
-    return tuple(name for name in POOLERS if name in names)
-
-
-AUTO_POOLINGS = ("cls", "mean")  # and both, side by side
-
-
-def single_poolings(spec: EncoderSpec) -> tuple[str, ...]:
-    """What has to be extracted for the poolings requested, 'auto' among them."""
-    return parts(tuple(name for given in spec.pooling for name in (AUTO_POOLINGS if given == "auto" else (given,))))
 
 
 def digest_of(value: Any) -> str:
@@ -154,6 +183,7 @@ def locate(spec: EncoderSpec) -> Checkpoint:
     folder = _folder(spec)
     refuse_code(folder, spec.name)
     config = read_json(folder / "config.json", spec.name)
+    stated = declared(folder, spec.name)
     _refuse_what_is_no_encoder(spec.name, config)
     weights = hub.weights(folder)
     if not weights:
@@ -162,17 +192,26 @@ def locate(spec: EncoderSpec) -> Checkpoint:
     if spec.max_length is not None and not 3 <= spec.max_length <= limit:
         raise UserError(f"--max-length {spec.max_length}: {spec.name} takes 3 to {limit} tokens; or pass auto")
     tokenizer = tokenizer_digest(folder, spec.name)
-    return Checkpoint(
+    checkpoint = Checkpoint(
         name=spec.name,
         folder=folder,
         config=config,
         dim=_dim(spec.name, config),
         limit=limit,
-        max_length=spec.max_length or limit,
+        max_length=spec.max_length or min(limit, stated.max_length or limit),
         pad_id=_pad_id(config),
         digest=digest_of([_plain(config), [_weights_digest(spec.name, file) for file in weights], tokenizer]),
         tokenizer_digest=tokenizer,
+        declared=stated,
+        prompt=chosen_prompt(stated, spec.prompt, spec.name),
     )
+    checkpoint.poolings(spec.pooling)  # those that it cannot have are refused before anything is done
+    return checkpoint
+
+
+def trained(spec: EncoderSpec) -> EncoderSpec:
+    """The same encoder as it is fine-tuned: from [CLS], without a prompt."""
+    return replace(spec, pooling=("cls",), prompt="none")
 
 
 def _folder(spec: EncoderSpec) -> Path:
@@ -219,9 +258,6 @@ def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
         raise UserError(f"--encoder {name}: its config.json names no model_type; pass a Hugging Face encoder")
     if config.get("is_encoder_decoder"):
         raise UserError(f"--encoder {name}: {shown} is an encoder-decoder, not a [CLS] encoder; pass one such as BERT")
-    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) and not a.startswith("Bert") for a in architectures)
-    if kind in DECODERS or config.get("is_decoder") or causal:
-        raise UserError(f"--encoder {name}: {shown} is a decoder, not a [CLS] encoder; pass one such as BERT")
     if kind.startswith(NOT_TEXT):
         raise UserError(f"--encoder {name}: {shown} does not encode texts; pass a text encoder such as BERT")
 
@@ -231,6 +267,13 @@ def _pad_id(config: dict[str, Any]) -> int:
     given, known = config.get("pad_token_id"), config.get("vocab_size")
     sound = isinstance(given, int) and 0 <= given < (known if isinstance(known, int) else given + 1)
     return int(given) if isinstance(given, int) and sound else 0
+
+
+def is_decoder(config: dict[str, Any]) -> bool:
+    """Whether a config is of a decoder, whose tokens see nothing of what follows them."""
+    architectures = [str(a) for a in config.get("architectures") or ()]
+    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) and not a.startswith("Bert") for a in architectures)
+    return config.get("model_type") in DECODERS or bool(config.get("is_decoder")) or causal
 
 
 def _dim(name: str, config: dict[str, Any]) -> int:

@@ -26,7 +26,8 @@ from typing import Any
 from .. import UserError, log
 from ..files import disk_errors, draft_of, refusal, sweep
 from ..words import error_line
-from .checkpoint import POOLERS, Checkpoint, digest_of, sha256
+from .checkpoint import Checkpoint, digest_of, sha256
+from .pooling import POOLERS
 from .quiet import quiet
 from .verification import answers, fault_of, needs_equal_lengths, openvino_run
 

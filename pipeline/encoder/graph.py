@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from .. import UserError, log
 from ..words import error_line
-from .checkpoint import POOLERS, Checkpoint
+from .checkpoint import Checkpoint
 from .opener import opened_model
+from .pooling import POOLERS
 
 CODE_POINTS = 0x3000  # token ids that an encoder without a table of them surely takes
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
@@ -31,6 +32,7 @@ class WholeGraph(nn.Module):
     def __init__(self, model: Any, poolings: tuple[str, ...], types: bool) -> None:
         super().__init__()
         self.model, self.poolings, self.types = model, poolings, types
+        self.more = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
         sparse = hasattr(model, "set_attention_type")  # BigBird's first short text would switch it off for good
         self.attention = str(model.config.attention_type) if sparse else None
 
@@ -45,7 +47,8 @@ class WholeGraph(nn.Module):
         inputs = {"token_type_ids": types} if self.types else {}
         if self.attention is not None:
             self.model.set_attention_type(self.attention)
-        hidden = self.model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs).last_hidden_state.float()
+        states = self.model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs, **self.more)
+        hidden = states.last_hidden_state.float()
         return tuple(POOLERS[name](hidden, mask) for name in self.poolings)
 
 

@@ -19,7 +19,7 @@ from .. import UserError
 from ..files import draft
 from ..words import error_line
 from .batches import CALL_COST, TOKEN_BUDGET, TokenBatch, pad, plan
-from .checkpoint import Checkpoint, cuts_left, tokenizer_digest
+from .checkpoint import Checkpoint, cuts_left, read_json, tokenizer_digest
 from .opener import opened
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
@@ -73,11 +73,19 @@ class Tables:
 class Tokenizer:
     """A checkpoint's tokenizer. Every text is a tuple of 1 string, or 2 for a pair."""
 
-    def __init__(self, backend: Any, max_length: int, types: bool, cut_left: bool = False, pad_id: int = 0) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        max_length: int,
+        types: bool,
+        cut_left: bool = False,
+        pad_id: int = 0,
+        prompt: str = "",
+    ) -> None:
         backend.no_truncation()
         backend.no_padding()
         self.backend, self.max_length, self.types = backend, max_length, types
-        self.cut_left, self.pad_id = cut_left, pad_id
+        self.cut_left, self.pad_id, self.prompt = cut_left, pad_id, prompt
         self.tables = Tables()
 
     def encode(self, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
@@ -116,11 +124,17 @@ class Tokenizer:
 
     def _encodings(self, texts: Sequence[tuple[str, ...]]) -> Iterator[Any]:
         for start in range(0, len(texts), CHUNK):
-            chunk = [text[0] if len(text) == 1 else tuple(text) for text in texts[start : start + CHUNK]]
+            chunk = [self._fed(text) for text in texts[start : start + CHUNK]]
             try:
                 yield from self.backend.encode_batch_fast(chunk)
             except (TypeError, UnicodeEncodeError):  # half of a surrogate pair is no character: it becomes '?'
                 yield from self.backend.encode_batch_fast([_encodable(text) for text in chunk])
+
+    def _fed(self, text: tuple[str, ...]) -> str | tuple[str, ...]:
+        """A text with the prompt before it; the first of a pair has it."""
+        if self.prompt:
+            text = (self.prompt + text[0], *text[1:])
+        return text[0] if len(text) == 1 else tuple(text)
 
     def _kept(self, encoding: Any, limit: int) -> np.ndarray:
         """Which tokens (t,) bool of a text survive being cut to `limit`: special ones and the start of each part."""
@@ -178,10 +192,31 @@ def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
     left = cuts_left(checkpoint.folder, checkpoint.name)
-    made = Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id)
+    _check_end(backend, checkpoint)
+    made = Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id, checkpoint.prompt)
     vocabulary, types = (checkpoint.config.get(name) for name in ("vocab_size", "type_vocab_size"))
     made.tables = Tables(checkpoint.name, vocabulary if isinstance(vocabulary, int) else None, types)
     return made
+
+
+def _check_end(backend: Any, checkpoint: Checkpoint) -> None:
+    """Raises UserError where the files want texts to end, or to be written, otherwise than tokenizer.json does it."""
+    if checkpoint.declared.lower_case and backend.encode("A").ids != backend.encode("a").ids:
+        raise UserError(
+            f"--encoder {checkpoint.name}: wants texts in lower case (do_lower_case) and its tokenizer.json tells case "
+            "apart; put a Lowercase normalizer into that, or pass lower-cased texts and take do_lower_case out"
+        )
+    file = checkpoint.folder / "tokenizer_config.json"
+    settings = read_json(file, checkpoint.name) if checkpoint.is_decoder and file.exists() else {}
+    for wanted, place in (("add_bos_token", 0), ("add_eos_token", -1)):
+        token = settings.get(wanted.removeprefix("add_"))
+        text = token.get("content") if isinstance(token, dict) else token
+        ids = backend.encode("a").ids
+        if settings.get(wanted) is True and text and (not ids or ids[place] != backend.token_to_id(str(text))):
+            raise UserError(
+                f"--encoder {checkpoint.name}: tokenizer_config.json says {wanted} and tokenizer.json does not add it; "
+                "save the tokenizer again with transformers (save_pretrained)"
+            )
 
 
 def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:

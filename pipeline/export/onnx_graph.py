@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import UserError, need
-from ..encoder.checkpoint import parts as single
+from ..encoder.pooling import NORMALIZED, components, stored
+from ..encoder.pooling import parts as single
 from ..encoder.quiet import quiet
 from ..words import error_line
-from .parts import Head, Parts
+from .parts import Head, Parts, refuse_prompt
 from .stock import write_tokenizer
 
 OPSET = 17
@@ -27,6 +28,7 @@ def write(parts: Parts, folder: Path) -> list[str]:
     """
     import torch
 
+    refuse_prompt(parts, "onnx")
     onnx = need("onnx", "onnx")
     typed = parts.pairs and parts.checkpoint.has_types
     module = _module(parts, typed)
@@ -93,10 +95,22 @@ def _module(parts: Parts, typed: bool) -> Any:
                 logits = self.model(input_ids=ids, attention_mask=mask, **more)["logits"]
             else:
                 vectors = self.model(ids, mask, types) if self.typed else self.model(ids, mask)
-                logits = self.top(torch.cat(tuple(vectors), dim=1))
+                logits = self.top(_side_by_side(self.model.poolings, vectors, parts.pooling))
             return torch.softmax(logits.float(), dim=-1)
 
     return Whole().eval()
+
+
+def _side_by_side(names: tuple[str, ...], outputs: Any, pooling: str) -> Any:
+    """Vectors (b, d) of `pooling` as a tensor, made of those of its rows, which are called `names`."""
+    import torch
+
+    vectors = dict(zip(names, outputs, strict=True))
+    several = [
+        torch.nn.functional.normalize(vectors[stored(name)]) if name.endswith(NORMALIZED) else vectors[stored(name)]
+        for name in components(pooling)
+    ]
+    return torch.cat(several, dim=1)
 
 
 def _head(head: Head) -> Any:

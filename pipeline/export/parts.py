@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import UserError
+from .. import UserError, printable
 from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from ..kinds import kind_row, tuned
 from ..run import Run
@@ -95,6 +95,15 @@ def _tuned_head(folder: Path) -> Head | None:
 
     head = linear_head(folder)
     return None if head is None else Head(head[0].astype(np.float64), head[1].astype(np.float64))
+
+
+def refuse_prompt(parts: Parts, form: str) -> None:
+    """Raises UserError for a prompt before every text, which no stock tokenizer puts there."""
+    if parts.checkpoint.prompt:
+        raise UserError(
+            f"--format {form}: the run reads '{printable(parts.checkpoint.prompt)}' before every text, which no stock "
+            "tokenizer puts there; pass --format joblib"
+        )
 
 
 def refuse_pooling(parts: Parts) -> None:

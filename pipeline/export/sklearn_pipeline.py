@@ -114,6 +114,7 @@ def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
         pooling=parts.pooling,
         max_length=parts.max_length,
         revision=settings.get("revision"),
+        prompt=f"={settings['prompt']}" if settings.get("prompt") else "none",
         cache_dir=None,
     )
     rows = [("", "")] if parts.pairs else [""]

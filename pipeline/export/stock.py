@@ -18,7 +18,7 @@ import numpy as np
 from .. import UserError, listed
 from ..encoder.checkpoint import read_json
 from ..encoder.quiet import quiet
-from .parts import Head, Parts, refuse_pooling
+from .parts import Head, Parts, refuse_pooling, refuse_prompt
 
 EPSILON = 1e-12  # of every LayerNorm of DistilBERT, whatever its config says
 NOTE = "probe_or_tune"  # the config's key for what no stock field says
@@ -57,6 +57,7 @@ def _folded(parts: Parts) -> tuple[Any, bool]:
     from transformers import DistilBertForSequenceClassification
 
     refuse_pooling(parts)
+    refuse_prompt(parts, "transformers")
     if parts.head is None:
         raise UserError("--format transformers: no stock class has this run's head; pass --format onnx")
     kind = str(parts.checkpoint.config.get("model_type"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 from .. import Progress, UserError
 from ..data import Dataset, SourceOptions, read_chunks
 from ..encoder import Runtime
-from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from ..encoder.declared import note_pooling
 from ..encoder.int8 import forget
 from ..memory import peak_rss_mb
 from ..store import text_keys
@@ -80,6 +81,7 @@ class Extracted:
             "storage": self.embedding_cache.variant.storage,
             "engine": self.embedding_cache.backend.engine,
             "device": self.embedding_cache.backend.device,
+            "prompt": self.checkpoint.prompt,
             "max_length": self.checkpoint.max_length,
             "checkpoint_digest": self.checkpoint.checkpoint_digest(first),
             "vectors_digest": self.embedding_cache.digest(first),
@@ -111,6 +113,8 @@ def extract_source(
     Raises UserError if the source, the encoder or the cache cannot be used; what was committed before stays.
     """
     checkpoint = locate(spec)
+    note_pooling(checkpoint.declared, spec.pooling, spec.name)
+    spec = replace(spec, pooling=checkpoint.resolved(spec.pooling))
     extractor = Extractor(checkpoint, spec, runtime, cache, progress)
     done = extractor.run(SourceTexts(source), total)
     if extractor.embedding_cache is None:
@@ -127,7 +131,8 @@ def forget_calibration(spec: EncoderSpec, cache: Path) -> None:
         raise UserError("--recalibrate: only int8 is calibrated; pass --precision int8 with it")
     if url_of(cache):
         raise UserError(f"--recalibrate: whoever uses {url_of(cache)} shares its calibration; pass another --cache")
-    forget(locate(spec), parts(spec.pooling), cache)
+    checkpoint = locate(spec)
+    forget(checkpoint, checkpoint.poolings(spec.pooling), cache)
 
 
 # ── for learning: a data set in memory ──────────────────────────────────────────────────────────────────────────────
@@ -192,6 +197,7 @@ def embed(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path, pr
     Raises UserError where the encoder or the store do.
     """
     checkpoint = locate(spec)
+    spec = replace(spec, pooling=checkpoint.resolved(spec.pooling))
     texts = {split: dataset.splits[split].texts for split in dict.fromkeys(dataset.roles.values())}
     keys = {split: text_keys(rows) for split, rows in texts.items()}
     extractor = Extractor(checkpoint, spec, runtime, cache, progress, np.concatenate(list(keys.values())))

@@ -11,10 +11,11 @@ import numpy as np
 
 from .. import choose, log
 from ..encoder import Encoder, Runtime, backend_for
-from ..encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, parts, vectors_digest
+from ..encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, vectors_digest
 from ..encoder.converted import known_fault
 from ..encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
 from ..encoder.int8 import calibration_of
+from ..encoder.pooling import parts, side_by_side
 from ..files import disk_errors, publish
 from ..store import Located, Rows, Store
 from ..store.remote import bring
@@ -50,16 +51,17 @@ class EmbeddingCache:
 
     def serve(self, keys: np.ndarray, pooling: str) -> Rows:
         """Checked vectors (n, d) of `pooling`; 'cls+mean' is both, side by side."""
-        rows = [self.stores[part].serve(keys, self.max_length) for part in parts((pooling,))]
+        pooling = self.checkpoint.pooling(pooling)
+        rows = {part: self.stores[part].serve(keys, self.max_length) for part in parts((pooling,))}
         return Rows(
-            np.concatenate([part.vectors for part in rows], axis=1),
-            np.max([part.tokens for part in rows], axis=0),
-            np.all([part.present for part in rows], axis=0),
+            side_by_side({name: part.vectors for name, part in rows.items()}, pooling),
+            np.max([part.tokens for part in rows.values()], axis=0),
+            np.all([part.present for part in rows.values()], axis=0),
         )
 
     def digest(self, pooling: str) -> str:
         """What the vectors of `pooling` depend on; for a concatenation the digests of its parts."""
-        return "+".join(self.stores[part].folder.name for part in parts((pooling,)))
+        return "+".join(self.stores[part].folder.name for part in parts((self.checkpoint.pooling(pooling),)))
 
     def encode_seconds(self, keys: np.ndarray) -> float:
         """What these texts cost to encode once, in the pooling that took longest (all are made in one pass)."""
@@ -73,6 +75,7 @@ class EmbeddingCache:
                 "encoder": self.checkpoint.name,
                 "checkpoint_digest": self.checkpoint.checkpoint_digest(pooling),
                 "pooling": pooling,
+                **({"prompt": self.checkpoint.prompt} if self.checkpoint.prompt else {}),
                 "engine": self.backend.engine,
                 "precision": self.backend.precision,
                 "storage": self.variant.storage,
@@ -111,10 +114,10 @@ def open_cache(
     Raises UserError if engine, precision and device do not go together, or if vectors are not stored as `spec` asks.
     """
     backend = choose_backend(spec.engine, spec.precision, runtime.device)
-    backend = backend_for(checkpoint, parts(spec.pooling), backend, cache)
+    backend = backend_for(checkpoint, checkpoint.poolings(spec.pooling), backend, cache)
     first = None
     for other, variant in _variants(checkpoint, spec, backend, cache):
-        embedding_cache = open_variant(checkpoint, spec.pooling, other, variant, cache)
+        embedding_cache = open_variant(checkpoint, checkpoint.poolings(spec.pooling), other, variant, cache)
         if keys is None or embedding_cache.present(keys).all():
             if other.reason == IN_CACHE:
                 log.info(f"vectors from the cache: {other.engine}, {other.precision} (pass --precision for others)")
@@ -154,14 +157,14 @@ def _variants(
     checkpoint: Checkpoint, spec: EncoderSpec, backend: Backend, cache: Path
 ) -> Iterator[tuple[Backend, Variant]]:
     """What would be made now, then whatever else answers the same wish."""
-    calibration = None
+    calibration, poolings = None, checkpoint.poolings(spec.pooling)
     if backend.precision == "int8":
         bring(cache, models_below(checkpoint), INT8)
-        calibration = calibration_of(checkpoint, parts(spec.pooling), cache)
-    short = parts(spec.pooling) == ("cls",) and checkpoint.config.get("model_type") in CLS_BLOCKS
-    graphs = (short, not short) if parts(spec.pooling) == ("cls",) else (False,)
+        calibration = calibration_of(checkpoint, poolings, cache)
+    short = poolings == ("cls",) and checkpoint.config.get("model_type") in CLS_BLOCKS
+    graphs = (short, not short) if poolings == ("cls",) else (False,)
     engines = list(RUNS) if spec.engine == "auto" else [backend.engine]
-    if known_fault(checkpoint, parts(spec.pooling), cache) is not None:  # what it made before that was known is wrong
+    if known_fault(checkpoint, poolings, cache) is not None:  # what it made before that was known is wrong
         engines = [engine for engine in engines if engine != "openvino"]
     precisions = [p for p in PRECISIONS if p != "int8"] if spec.precision == "auto" else [spec.precision]
     device = backend.device

@@ -28,7 +28,8 @@ from ..data.rows import choose_columns, texts_of
 from ..data.sources import File
 from ..data.sources import locate as locate_source
 from ..encoder import Backend, EncoderSpec, Runtime, Variant, choose_backend
-from ..encoder.checkpoint import Checkpoint, locate, parts
+from ..encoder.checkpoint import Checkpoint, locate
+from ..encoder.declared import note_pooling
 from ..encoder.hardware import hardware
 from ..encoder.int8 import calibrated
 from ..memory import peak_rss_mb
@@ -151,6 +152,7 @@ def extract_on_ray(
     started, done = time.perf_counter(), Extraction()
     last: dict[str, Any] | None = None
     checkpoint = locate(spec)
+    spec = settled_spec(checkpoint, spec)
     with connected(cluster) as ray:
         rows, columns = reader(ray, source)
         total = rows.count()
@@ -293,6 +295,14 @@ def resources(runtime: Runtime) -> dict[str, float]:
     )
 
 
+def settled_spec(checkpoint: Checkpoint, spec: EncoderSpec) -> EncoderSpec:
+    """What the driver read of the checkpoint's declarations, said aloud: every actor shall read its texts alike."""
+    note_pooling(checkpoint.declared, spec.pooling, spec.name)
+    prompt = f"={checkpoint.prompt}" if checkpoint.prompt else "none"
+    pooling = checkpoint.resolved(spec.pooling)
+    return replace(spec, pooling=pooling, prompt=prompt, max_length=checkpoint.max_length)
+
+
 def settled(ray: Any, spec: EncoderSpec, runtime: Runtime, cache: Path) -> Backend:
     """Engine and precision for all, asked once where an actor would run; int8 is calibrated there if it never was."""
     settler = ray.remote(**resources(runtime))(settle)
@@ -307,7 +317,7 @@ def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:
     if backend.precision == "int8":
         cache, checkpoint = cache_at(place), locate(spec)
         bring(cache, models_below(checkpoint), INT8)
-        calibrated(checkpoint, parts(spec.pooling), cache)
+        calibrated(checkpoint, checkpoint.poolings(spec.pooling), cache)
         send(cache, models_below(checkpoint), INT8)
     return backend
 

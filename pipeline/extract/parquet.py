@@ -49,10 +49,12 @@ def export_parquet(
     """
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
-    cache_for_keys = partial(open_cache, locate(spec), spec, runtime, cache)
+    checkpoint = locate(spec)
+    poolings = checkpoint.resolved(spec.pooling)
+    cache_for_keys = partial(open_cache, checkpoint, spec, runtime, cache)
     with disk_errors(file, "cannot write", "choose another --out"):
         with draft(file) as new, open(new, "xb") as handle:
-            rows, schema = _write(source, cache_for_keys, spec.pooling, handle, progress)
+            rows, schema = _write(source, cache_for_keys, poolings, handle, progress)
         return Exported(file, rows, tuple(schema.names), file.stat().st_size)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import kinds
 from ..contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
-from ..encoder.checkpoint import EncoderSpec, locate
+from ..encoder.checkpoint import EncoderSpec, locate, trained
 from ..finetune import asked, kind_of
 from ..linear import linear_fit
 from ..linear.fixed import fit_at
@@ -101,7 +101,7 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
     """One of them. The fit on all labels is the run that `compare` finds; the others leave predictions alone."""
     tuning, name = replace(task.tuning, freeze=False), partial(named, task)
     task = replace(task, encoders=(spec,), tuning=tuning, seeds=1)
-    data, checkpoint = task.dataset, locate(spec)
+    data, checkpoint = task.dataset, locate(trained(spec))
     place = curve_folder(task.runs, data.name, data.digest) / "fits"
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import Progress, UserError, choose, listed, log, silent
+from ..encoder.pooling import ways
 from ..metrics import METRICS
 from .calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
 from .folds import Folds, split
@@ -305,15 +306,15 @@ def choose_pooling(
     truth = np.unique(labels, return_inverse=True)[1]
     folds = split(labels, groups, class_names, settings.folds, settings.seed)
     names = tuple(class_names[c] for c in np.unique(labels))
-    ways = [*sorted(vectors), "+".join(sorted(vectors))] if len(vectors) > 1 else sorted(vectors)
+    candidates = ways(tuple(vectors))
     history: list[dict[str, Any]] = []
-    for way in ways:
+    for way in candidates:
         matrix = np.asarray(pooled(vectors, way), np.float32)
         state_memory(len(matrix), matrix.shape[1], truth, folds.count, "none")
         path = _Problem(matrix, truth, folds, names, settings).candidate("none", progress).path
         history.append({"what": "pooling", "pooling": way, "C": path.C, "log_loss": path.log_loss})
     best = min(history, key=lambda point: point["log_loss"])["pooling"]
-    log.info(f"pooling {best} of {listed(ways)}, by log loss in the folds")
+    log.info(f"pooling {best} of {listed(candidates)}, by log loss in the folds")
     return best, history
 
 

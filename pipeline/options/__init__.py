@@ -69,10 +69,16 @@ encoder_options = Bundle(
         "revision": click.option("--revision", metavar="REV", help="Tag, branch or commit on the Hub."),
         "pooling": click.option(
             "--pooling",
-            default="cls",
+            default="declared",
             callback=several(),
-            metavar="cls|mean|…",
-            help="Token vectors → text vector; a,b makes both, a+b concatenates.",
+            metavar="declared|cls|mean|…",
+            help="Token vectors → text vector (default: the checkpoint's own, else cls); a,b makes both, a+b joins.",
+        ),
+        "prompt": click.option(
+            "--prompt",
+            default="auto",
+            metavar="auto|none|NAME|TEXT",
+            help="Before every text: a name that the checkpoint declares, or the text; auto is its default.",
         ),
         "max_length": click.option(
             "--max-length",

@@ -11,8 +11,9 @@ import numpy as np
 
 from .. import UserError, kinds, log
 from ..encoder import Runtime, open_encoder
-from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate, parts
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from ..encoder.hardware import choose_backend
+from ..encoder.pooling import side_by_side
 from ..encoder.tokens import tokenizer
 from ..run import Run, probabilities
 from ..run.model import kind_at
@@ -104,7 +105,8 @@ def spec_of(run: Run, pooling: str) -> EncoderSpec:
     settings = run.settings
     int8 = settings["precision"] == "int8"
     rest = (settings["max_length"], "int8" if int8 else "auto", settings["engine"] if int8 else "auto")
-    return EncoderSpec(settings["encoder"], settings.get("revision"), (pooling,), *rest)
+    prompt = f"={settings['prompt']}" if settings.get("prompt") else "none"
+    return EncoderSpec(settings["encoder"], settings.get("revision"), (pooling,), *rest, prompt=prompt)
 
 
 def placed(run: Run, model: Any) -> Checkpoint:
@@ -146,7 +148,7 @@ class Probe:
     def vectors(self, texts: Texts) -> np.ndarray:
         """(n, d) float32, in the order of the texts."""
         vectors = self.encoder.encode_all(self.tokenizer.encode(texts, self.checkpoint.max_length))
-        return np.concatenate([vectors[part] for part in parts((self.model.pooling,))], axis=1)
+        return side_by_side(vectors, self.model.pooling)
 
     def proba(self, texts: Texts) -> np.ndarray:
         """Probabilities (n, k) float32."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..metrics import METRICS
+from ..verdict.results import reading
 from ..words import format_duration, roughly
 from .parts import Text, facts, number, titled
 
@@ -55,7 +56,8 @@ def run_tables(runs: Sequence[Run]) -> Iterator[Any]:
                 table.add_row(Text(run.kind), Text(run.predictions[role].split), *cells)
     yield table
     for run in runs:
-        yield Text(f"{run.kind}: {run.folder}", style="dim")
+        read = ", ".join(filter(None, reading(run)))
+        yield Text(f"{run.kind}: {run.folder}" + (f" (reads {read})" if read else ""), style="dim")
         for note in run.notes:
             yield Text(f"  {note}", style="dim")
 

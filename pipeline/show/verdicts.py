@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..metrics import METRICS, with_usual
+from ..verdict.results import readings
 from ..words import format_duration
 from .parts import Text, interval, number, titled
 
@@ -23,6 +24,8 @@ def comparison_tables(outcomes: Sequence[Any]) -> Iterator[Any]:
         for table in (_scores(comparison), _costs(comparison), _differences(comparison)):
             yield table
             yield Text()
+        for line in readings(comparison.contenders):
+            yield Text(f"reads {line}", style="dim")
         yield Text(comparison.recommendation, style="bold")
         if comparison.groups:
             yield Text()

@@ -33,6 +33,7 @@ from .results import (
     mean_cost,
     names_of,
     pareto_front,
+    reading,
 )
 
 __all__ = [
@@ -204,6 +205,8 @@ class Ranked:
                     seeds=len(fit.runs),
                     runs=tuple(str(run.folder or "") for run in fit.runs),
                     rows=evidence.rows[i],
+                    encoder=reading(best)[0],
+                    pooling=reading(best)[1],
                 )
             )
         front = pareto_front(contenders, metric)

@@ -46,6 +46,8 @@ class Contender:
     seeds: int = 1  # trainings that it stands for: judged by their mean
     runs: tuple[str, ...] = ()  # their folders; `run` is the best on validation
     rows: int = 0  # judged
+    encoder: str = ""  # as it was asked for; "" without one
+    pooling: str = ""  # of token vectors to a text's
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -146,6 +148,24 @@ def plain(key: str, value: Any) -> str:
     if key == "encoder":
         return str(value).rstrip("/").rpartition("/")[2]
     return str(value) if key in ("pooling", "imbalance", "head") else f"{key} {value}"
+
+
+def reading(run: Run) -> tuple[str, str]:
+    """The encoder of a run and its pooling, the chosen one where the folds chose; empty without an encoder."""
+    encoder, pooling = (str(run.settings.get(key) or "") for key in ("encoder", "pooling"))
+    tried = [point for point in run.history if point.get("what") == "pooling"]
+    if pooling == "auto" and tried:
+        pooling = min(tried, key=lambda point: point["log_loss"])["pooling"]
+    return (plain("encoder", encoder), pooling) if encoder else ("", "")
+
+
+def readings(contenders: Sequence[Contender]) -> list[str]:
+    """Which encoder the contenders read, and how: `minilm, mean-normalized: lr, lr+smote`."""
+    names: dict[str, list[str]] = {}
+    for contender in contenders:
+        if contender.encoder:
+            names.setdefault(", ".join(filter(None, (contender.encoder, contender.pooling))), []).append(contender.name)
+    return [f"{read}: {', '.join(sorted(who))}" for read, who in names.items()]
 
 
 def describe(pair: Pair, margin: float) -> str:
