@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -432,3 +433,17 @@ def test_hostile_cells_are_no_formulas_in_a_spreadsheet(browser, hostile, downlo
     browser.until(lambda: file.exists() and file.stat().st_size)
     assert '"\'=HYPERLINK(""https://example.org"",""x"")' in file.read_text("utf-8-sig")
     file.unlink()
+
+
+def test_the_script_draws_what_altair_writes():
+    """The vendored Vega-Lite is of the version whose schema the charts follow, or a later one of that major version."""
+    import altair
+
+    from pipeline.report.page import VENDOR, bundle
+
+    written = tuple(map(int, re.search(r"/v(\d+)\.(\d+)", altair.SCHEMA_URL).groups()))
+    vendored = tuple(map(int, re.search(r"vega-lite (\d+)\.(\d+)", (VENDOR / "README.md").read_text("utf-8")).groups()))
+    assert vendored[0] == written[0]
+    assert vendored >= written
+    assert f'"{".".join(map(str, vendored))}.' in bundle()
+    assert all((VENDOR / f"LICENSE.{name}").stat().st_size for name in ("vega", "vega-lite", "vega-embed"))
