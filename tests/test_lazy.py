@@ -24,7 +24,9 @@ def blocked(tmp_path):
     def run(*words: str) -> str:
         place = ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache")]
         options = {"fit-lr": place, "extract": place[2:], "predict": place[2:]}.get(words[0], [])
-        done = subprocess.run([sys.executable, "-c", BLOCKED, *words, *options], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKED, *words, *options], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
