@@ -57,7 +57,8 @@ class Classifier:
     def predict(self, texts: Sequence[Any]) -> np.ndarray:
         """Class names (n,) of n texts, by the run's threshold if it has one."""
         proba = self.predict_proba(texts)
-        return self.classes_[metrics.decide(proba, getattr(self.model, "threshold", None))]
+        chosen: np.ndarray = self.classes_[metrics.decide(proba, getattr(self.model, "threshold", None))]
+        return chosen
 
     def score(self, texts: Sequence[Any], labels: Sequence[Any]) -> float:
         """Accuracy on n labelled texts."""
