@@ -166,8 +166,8 @@ def predict(run: Path, given: Given, out: Path | None, ask: Ask, opening: Openin
     from .run import load_run
 
     fitted = load_run(run)
-    blocks = library.texts_in(fitted, given.texts, given.file, given.text, sys.stdin)
-    total = library.announce(fitted, given.file) if given.file else None
+    blocks = library.texts_in(fitted, given, sys.stdin)
+    total = library.announce(fitted, given) if given.file else None
     with show.progress(quiet=given.file is None or (out is None and sys.stdout.isatty())) as progress:
         answers = library.watched(library.answers(fitted, opening.open(fitted), blocks, ask), total, progress)
         if out is None:

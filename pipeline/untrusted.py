@@ -61,7 +61,7 @@ def read_json(path: Path, next_step: str, most: int = LARGEST_JSON) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); {next_step}") from error
     except ValueError as error:  # of the decoder or the parser
-        raise UserError(f"{path}: not valid JSON ({one_line(str(error), 100)}); {next_step}") from error
+        raise UserError(f"{path}: damaged, or not valid JSON ({one_line(str(error), 100)}); {next_step}") from error
 
 
 def parse_json(text: str) -> Any:
@@ -76,8 +76,9 @@ def parse_json(text: str) -> Any:
 
 # A shape is a type (`float` takes integers too, and finite ones alone), None, a tuple of shapes (any of them),
 # a list of one shape, a mapping {str: shape} for any keys, or a mapping of names to shapes; those that end in "?" may
-# be absent. `object` is anything.
+# be absent. `object` is anything, `MAY_BE_NAN` a number that need not be finite.
 Shape = Any
+MAY_BE_NAN = "a number"
 
 
 def check(value: Any, shape: Shape, where: str) -> None:
@@ -90,6 +91,9 @@ def check(value: Any, shape: Shape, where: str) -> None:
 def _problem(value: Any, shape: Shape, where: str) -> str | None:
     if shape is object:
         return None
+    if shape is MAY_BE_NAN:
+        fine = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if fine else _wrong(value, MAY_BE_NAN, where)
     if isinstance(shape, tuple):
         problems = [_problem(value, one, where) for one in shape]
         return None if None in problems else problems[-1]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UserError
-from pipeline.predict import Answer, Ask, answers, line_blocks, open_run, texts_in, write
+from pipeline.predict import Answer, Ask, Given, answers, line_blocks, open_run, texts_in, write
 from pipeline.run import Cost, Run
 
 
@@ -46,9 +46,9 @@ def test_a_pair_for_a_run_on_single_texts_is_refused():
 
 def test_a_run_on_pairs_takes_arguments_in_pairs():
     run = a_run(text_parts=2)
-    assert next(texts_in(run, ["a", "b", "c", "d"], None, (), [])) == [("a", "b"), ("c", "d")]
+    assert next(texts_in(run, Given(("a", "b", "c", "d")), [])) == [("a", "b"), ("c", "d")]
     with pytest.raises(UserError, match="pass them in pairs"):
-        texts_in(run, ["a", "b", "c"], None, (), [])
+        texts_in(run, Given(("a", "b", "c")), [])
     assert list(line_blocks(["a\tb\n"], parts=2)) == [[("a", "b")]]
 
 
@@ -65,7 +65,7 @@ def test_a_line_that_is_not_utf8_ends_in_one_line_after_those_before_it():
 
 def test_texts_and_a_file_are_one_too_many(tmp_path):
     with pytest.raises(UserError, match="pass one of the two"):
-        texts_in(a_run(), ["a"], tmp_path / "f.txt", (), [])
+        texts_in(a_run(), Given(("a",), tmp_path / "f.txt"), [])
 
 
 def test_lines_are_answered_as_they_come():

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from pipeline import UserError, tfidf
-from pipeline.predict import answers, open_run, texts_in
+from pipeline.predict import Given, answers, open_run, texts_in
 from pipeline.run import load_run
 from pipeline.tfidf import TfidfModel, TfidfSettings, fit_tfidf
 from pipeline.tfidf.terms import ANALYZERS, Terms, candidates, learn_terms, matrix_of, pieces, words
@@ -197,8 +197,8 @@ def test_pairs_know_which_side_a_word_is_on(tmp_path):
     texts = [(f"{a} number{i}", f"{b} number{i}") for i, (a, b) in enumerate(texts)]
     run = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path)
     assert run.metrics["train"]["accuracy"] == 1
-    assert list(texts_in(run, ["warm", "cold"], None, (), [])) == [[("warm", "cold")]]
-    assert list(texts_in(run, [], None, (), ["warm\tcold\n"])) == [[("warm", "cold")]]
+    assert list(texts_in(run, Given(("warm", "cold")), [])) == [[("warm", "cold")]]
+    assert list(texts_in(run, Given(), ["warm\tcold\n"])) == [[("warm", "cold")]]
     with pytest.raises(UserError, match="reads 2 texts a row and got 1"):
         list(answers(run, TfidfModel.load(run.model_folder), [[("warm",)]]))
 

@@ -15,14 +15,14 @@ import numpy as np
 from .. import UserError, listed, log
 from . import files, labels, naming, sources, splits
 from .beside import labels_beside
-from .chunks import Chunk, count_rows, read_chunks
+from .chunks import EVERY, Chunk, columns_called, count_rows, read_chunks
 from .dataset import ROLES, Dataset, SourceOptions, Split, digest_of, is_empty, subset
 from .roles import assign, check_train, note_rare, seen_classes, train_name
 from .rows import Columns, Looks, Raw, choose_columns, class_names, read_split, renumbered
 from .sources import Source, samples
 
 __all__ = [
-    "ROLES", "Chunk", "Dataset", "SourceOptions", "Split", "count_rows", "is_empty", "read",
+    "EVERY", "ROLES", "Chunk", "Dataset", "SourceOptions", "Split", "columns_called", "count_rows", "is_empty", "read",
     "read_chunks", "samples", "subset",
 ]  # fmt: skip
 

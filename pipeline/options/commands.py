@@ -53,7 +53,15 @@ texts_options = Bundle(
         "texts": click.argument("texts", nargs=-1),
         "file": click.option("--file", type=FILE, help="Texts: parquet, csv, tsv, jsonl, txt."),
         "text": click.option(
-            "--text", multiple=True, metavar="COLUMN", help="Column of the text in --file; twice for pairs."
+            "--text", multiple=True, metavar="COLUMN", help="Column of the text in --file (default: the run's own)."
+        ),
+        "keep": click.option(
+            "--keep",
+            multiple=True,
+            is_flag=False,
+            flag_value="*",
+            metavar="[COLUMN]",
+            help="Carry this column of --file through, for joining; without a name, every column.",
         ),
     },
     made(".predict:Given"),

@@ -6,6 +6,7 @@ Nothing here imports torch or transformers; a run that was fine-tuned does when 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from .. import UserError
@@ -14,7 +15,7 @@ from ..run import Run
 from .answer import Answer, Ask, answered
 from .files import write
 from .models import Model, Opening, open_run
-from .texts import Given, Texts, file_blocks, line_blocks, texts_a_row, texts_in
+from .texts import Given, Rows, Texts, file_blocks, line_blocks, texts_a_row, texts_in
 from .watch import announce, watched
 
 __all__ = [
@@ -46,5 +47,6 @@ def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -
         wrong = next((text for text in block if parts and len(text) != parts), None)
         if wrong is not None:
             raise UserError(f"this run reads {parts} texts a row and got {len(wrong)}: {wrong[0][:40]!r}")
-        for text, row in zip(block, model.proba(block), strict=True):
-            yield answered(run, text, row, threshold, ask)
+        kept = block.kept() if isinstance(block, Rows) else itertools.repeat({})
+        for text, row, others in zip(block, model.proba(block), kept):  # noqa: B905 - what is repeated has no end
+            yield answered(run, text, row, threshold, ask, others)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import choose
+from .. import UserError, choose
 from ..files import disk_errors, draft
+from ..words import error_line
 from .answer import Answer
 from .texts import CHUNK
 
@@ -55,10 +56,10 @@ def _parquet(answers: Iterable[Answer], path: Path) -> int:
     try:
         for block in batched(answers, 8 * CHUNK):
             records = [answer.to_row() for answer in block]
-            schema = schema or pa.schema([(name, _type(value)) for name, value in records[0].items()])
+            schema = schema or pa.schema([(name, _type([row[name] for row in records])) for name in records[0]])
             table = table or pq.ParquetWriter(path, schema)
-            part = pa.Table.from_pylist(records, schema)
-            table.write_table(part)
+            columns = [_column([row[field.name] for row in records], field, rows) for field in schema]
+            table.write_table(pa.Table.from_arrays(columns, schema=schema))
             rows += len(block)
     finally:
         if table is not None:
@@ -68,11 +69,34 @@ def _parquet(answers: Iterable[Answer], path: Path) -> int:
     return rows
 
 
-def _type(value: Any) -> Any:
-    """The column's type, from its first value; where that is missing it is a text (an abstained label)."""
+def _type(values: list[Any]) -> Any:
+    """The column's type, from its first values; text where they are missing (abstained labels) or of several types."""
     import pyarrow as pa
 
-    return pa.bool_() if isinstance(value, bool) else pa.float64() if isinstance(value, float) else pa.string()
+    kinds = {type(value) for value in values if value is not None}
+    whole = kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values)
+    numeric = kinds and kinds <= {int, float} and not whole
+    return pa.bool_() if kinds == {bool} else pa.int64() if whole else pa.float64() if numeric else pa.string()
+
+
+def _column(values: list[Any], field: Any, before: int) -> Any:
+    """The values as an array of the field's type. Raises UserError where they are of another than the first ones."""
+    import pyarrow as pa
+
+    if pa.types.is_string(field.type):
+        values = [None if value is None else as_text(value) for value in values]
+    try:
+        return pa.array(values, field.type)
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise UserError(
+            f"--keep {field.name}: from row {before} on, its values are of another type than before "
+            f"({error_line(error)}); write --out FILE.jsonl"
+        ) from error
+
+
+def as_text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def batched(answers: Iterable[Answer], size: int) -> Iterator[list[Answer]]:

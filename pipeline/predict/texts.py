@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import UserError
-from ..data import SourceOptions, read_chunks
+from ..data import SourceOptions, columns_called, read_chunks
 from ..run import Run
 
 CHUNK = 1024  # texts that are sorted by length and encoded together
@@ -23,21 +24,35 @@ class Given:
 
     texts: tuple[str, ...] = ()
     file: Path | None = None
-    text: tuple[str, ...] = ()  # columns of the file
+    text: tuple[str, ...] = ()  # columns of the file; none: those that the run was fitted on
+    keep: tuple[str, ...] = ()  # other columns of the file, to be carried through
 
 
-def texts_in(
-    run: Run, texts: Sequence[str], file: Path | None, columns: tuple[str, ...], lines: Iterable[str]
-) -> Iterator[Texts]:
-    """The texts to predict: those given, else those of `file`, else `lines` as they come.
+class Rows(list[tuple[str, ...]]):
+    """Texts of a file, and the columns that are carried through beside them."""
+
+    def __init__(self, texts: Texts, columns: Mapping[str, Sequence[Any]]) -> None:
+        super().__init__(texts)
+        self.columns = columns  # n values each
+
+    def kept(self) -> Iterator[dict[str, Any]]:
+        """What is carried through beside each text."""
+        for i in range(len(self)):
+            yield {name: values[i] for name, values in self.columns.items()}
+
+
+def texts_in(run: Run, given: Given, lines: Iterable[str]) -> Iterator[Texts]:
+    """The texts to predict: those given, else those of a file, else `lines` as they come.
 
     A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both.
     """
-    parts = texts_a_row(run)
-    if texts and file:
+    parts, texts = texts_a_row(run), given.texts
+    if texts and given.file:
         raise UserError("texts and --file were given; pass one of the two")
-    if file:
-        return file_blocks(file, columns)
+    if given.keep and not given.file:
+        raise UserError("--keep carries columns of a file through; pass --file")
+    if given.file:
+        return file_blocks(given.file, columns_of(run, given), given.keep)
     if texts and len(texts) % parts:
         raise UserError(f"this run reads {parts} texts a row and got {len(texts)}; pass them in pairs")
     if texts:
@@ -50,13 +65,23 @@ def texts_a_row(run: Run) -> int:
     return int(run.settings.get("text_parts", 1))
 
 
-def file_blocks(file: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
+def columns_of(run: Run, given: Given) -> tuple[str, ...]:
+    """The columns of a file that hold the texts: those asked for, else those that the run was fitted on.
+
+    () where neither says which: then their names must. Raises UserError if the file has no column of that name.
+    """
+    if given.text or not run.text_columns:
+        return given.text
+    return columns_called(str(given.file), run.text_columns)
+
+
+def file_blocks(file: Path, columns: tuple[str, ...], keep: tuple[str, ...] = ()) -> Iterator[Rows]:
     """The texts of a file of any size, a block at a time.
 
     Raises UserError if it cannot be read.
     """
-    for chunk in read_chunks(SourceOptions(str(file), text=columns), rows=CHUNK):
-        yield chunk.texts
+    for chunk in read_chunks(SourceOptions(str(file), text=columns), rows=CHUNK, keep=keep):
+        yield Rows(chunk.texts, chunk.columns)
 
 
 def unread(error: BaseException) -> BaseException:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from .. import Progress, log
 from ..data import SourceOptions, count_rows
 from ..run import Run
 from ..words import roughly
 from .answer import Answer
+from .texts import Given, columns_of
 
 
-def announce(run: Run, file: Path) -> int:
-    """Say how many texts will be predicted and about how long that takes; returns how many.
+def announce(run: Run, given: Given) -> int:
+    """Say how many texts of a file will be predicted and about how long that takes; returns how many.
 
     Raises UserError if the file cannot be read.
     """
-    rows, each = count_rows(SourceOptions(str(file))), run.cost.ms_per_text_batch
+    rows = count_rows(SourceOptions(str(given.file), text=columns_of(run, given)))
+    each = run.cost.ms_per_text_batch
     about = "" if each is None else f", {roughly(rows * each / 1000)} where nothing is in the cache"
-    log.info("%s: %s texts for %s%s", file, f"{rows:,}", run.kind, about)
+    log.info("%s: %s texts for %s%s", given.file, f"{rows:,}", run.kind, about)
     return rows
 
 

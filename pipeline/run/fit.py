@@ -6,7 +6,6 @@ function that learns; it never times, names, finds or saves anything itself.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import kinds, log
+from .. import UserError, kinds, log
 from ..memory import forget_peak, peak_rss_mb
 from .folder import FORMAT, as_json, digest, find, load_run, runs_folder, save, set_aside, slug
 from .record import Cost, Predictions, Run
+from .shape import read_record
 
 UNNAMED = ("encoder", "revision", "seed", "chosen", "fitted on")  # said better elsewhere, or known after the fit alone
 
@@ -173,6 +173,7 @@ def _run(question: Question, fitted: Fitted, spent: Cost) -> Run:
         history=[*fitted.history, *fitted.held_out(predictions)],
         notes=fitted.notes,
         threshold=fitted.threshold,
+        text_columns=tuple(getattr(data, "text_columns", ())),
     )
 
 
@@ -219,9 +220,9 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _answers(question: Question, file: Path) -> bool:
     try:
-        record = json.loads(file.read_text("utf-8"))
+        record = read_record(file.parent, FORMAT)
         return question.answered_by({name: record[name] for name in ASKED})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UserError as error:
         log.debug("%s: %s", file, error)  # whoever loads it says what is wrong with it
         return False
 

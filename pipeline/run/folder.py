@@ -20,7 +20,9 @@ import numpy as np
 from .. import UserError, log
 from ..files import disk_errors, draft
 from ..metrics import scores
+from ..untrusted import open_regular
 from .record import Cost, Predictions, Run
+from .shape import AGAIN, read_record
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "imbalanced-learn", "openvino", "numpy")
@@ -115,12 +117,12 @@ def set_aside(folder: Path, problem: str) -> None:
 def _is_whole(file: Path) -> bool:
     """Whether a safetensors file is as long as its header says."""
     try:
-        with open(file, "rb") as handle:
+        with open_regular(file) as handle:
             length = int.from_bytes(handle.read(8), "little")
             header = json.loads(handle.read(length)) if length < file.stat().st_size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         return bool(ends) and file.stat().st_size == 8 + length + max(ends)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (UserError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return False
 
 
@@ -137,38 +139,20 @@ def load_run(folder: Path | str) -> Run:
     True
     """
     folder = Path(folder)
+    record = read_record(folder, FORMAT)
+    classes = tuple(record["class_names"])
+    known = {f.name: record[f.name] for f in fields(Run) if f.name in record}
+    known |= {name: tuple(record.get(name, ())) for name in ("class_names", "notes", "text_columns")}
+    known["cost"] = Cost(**{f.name: record["cost"].get(f.name) for f in fields(Cost)})
     try:
-        record = json.loads((folder / "run.json").read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder}: no run here (no run.json); pass a folder that fit-lr or fine-tune printed"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'run.json'}: damaged ({error}); delete the folder and fit again") from error
-    try:
-        if record["format"] != FORMAT:
-            raise UserError(f"{folder}: a run of format {record['format']}, this version reads {FORMAT}; fit it again")
-        if not (isinstance(record["kind"], str) and isinstance(record["settings"], dict)):
-            raise ValueError("no kind or no settings")
-        if not all(value is None or isinstance(value, int | float) for value in record["cost"].values()):
-            raise ValueError("a cost that is no number")
-        splits = record.pop("splits")
-        del record["format"]
-        classes = tuple(str(name) for name in record.pop("class_names"))
-        threshold = record.get("threshold")
-        predictions = _read_predictions(folder / "predictions.safetensors", splits, len(classes), threshold)
-        return Run(
-            **{f.name: record[f.name] for f in fields(Run) if f.name in record and f.name not in ("cost", "notes")},
-            class_names=classes,
-            cost=Cost(**record["cost"]),
-            notes=tuple(record["notes"]),
-            predictions=predictions,
-            folder=folder,
+        predictions = _read_predictions(
+            folder / "predictions.safetensors", record["splits"], len(classes), record.get("threshold")
         )
+        return Run(**known, predictions=predictions, folder=folder)
     except UserError:
         raise
     except Exception as error:  # a stranger's file can be wrong in any way
-        raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); delete it and fit again") from error
+        raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); {AGAIN}") from error
 
 
 def runs_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
@@ -177,9 +161,14 @@ def runs_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:
 
 
 def runs_of(runs: Path, dataset: str, dataset_digest: str) -> list[Run]:
-    """Every run fitted on exactly these rows, labels and splits, oldest first."""
-    home = runs_folder(runs, dataset, dataset_digest)
-    return sorted((load_run(f.parent) for f in home.glob("[!.]*/run.json")), key=lambda run: run.created)
+    """Every run fitted on exactly these rows, labels and splits, oldest first; damaged ones are left out, and said."""
+    stored = []
+    for file in sorted(runs_folder(runs, dataset, dataset_digest).glob("[!.]*/run.json")):
+        try:
+            stored.append(load_run(file.parent))
+        except UserError as error:  # one that is damaged must not cost the others
+            log.warning("left out: %s", error)
+    return sorted(stored, key=lambda run: run.created)
 
 
 def versions() -> dict[str, str]:
@@ -226,14 +215,19 @@ def _write_predictions(path: Path, predictions: dict[str, Predictions]) -> None:
 def _read_predictions(
     path: Path, splits: dict[str, str], classes: int, threshold: float | None
 ) -> dict[str, Predictions]:
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
-    arrays, predictions = load_file(path), {}
+    with open_regular(path) as file:
+        arrays, predictions = load(file.read()), {}
     for role, split in splits.items():
         raw = arrays[f"{role}.row_ids"].tobytes().decode("utf-8")
         ids = np.array(raw.split("\n") if raw else [], dtype=str)
         truth, proba = arrays[f"{role}.truth"], arrays[f"{role}.proba"]
         if not (len(ids) == len(truth) == len(proba)) or proba.shape[1:] != (classes,) or truth.dtype != np.int64:
             raise UserError(f"{path}: predictions of '{role}' do not fit together; delete the run and fit it again")
+        if len(truth) and not (truth.min() >= -1 and truth.max() < classes):
+            raise UserError(f"{path}: labels of '{role}' are not among the {classes} classes; {AGAIN}")
+        if not (np.isfinite(proba).all() and (proba >= 0).all() and (np.abs(proba.sum(1) - 1) < 0.01).all()):
+            raise UserError(f"{path}: probabilities of '{role}' are not between 0 and 1 or do not sum to 1; {AGAIN}")
         predictions[role] = Predictions(split, ids, truth, proba, threshold)
     return predictions

@@ -121,6 +121,7 @@ class Run:
     threshold: float | None = None  # two classes: the second from this probability on, instead of the likelier one
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    text_columns: tuple[str, ...] = ()  # of its source; () where it is not known
     folder: Path | None = None  # where it lies; None until saved
 
     def __repr__(self) -> str:
