@@ -14,9 +14,7 @@ ORDER = (
     "baseline tfidf finetune predict verdict export task estimates contenders audit fitting fold_fitting "
     "learning_curve report doctor comparison show options api command_line door"
 ).split()
-LIGHT = (
-    "words files untrusted untrusted metrics kinds memory urls store run".split()
-)  # neither torch nor a room above them
+LIGHT = "words files untrusted metrics kinds memory urls store run".split()  # neither torch nor a room above them
 
 
 def module_of(path: Path, node: ast.ImportFrom) -> str:

@@ -16,7 +16,7 @@ from pipeline.tfidf import TfidfSettings, fit_tfidf
 def fitted(reviews, tmp_path) -> Path:
     """The folder of a TF-IDF run, fitted on column `body`."""
     data = read(SourceOptions(str(reviews), text=("body",), label="verdict"))
-    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2), tmp_path / "runs").folder
+    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").folder
     assert made is not None
     return made
 

@@ -45,8 +45,8 @@ def fitted(reviews, tmp_path) -> Path:
     """The folder of a TF-IDF run; another one and majority lie beside it."""
     data = read(SourceOptions(str(reviews), text=("body",), label="verdict"))
     fit_majority(data, tmp_path / "runs")
-    fit_tfidf(data, TfidfSettings(C=(1.0,), min_df=1, folds=2), tmp_path / "runs")
-    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2), tmp_path / "runs").folder
+    fit_tfidf(data, TfidfSettings(C=(1.0,), min_df=1, folds=2, features="words"), tmp_path / "runs")
+    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").folder
     assert made is not None
     return made
 
