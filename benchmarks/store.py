@@ -210,7 +210,7 @@ def installed(name: str, work: Path) -> bool:
     try:
         SYSTEMS[name](work / f"{name} empty").close()
     except ImportError as error:
-        click.echo(f"{name} left out: {error}; pip install 'probe-or-tune[bench]'", err=True)
+        click.echo(f"{name} left out: {error}; pip install '.[bench]'", err=True)
         return False
     return True
 

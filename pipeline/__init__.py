@@ -62,13 +62,25 @@ def choose(table: Mapping[str, Row], name: str, what: str) -> Row:
     return table[name]
 
 
+def install_command(extra: str) -> str:
+    """What installs the packages of an extra, by their own names: this package need not be on any index."""
+    from importlib import metadata
+
+    try:
+        packages = metadata.requires("probe-or-tune") or []
+    except metadata.PackageNotFoundError:
+        packages = []
+    parts = [package.split(";") for package in packages if f'extra == "{extra}"' in package]
+    return "pip install " + (" ".join(f"'{part[0].strip()}'" for part in parts) or f"'.[{extra}]' in the checkout")
+
+
 def need(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 
     Raises UserError with the command that installs it.
     """
     if importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise UserError(f"this needs {module}: pip install 'probe-or-tune[{extra}]'")
+        raise UserError(f"this needs {module}: {install_command(extra)}")
     return importlib.import_module(module)
 
 

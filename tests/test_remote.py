@@ -70,8 +70,8 @@ class Endpoint:
     """moto's server with one bucket; counts the requests by method, and refuses some if asked."""
 
     def __init__(self) -> None:
-        server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'probe-or-tune[dev]'")
-        pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'probe-or-tune[s3]'")
+        server = pytest.importorskip("moto.server", reason="moto is not installed: pip install '.[dev]'")
+        pytest.importorskip("s3fs", reason="s3fs is not installed: pip install '.[s3]'")
         self.requests: Counter[str] = Counter()
         self.refuse: Counter[str] = Counter()  # method → how many requests of it are answered with 503
         self.server = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -411,7 +411,7 @@ def test_a_url_that_nothing_opens_is_one_line(url):
 def test_without_s3fs_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "s3fs" else object())
-    with pytest.raises(UserError, match=r"this needs s3fs: pip install 'probe-or-tune\[s3\]'"):
+    with pytest.raises(UserError, match=r"this needs s3fs: pip install 's3fs>="):
         Store(mirror("s3://bucket/cache") / "enc")
 
 

