@@ -1,4 +1,4 @@
-"""The tree keeps its promises: imports point backwards, the light rooms stay light, README tells the truth."""
+"""The tree keeps its promises: imports point backwards, the light rooms stay light, the tree in the docs tells the truth."""
 
 import ast
 import re
@@ -109,8 +109,8 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_readme_tree_names_every_room_and_no_other():
-    tree = (ROOT / "README.md").read_text("utf-8").split("## The tree")[1].split("\n## ")[0]
+def test_the_tree_names_every_room_and_no_other():
+    tree = (ROOT / "docs" / "extending.md").read_text("utf-8").split("## The tree")[1].split("\n## ")[0]
     named = {name.rstrip("/").removesuffix(".py") for name in re.findall(r"^  ([\w.]+/?)\s", tree, re.M)}
     assert named - {"__init__", "samples"} == rooms()
 
