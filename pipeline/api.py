@@ -81,10 +81,10 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
         option, flag = known[name], known[name].opts[0]
         if value is False and option.secondary_opts:
             words.append(option.secondary_opts[0])
-        if value is None or value is False:
+        if option.is_flag and value is not None:
+            words += [flag] if value else option.secondary_opts[:1]
+        elif value is None or value is False:
             continue
-        if option.is_flag:
-            words.append(flag)
         elif option.multiple:
             words += [word for one in ([value] if isinstance(value, str) else value) for word in (flag, str(one))]
         else:

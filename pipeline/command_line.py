@@ -15,7 +15,7 @@ import click
 
 from . import options
 from .options import commands
-from .options.parsing import Command
+from .options.parsing import Command, OrderedGroup, SectionedCommand
 
 if TYPE_CHECKING:
     from .audit import AuditSettings
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     Encoders = tuple[EncoderSpec, ...]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True})
+@click.group(
+    cls=OrderedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
+)
 @click.version_option(package_name="probe-or-tune")
 def cli() -> None:
     """Is logistic regression on frozen [CLS] vectors good enough, or is it worth fine-tuning the encoder?
@@ -43,7 +46,7 @@ def cli() -> None:
 
 def command(name: str, example: str) -> Callable[[Command], click.Command]:
     """A command of the group whose help ends in an example."""
-    return cli.command(name, epilog=f"Example:  {example}")
+    return cli.command(name, cls=SectionedCommand, epilog=f"Example:  {example}")
 
 
 @command("explore", "probe-or-tune explore reviews.csv --text body --label stars")

@@ -306,6 +306,16 @@ def test_every_command_and_option_is_explained(name, command):
         assert isinstance(option, click.Argument) or option.help, f"{name} {option.name}"
 
 
+def test_help_lists_commands_in_the_order_of_use_and_options_by_what_they_are_about(run):
+    _, out, _ = run("--help", encoder=False)
+    listed = re.findall(r"^  ([a-z-]+) ", out.split("Commands:")[1], re.M)
+    assert listed[:5] == ["explore", "extract", "fit-lr", "fine-tune", "compare"]
+    _, out, _ = run("compare", "--help", encoder=False)
+    titles = re.findall(r"^([A-Z][\w-]+):$", out, re.M)
+    assert titles == ["Data", "Judging", "Encoder", "Probe", "Fine-tuning", "Machine", "Other"]
+    assert out.index("--metric") < out.index("Encoder:") < out.index("--pooling") < out.index("Probe:")
+
+
 def test_readme_names_every_command():
     readme = (ROOT / "README.md").read_text("utf-8")
     for name in cli.cli.commands:

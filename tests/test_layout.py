@@ -1,4 +1,4 @@
-"""The tree keeps its promises: imports point backwards, the light rooms stay light, the tree in the docs tells the truth."""
+"""The tree keeps its promises: imports point backwards, light rooms stay light, the tree in the docs is true."""
 
 import ast
 import re

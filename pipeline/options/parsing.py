@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Bundle:
     name: str
     options: Options
     build: Callable[..., Any]
+    homes: dict[str, str] = field(default_factory=dict)  # option → name of the bundle that it came from, if another
 
     def __call__(self, function: Command) -> Command:
         @functools.wraps(function)
@@ -45,9 +46,48 @@ class Bundle:
             return function(**values, **{self.name: self.build(**mine)})
 
         wrapper: Command = bundled
-        for option in reversed(self.options.values()):
+        for key, option in reversed(self.options.items()):
             wrapper = option(wrapper)
+            wrapper.__click_params__[-1].section = SECTIONS.get(self.homes.get(key, self.name))  # type: ignore[attr-defined]
         return wrapper
+
+
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order of use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, as they were defined."""
+        return list(self.commands)
+
+
+SECTIONS = {  # name of a bundle → what the help calls its options, in the help's order
+    "source": "Data",
+    "given": "Texts",
+    "rules": "Judging",
+    "plan": "Curve",
+    "settings": "What is made",
+    "ask": "Answers",
+    "encoders": "Encoder",
+    "linear": "Probe",
+    "tuning": "Fine-tuning",
+    "cluster": "Cluster",
+    "runtime": "Machine",
+}
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options under what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each of SECTIONS that it has options of, then the others."""
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in [*SECTIONS.values(), "Other"]}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                rows[getattr(parameter, "section", None) or "Other"].append(record)
+        for title, records in rows.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def joined(name: str, made_of: str, *parts: Bundle, **plain: Callable[[Command], Command]) -> Bundle:
@@ -58,7 +98,9 @@ def joined(name: str, made_of: str, *parts: Bundle, **plain: Callable[[Command],
         made = {part.name: part.build(**{key: values[key] for key in part.options}) for part in parts}
         return load(made_of)(**made, **{key: values[key] for key in plain})
 
-    return Bundle(name, options, build)
+    return Bundle(
+        name, options, build, {key: part.name for part in parts for key in part.options} | dict.fromkeys(plain, "")
+    )
 
 
 def made(path: str) -> Callable[..., Any]:
