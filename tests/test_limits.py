@@ -18,7 +18,6 @@ LISTED = {
     },
     "lines of a function": {
         "pipeline/finetune/job.py _watcher": 58,
-        "pipeline/finetune/training.py trainer_for": 63,
     },
     "parameters": {
         "pipeline/finetune/training.py trainer_for": 8,

@@ -1,7 +1,7 @@
 """What a fine-tuning is made of: its settings, tokenised rows, a loss, and Hugging Face's Trainer set up to be fast.
 
-Texts are tokenised once. The Trainer shuffles, groups rows of like length into batches and pads each batch to its own
-longest text only; weights and optimiser stay float32 whatever it computes in.
+Texts are tokenised once. Rows of like length make a step, padded to its own longest text only, on a CPU in calls that
+hold hardly any padding; weights and optimiser stay float32 whatever it computes in.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from .. import UserError, listed
 from ..encoder.batches import TokenBatch, pad
 from ..encoder.tokens import Tokenizer, Tokens
 from ..words import error_line
+from .batches import LengthSampler, calls
 from .device import Machine, world_size
+from .dropout import cheapen
+from .heads import encoder_of
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768
@@ -165,6 +169,26 @@ def _loss(settings: FineTuneSettings, weights: np.ndarray | None) -> Callable[..
     return loss
 
 
+@lru_cache(maxsize=1)
+def _trainer_class() -> Any:
+    from transformers import Trainer
+
+    class LengthTrainer(Trainer):
+        """A Trainer whose steps are rows of like length; alone on a CPU it computes each in the calls that it needs."""
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * world_size()
+            return LengthSampler(self.train_dataset.lengths, rows, self.args.seed)
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            if self.args.device.type != "cpu" or world_size() > 1:  # processes must agree in how often they exchange
+                return super().training_step(model, inputs, num_items_in_batch)
+            rows = len(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch
+            return sum(super(LengthTrainer, self).training_step(model, call, rows) for call in calls(inputs))
+
+    return LengthTrainer
+
+
 def trainer_for(
     model: Any,
     rows: Rows,
@@ -176,50 +200,21 @@ def trainer_for(
     steps: int = -1,
 ) -> Any:
     """A Trainer that keeps quiet; `steps` > 0 is a short run that saves nothing."""
-    from functools import partial
-
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback
 
     trackers = list(settings.report_to) if steps < 0 else []
     if "tensorboard" in trackers:  # its default is the work folder, which does not outlive the training
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "trackers" / folder.name.lstrip(".")))
-
-    classes = int(model.config.num_labels)
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        max_steps=steps,
-        per_device_train_batch_size=max(1, settings.batch_size // world_size()),
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=rate,
-        weight_decay=settings.weight_decay,
-        warmup_steps=settings.warmup,
-        lr_scheduler_type=SCHEDULES[settings.schedule],
-        train_sampling_strategy="group_by_length",
-        bf16=machine.precision == "bf16",
-        fp16=machine.precision == "fp16",
-        use_cpu=machine.device == "cpu",
-        eval_strategy="no",
-        save_strategy="no" if steps > 0 else "epoch",
-        logging_strategy="epoch",
-        report_to=trackers or "none",
-        disable_tqdm=True,
-        log_level="error",
-        seed=settings.seed,
-        remove_unused_columns=False,
-        dataloader_pin_memory=machine.device == "cuda",
-        ddp_find_unused_parameters=False,
-    )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs by `accelerate launch`; DataParallel is slower than one
+    if machine.device == "cpu":
+        cheapen(model, encoder_of(model))
+    weights = balanced_weights(rows.labels, int(model.config.num_labels)) if settings.class_weights else None
     try:
-        trainer = Trainer(
+        trainer = _trainer_class()(
             model=model,
-            args=arguments,
+            args=_arguments(settings, rate, machine, str(folder), steps),
             train_dataset=rows,
             data_collator=partial(_collate, pad_id=rows.pad_id),
-            compute_loss_func=_loss(
-                settings, balanced_weights(rows.labels, classes) if settings.class_weights else None
-            ),
+            compute_loss_func=_loss(settings, weights),
             callbacks=[callback],
         )
     except (ValueError, RuntimeError, ImportError) as error:
@@ -228,6 +223,37 @@ def trainer_for(
         raise UserError(f"--report-to {listed(trackers)}: {error_line(error)}; or leave it out") from error
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _arguments(settings: FineTuneSettings, rate: float, machine: Machine, folder: str, steps: int) -> Any:
+    from transformers import TrainingArguments
+
+    arguments = TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=settings.epochs,
+        max_steps=steps,
+        per_device_train_batch_size=max(1, settings.batch_size // world_size()),
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        bf16=machine.precision == "bf16",
+        fp16=machine.precision == "fp16",
+        use_cpu=machine.device == "cpu",
+        eval_strategy="no",
+        save_strategy="no" if steps > 0 else "epoch",
+        logging_strategy="epoch",
+        report_to=list(settings.report_to) if steps < 0 and settings.report_to else "none",
+        disable_tqdm=True,
+        log_level="error",
+        seed=settings.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=machine.device == "cuda",
+        ddp_find_unused_parameters=False,
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs by `accelerate launch`; DataParallel is slower than one
+    return arguments
 
 
 def finite(number: float) -> float | None:
