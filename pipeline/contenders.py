@@ -35,7 +35,8 @@ from .explore import Profile
 from .explore import profile as look_at
 from .extract import Embedded, embed
 from .extract.embedding_cache import EmbeddingCache, open_cache
-from .finetune import FineTuneSettings, check, tuned_fit
+from .finetune import FineTuneSettings, check, timed, tuned_fit
+from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
 from .linear import Encoded, EncodingFacts, LinearSettings, linear_fit
@@ -233,7 +234,10 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 
 def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
-    return tuned_fit(task.dataset, checkpoint, settings, task.runtime, task.runs, task.progress)
+    fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, task.runs, task.progress)
+    some = task.dataset.validation if "validation" in task.dataset.roles else task.dataset.train
+    served = functools.partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
+    return replace(fit, after=served) if is_main_process() else fit
 
 
 def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:

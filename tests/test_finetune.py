@@ -85,9 +85,9 @@ def test_the_best_epoch_by_validation_macro_f1_is_kept(fitted):
     assert run.metrics["validation"]["macro_f1"] == best["macro_f1"]
 
 
-def test_a_saved_run_opens_and_says_the_same(fitted):
+def test_a_saved_run_opens_and_says_the_same(fitted, tmp_path):
     run, _ = fitted
-    proba = load_finetuned(run).proba(dataset().test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset().test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
 
 
@@ -117,12 +117,13 @@ def test_costs_are_measured(fitted):
     cost = fitted[0].cost
     assert cost.trained_parameters == 42082
     assert cost.model_mb == pytest.approx(0.18, abs=0.02)
-    assert min(cost.fit_seconds, cost.cpu_seconds, cost.ms_per_text_batch, cost.ms_per_text_single) > 0
+    assert min(cost.fit_seconds, cost.cpu_seconds) > 0
+    assert cost.ms_per_text_batch is None  # measured where it is served, by who has a cache
     assert cost.peak_rss_mb > 50
 
 
-def test_predicting_nothing_gives_nothing(fitted):
-    assert load_finetuned(fitted[0]).proba([]).shape == (0, 2)
+def test_predicting_nothing_gives_nothing(fitted, tmp_path):
+    assert load_finetuned(fitted[0], cache=tmp_path).proba([]).shape == (0, 2)
 
 
 # ── resuming ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,11 +251,11 @@ def test_other_heads_learn_and_open_again(head, tiny_bert, tmp_path):
     run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_bert))), settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] == 1.0
     assert json.loads((run.model_folder / "head.json").read_text())["head"] == head
-    proba = load_finetuned(run).proba(dataset().test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset().test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
     (run.model_folder / "head.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(UserError, match="damaged head"):
-        load_finetuned(run)
+        load_finetuned(run, cache=tmp_path)
 
 
 def test_it_starts_from_a_fitted_regression(tiny_distilbert, tmp_path):
@@ -278,7 +279,7 @@ def test_pairs_with_token_types(tiny_bert, tmp_path):
     run = fine_tune(dataset(pairs=True), locate(EncoderSpec(str(tiny_bert))), settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] == 1.0
     assert run.settings["text_parts"] == 2
-    proba = load_finetuned(run).proba(dataset(pairs=True).test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset(pairs=True).test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
 
 
@@ -331,7 +332,7 @@ def test_bfloat16_trains(tiny_distilbert, tmp_path):
     run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(device="cpu"), tmp_path)
     assert epochs(run)[2]["loss"] < epochs(run)[1]["loss"]
     assert run.settings["chosen"]["precision"] == "bf16"
-    proba = load_finetuned(run).proba(dataset().test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset().test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-3)
 
 
@@ -350,7 +351,7 @@ def test_two_processes_make_one_run(tiny_distilbert, tmp_path):
     (folder,) = home.iterdir()
     run = load_run(folder)
     assert run.metrics["test"]["accuracy"] >= 0.95
-    proba = load_finetuned(run).proba(dataset().test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset().test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-6)
 
 

@@ -184,7 +184,7 @@ def test_every_architecture_learns(name, pairs, architectures, tmp_path):
     checkpoint = locate(EncoderSpec(str(architectures[name])))
     run = fine_tune(dataset(pairs), checkpoint, settings, Runtime(), tmp_path)
     assert run.metrics["test"]["accuracy"] >= 0.9
-    proba = load_finetuned(run).proba(dataset(pairs).test.texts)
+    proba = load_finetuned(run, cache=tmp_path).proba(dataset(pairs).test.texts)
     np.testing.assert_allclose(proba, run.predictions["test"].proba, atol=1e-5)
 
 

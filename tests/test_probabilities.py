@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pipeline import UserError, load_run, open_run
 from pipeline.run import Predictions, probabilities
 
 COLUMNS = ["--text", "body", "--label", "verdict"]
-FITS = {  # kind → the command that fits one
+FITS: dict[str, list[Any]] = {  # kind → the command that fits one
     "lr": ["fit-lr"],
     "frozen-head": ["fine-tune", "--freeze", "--head", "standard", "--epochs", 1],
     "tfidf": ["compare", "--contenders", "majority,tfidf"],

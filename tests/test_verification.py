@@ -109,7 +109,9 @@ def test_a_faulty_conversion_runs_on_torch_says_so_and_is_remembered(encoders, t
             (vectors,) = super().forward(ids, mask, types)
             return (vectors + 1e-3 * (mask.sum(1, keepdim=True) > 64),)
 
-    monkeypatch.setattr(converted, "traced", lambda module: traced(OffByLength.of(checkpoint, ("cls",), module.model)))
+    monkeypatch.setattr(
+        converted, "traced", lambda module: traced(OffByLength(module.model, ("cls",), module.types).eval())
+    )
     caplog.set_level("INFO", "pipeline")
     encoder = open_encoder(checkpoint, ("cls",), "openvino", "fp32", RUNTIME, tmp_path)
     line = "OpenVINO gives other vectors than torch on a text of 128 tokens, so that it runs on torch"

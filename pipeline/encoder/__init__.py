@@ -42,6 +42,7 @@ __all__ = [
     "choose_backend",
     "locate",
     "open_encoder",
+    "open_graph",
     "parts",
     "tokenizer",
     "vectors_digest",
@@ -126,11 +127,12 @@ class Encoder:
 
     def encode_all(self, tokens: Tokens) -> dict[str, np.ndarray]:
         """Vectors (n, dim) float32 of n tokenised texts for each single pooling, in the order of the texts."""
-        out = {name: np.empty((len(tokens.ids), self.checkpoint.dim), np.float32) for name in self.poolings}
+        texts = len(tokens.ids)
+        out: dict[str, np.ndarray] = {}
         for batch, vectors in self.encode_many(self.batches(tokens)):
             for name, rows in vectors.items():
-                out[name][batch.rows] = rows
-        return out
+                out.setdefault(name, np.empty((texts, rows.shape[1]), np.float32))[batch.rows] = rows
+        return out or {name: np.empty((0, self.checkpoint.dim), np.float32) for name in self.poolings}
 
     def batches(self, tokens: Tokens, positions: np.ndarray | None = None) -> Iterator[TokenBatch]:
         """Tokenised texts (all, or those at `positions` (m,)) as batches that suit this encoder."""
@@ -175,9 +177,12 @@ class Encoder:
     def _checked(self, vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         for name, rows in vectors.items():
             if not np.isfinite(rows).all():
+                remedy = (
+                    "pass --precision fp32" if self.precision != "fp32" else "its weights are damaged: get it again"
+                )
                 raise UserError(
                     f"--encoder {self.checkpoint.name}: {name} vectors that are not finite numbers "
-                    f"({self.engine}, {self.precision}); pass --precision fp32"
+                    f"({self.engine}, {self.precision}); {remedy}"
                 )
         return vectors
 
@@ -205,7 +210,6 @@ def on_torch(checkpoint: Checkpoint, backend: Backend, fault: str) -> Backend:
     return replace(backend, engine="torch", reason=reason)
 
 
-@signal_stack_kept()
 def open_encoder(
     checkpoint: Checkpoint,
     poolings: tuple[str, ...] = ("cls",),
@@ -222,16 +226,29 @@ def open_encoder(
 
     Raises UserError if engine, precision and device do not go together, or if the encoder cannot be loaded.
     """
-    started, runtime, poolings = time.perf_counter(), runtime or Runtime(), checkpoint.poolings(poolings)
-    backend = backend_for(checkpoint, poolings, choose_backend(engine, precision, runtime.device), cache)
+    return open_graph(checkpoint, checkpoint.poolings(poolings), engine, precision, runtime, cache)
+
+
+@signal_stack_kept()
+def open_graph(
+    checkpoint: Checkpoint,
+    outputs: tuple[str, ...],
+    engine: str = "auto",
+    precision: str = "auto",
+    runtime: Runtime | None = None,
+    cache: Path = Path("cache"),
+) -> Encoder:
+    """`open_encoder` for whatever outputs the graphs of `checkpoint` have: poolings, or what a head makes of them."""
+    started, runtime = time.perf_counter(), runtime or Runtime()
+    backend = backend_for(checkpoint, outputs, choose_backend(engine, precision, runtime.device), cache)
     if "auto" in (engine, precision, runtime.device):
         log.info(f"encoding with {backend.engine} in {backend.precision} on {backend.device}: {backend.reason}")
     rest = (runtime.threads or this_machine().cores, Path(cache))
     make = choose(ENGINES, backend.engine, "engine")
     try:
-        running = make(checkpoint, poolings, backend.precision, backend.device, *rest)
+        running = make(checkpoint, outputs, backend.precision, backend.device, *rest)
     except FaultyConversionError as error:
         backend = on_torch(checkpoint, backend, error.fault)
-        running = TorchEngine(checkpoint, poolings, backend.precision, backend.device, *rest)
+        running = TorchEngine(checkpoint, outputs, backend.precision, backend.device, *rest)
     budget = runtime.token_budget or (TOKEN_BUDGET if backend.device == "cpu" else GPU_BUDGET)
     return Encoder(checkpoint, backend, running, budget, time.perf_counter() - started)

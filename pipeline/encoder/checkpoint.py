@@ -6,6 +6,7 @@ Imports neither torch nor transformers, so that vectors that are already on disk
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 from dataclasses import dataclass, field, replace
@@ -30,9 +31,8 @@ LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
 CLS_LAST = ("xlnet",)  # whose tokenizer puts [CLS] behind the text
 OFFSET_TYPES = (  # whose positions begin behind the id of padding
     "roberta xlm-roberta camembert longformer data2vec-text xmod ibert esm roberta-prelayernorm xlm-roberta-xl luke "
-    "lilt layoutlmv3 markuplm"
+    "lilt layoutlmv3 markuplm mpnet"
 ).split()
-OFFSETS = {"mpnet": 2}  # or at a place of their own
 DECODERS = (
     "gpt2 gpt_neo gpt_neox gptj gpt_bigcode llama mistral mixtral qwen2 qwen3 qwen2_moe gemma gemma2 gemma3_text "
     "phi phi3 opt bloom falcon mpt ctrl xglm olmo olmo2 starcoder2 stablelm cohere openai-gpt mamba rwkv biogpt"
@@ -146,6 +146,10 @@ class Checkpoint:
                 "[CLS] encoder: pass --pooling last or mean, or an encoder such as BERT"
             )
         return name.replace("cls", "last") if self.config.get("model_type") in CLS_LAST else name
+
+    def graphs(self) -> Any:
+        """What builds this encoder's torch graphs: `load_model`, `whole`, `build`, `encoder_of`. Imports torch."""
+        return importlib.import_module(".graph", __package__)
 
     @property
     def has_types(self) -> bool:
@@ -265,8 +269,7 @@ def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
 def _pad_id(config: dict[str, Any]) -> int:
     """The id of padding; where a config names none that the encoder has a vector for, any will do: it is masked."""
     given, known = config.get("pad_token_id"), config.get("vocab_size")
-    sound = isinstance(given, int) and 0 <= given < (known if isinstance(known, int) else given + 1)
-    return int(given) if isinstance(given, int) and sound else 0
+    return given if isinstance(given, int) and 0 <= given < (known if isinstance(known, int) else given + 1) else 0
 
 
 def is_decoder(config: dict[str, Any]) -> bool:
@@ -287,8 +290,8 @@ def token_limit(config: dict[str, Any], folder: Path) -> int:
     """Tokens that an encoder takes at most: its positions, or what its tokenizer says if that is fewer."""
     positions = next((int(config[key]) for key in LIMIT_NAMES if isinstance(config.get(key), int)), 0)
     kind = str(config.get("model_type"))
-    if positions and (kind in OFFSET_TYPES or kind in OFFSETS):
-        positions -= OFFSETS.get(kind, int(config.get("pad_token_id") or 0) + 1)
+    if positions and kind in OFFSET_TYPES:
+        positions -= 2 if kind == "mpnet" else int(config.get("pad_token_id") or 0) + 1  # its own are always 0 and 1
     settings = folder / "tokenizer_config.json"
     stated = read_json(settings, str(folder)).get("model_max_length") if settings.exists() else None
     known = [n for n in (positions, stated) if isinstance(n, int | float) and 0 < n < 1_000_000]

@@ -47,8 +47,10 @@ class Made:
 
 
 def names_of(poolings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The converted model that serves `poolings`, and the poolings that it computes."""
-    return ("cls", poolings) if poolings == ("cls",) else ("all", tuple(POOLERS))
+    """The converted model that serves `poolings`, and the poolings that it computes; a head's output has its own."""
+    if poolings == ("cls",) or not set(poolings) <= set(POOLERS):
+        return "-".join(poolings), poolings
+    return "all", tuple(POOLERS)
 
 
 def home_of(checkpoint: Checkpoint, cache: Path) -> Path:
@@ -107,11 +109,13 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> Made:
     transformers."""
     from . import graph
 
-    encoder = graph.load_model(checkpoint)
-    expected = answers(checkpoint, graph.WholeGraph.of(checkpoint, poolings, encoder), graph.vocabulary(encoder))
+    graphs = checkpoint.graphs()
+    model = graphs.load_model(checkpoint)
+    encoder = graphs.encoder_of(model)
+    expected = answers(checkpoint, graphs.whole(checkpoint, poolings, model), graph.vocabulary(encoder))
     if checkpoint.config["model_type"] in graph.BLOCKS:
         graph.fold_scale(encoder)
-    module = graph.build(checkpoint, poolings, encoder)
+    module = graphs.build(checkpoint, poolings, model)
     facts = stamp(checkpoint, poolings) | {"equal_lengths": needs_equal_lengths(expected)}
     facts |= {"cls_only": module.cls_only, "fault": None}
     try:
@@ -120,18 +124,20 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> Made:
         return Made(None, facts | {"fault": f"cannot convert it ({error_line(error)})"})
 
 
-def equal_lengths_kept(checkpoint: Checkpoint, model: Any, cache: Path) -> bool:
+def equal_lengths_kept(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any, cache: Path) -> bool:
     """Whether batches of the torch encoder `model` must hold texts of one length only; found out once, and kept."""
     from . import graph
 
-    poolings = tuple(POOLERS)
+    graphs = checkpoint.graphs()
+    frozen = set(poolings) <= set(POOLERS)
+    name, outputs = ("torch", tuple(POOLERS)) if frozen else ("-".join(("torch", *poolings)), poolings)
 
     def make() -> Made:
-        whole = graph.WholeGraph.of(checkpoint, poolings, model)
-        moved = needs_equal_lengths(answers(checkpoint, whole, graph.vocabulary(model)))
-        return Made(None, stamp(checkpoint, poolings) | {"equal_lengths": moved})
+        every_row = graphs.whole(checkpoint, outputs, model)
+        moved = needs_equal_lengths(answers(checkpoint, every_row, graph.vocabulary(graphs.encoder_of(model))))
+        return Made(None, stamp(checkpoint, outputs) | {"equal_lengths": moved})
 
-    return bool(kept(home_of(checkpoint, cache), "torch", poolings, make, checkpoint.max_length)[1]["equal_lengths"])
+    return bool(kept(home_of(checkpoint, cache), name, outputs, make, checkpoint.max_length)[1]["equal_lengths"])
 
 
 def stamp(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> dict[str, Any]:

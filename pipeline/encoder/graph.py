@@ -36,12 +36,6 @@ class WholeGraph(nn.Module):
         sparse = hasattr(model, "set_attention_type")  # BigBird's first short text would switch it off for good
         self.attention = str(model.config.attention_type) if sparse else None
 
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any) -> WholeGraph:
-        """The whole graph of an encoder, with token types if it takes any."""
-        types = checkpoint.has_types and "token_type_ids" in inspect.signature(model.forward).parameters
-        return cls(model, poolings, types).eval()
-
     def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> tuple[Tensor, ...]:
         """ids, mask, types (b, t) → one (b, d) a pooling."""
         inputs = {"token_type_ids": types} if self.types else {}
@@ -165,29 +159,49 @@ def vocabulary(model: Any) -> int:
         return CODE_POINTS
 
 
+def encoder_of(model: Any) -> Any:
+    """The encoder inside of what `load_model` gives: all of it."""
+    return model
+
+
+def takes_types(checkpoint: Checkpoint, encoder: Any) -> bool:
+    """Whether an encoder is fed token types."""
+    return checkpoint.has_types and "token_type_ids" in inspect.signature(encoder.forward).parameters
+
+
+def whole(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any) -> WholeGraph:
+    """The whole graph of `checkpoint` for `poolings`."""
+    return WholeGraph(model, poolings, takes_types(checkpoint, model)).eval()
+
+
 def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:
     """The graph of `checkpoint` for `poolings`, cut down to [CLS] where that is enough and the block is known."""
     model = load_model(checkpoint) if model is None else model
-    full = WholeGraph.of(checkpoint, poolings, model)
+    every_row = whole(checkpoint, poolings, model)
     if poolings != ("cls",) or checkpoint.config.get("model_type") not in BLOCKS:
-        return full
+        return every_row
+    return cut_down(checkpoint, every_row, lambda: ClsGraph(model, every_row.types))
+
+
+def cut_down(checkpoint: Checkpoint, every_row: Any, make: Callable[[], Any]) -> Any:
+    """The graph that `make` gives, of [CLS] alone in the last layer, if it computes what `every_row` does; or that."""
     try:
-        cut = ClsGraph(model, full.types).eval()
-        difference = _difference(cut, full, checkpoint)
+        cut = make().eval()
+        difference = _difference(cut, every_row, checkpoint)
     except (AttributeError, TypeError, RuntimeError, ValueError) as error:  # another transformers, another block
         log.info(f"{checkpoint.name}: the whole last layer is computed ({error_line(error)})")
-        return full
+        return every_row
     if difference < TOLERANCE:
         return cut
     log.info(f"{checkpoint.name}: the whole last layer is computed (for [CLS] alone it differs by {difference:.1e})")
-    return full
+    return every_row
 
 
-def _difference(cut: nn.Module, full: nn.Module, checkpoint: Checkpoint) -> float:
+def _difference(cut: nn.Module, every_row: nn.Module, checkpoint: Checkpoint) -> float:
     """Largest difference between two graphs on two made-up texts, one of them padded, relative to the vectors' size."""
     ids = torch.arange(16).reshape(2, 8) % max(2, int(checkpoint.config.get("vocab_size", 16)))
     mask = torch.ones_like(ids)
     ids[1, 5:], mask[1, 5:] = checkpoint.pad_id, 0
     with torch.inference_mode():
-        (short,), (long,) = cut(ids, mask, torch.zeros_like(ids)), full(ids, mask, torch.zeros_like(ids))
-    return float((short - long).abs().max() / long.abs().max().clamp(min=1))
+        (short,), (full,) = cut(ids, mask, torch.zeros_like(ids)), every_row(ids, mask, torch.zeros_like(ids))
+    return float((short - full).abs().max() / full.abs().max().clamp(min=1))

@@ -31,8 +31,6 @@ class TorchEngine:
     ) -> None:
         import torch
 
-        from . import graph
-
         self.device = torch.device(device)
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise UserError(f"--device {device}: this torch cannot use a CUDA GPU; install torch for CUDA, or pass cpu")
@@ -41,9 +39,10 @@ class TorchEngine:
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        model = graph.load_model(checkpoint)
-        self.equal_lengths = equal_lengths_kept(checkpoint, model, cache)
-        self.graph = graph.build(checkpoint, poolings, model).to(self.device, dtype)
+        graphs = checkpoint.graphs()
+        model = graphs.load_model(checkpoint)
+        self.equal_lengths = equal_lengths_kept(checkpoint, poolings, model, cache)
+        self.graph = graphs.build(checkpoint, poolings, model).to(self.device, dtype)
         self.poolings, self.cls_only = poolings, self.graph.cls_only
         self.in_flight = IN_FLIGHT if self.device.type == "cuda" else 1
         self.out_of_memory: tuple[type[BaseException], ...] = (torch.OutOfMemoryError, MemoryError)

@@ -22,7 +22,7 @@ from .heads import HEADS, HeadSpec, build, freeze_below, parameters, write
 from .job import TrainingJob, TrainingState, last_state, train
 from .rates import RATES, SCRATCH_RATES, search_rate
 from .training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
-from .tuned import FineTuned, load_finetuned
+from .tuned import FineTuned, load_finetuned, timed
 from .work import working
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ __all__ = [
     "kind_of",
     "load_finetuned",
     "question_of",
+    "timed",
     "tuned_fit",
 ]
 
 DEFAULT_RATE = 5e-5  # where there is no validation split to choose on
-TIMED_BATCH, TIMED_SINGLE = 64, 8
 CHECKED = {
     "epochs": lambda s: s.epochs >= 1,
     "batch-size": lambda s: s.batch_size >= 1,
@@ -227,16 +227,11 @@ class _Training:
         return rate, tried
 
     def cost(self, model: Any, state: TrainingState) -> Cost:
-        """What the training took, over all the processes that it was resumed in, and what prediction takes."""
-        opened = FineTuned(model, self.tokenizer, self.machine, _max_length(self.settings, self.checkpoint))
-        opened.pad_id = self.checkpoint.pad_id
-        some = (self.dataset.validation if "validation" in self.dataset.roles else self.dataset.train).texts
+        """What the training took, over all the processes that it was resumed in."""
         return Cost(
             fit_seconds=state.seconds,
             cpu_seconds=state.cpu_seconds,
             trained_parameters=parameters(model, trained=True),
-            ms_per_text_batch=opened.milliseconds(some[:TIMED_BATCH], together=True),
-            ms_per_text_single=opened.milliseconds(some[:TIMED_SINGLE], together=False),
         )
 
 

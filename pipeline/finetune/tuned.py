@@ -1,60 +1,126 @@
-"""A fine-tuned run, opened: texts → probabilities, sorted by length, from safetensors and JSON alone."""
+"""A fine-tuned run, opened: texts → probabilities, by the engines that encode for frozen runs.
+
+The model is converted once, head included, and then predicts without torch; its bytes are those of safetensors and JSON
+alone.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..encoder.checkpoint import EncoderSpec, locate
+from ..encoder import Encoder, open_graph
+from ..encoder.checkpoint import Checkpoint, EncoderSpec, digest_of, file_digest, locate, trained
 from ..encoder.tokens import Tokenizer, tokenizer
 from ..linear.probe import softmax
-from ..run import Run
-from .device import Machine, machine
-from .heads import read
-from .training import logits, tokenised
+from ..run import Run, rewritten
 
 if TYPE_CHECKING:
     from ..encoder import Runtime
+
+OUTPUTS = ("logits",)
+TIMED_BATCH, TIMED_SINGLE = 64, 8  # texts
+
+
+@dataclass(frozen=True)
+class TunedCheckpoint(Checkpoint):
+    """A fine-tuned model's folder: an encoder with the head that it was trained with."""
+
+    class_names: tuple[str, ...] = ()
+
+    def graphs(self) -> Any:
+        """The graphs of the whole classifier, with logits (b, k) for their output. Imports torch."""
+        from . import classifier_graph, heads
+
+        return SimpleNamespace(
+            load_model=lambda checkpoint: heads.read(checkpoint, self.class_names),
+            encoder_of=heads.encoder_of,
+            whole=lambda checkpoint, outputs, model: classifier_graph.whole(checkpoint, model),
+            build=lambda checkpoint, outputs, model: classifier_graph.build(checkpoint, model),
+        )
+
+
+def tuned_checkpoint(run: Run) -> TunedCheckpoint:
+    """The model of a fine-tuned run, identified by all of its bytes, the head's too.
+
+    Raises UserError if the folder is damaged.
+    """
+    limit = int(run.settings["max_length"])
+    placed = locate(trained(EncoderSpec(name=str(run.model_folder), max_length=limit if limit >= 3 else None)))
+    given = {field.name: getattr(placed, field.name) for field in fields(Checkpoint)}
+    parts = [file for name in ("head.json", "head.safetensors") if (file := placed.folder / name).exists()]
+    if parts:
+        given["digest"] = digest_of([placed.digest, *(file_digest(file, placed.name) for file in parts)])
+    return TunedCheckpoint(**given, class_names=run.class_names)
 
 
 class FineTuned:
     """A fine-tuned model that answers for texts."""
 
-    pad_id = 0
+    def __init__(self, encoder: Encoder, tokenizer: Tokenizer, classes: int) -> None:
+        self.encoder, self.tokenizer, self.classes = encoder, tokenizer, classes
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, machine: Machine, max_length: int) -> None:
-        self.model, self.tokenizer, self.machine, self.max_length = model, tokenizer, machine, max_length
+    @property
+    def served(self) -> str:
+        """By what it computes: engine, precision and device."""
+        return f"{self.encoder.engine} {self.encoder.precision} {self.encoder.device}"
+
+    def logits(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Logits (n, k) float32 of n texts, in their order."""
+        if not texts:
+            return np.zeros((0, self.classes), np.float32)
+        return self.encoder.encode_all(self.tokenizer.encode(texts))["logits"]
 
     def proba(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Probabilities (n, k) float32 of n texts, in their order; rows sum to 1."""
-        if not texts:
-            return np.zeros((0, int(self.model.config.num_labels)), np.float32)
-        labels = np.zeros(len(texts), np.int64)
-        rows = tokenised(texts, labels, self.tokenizer, self.max_length, self.pad_id)
-        return softmax(logits(self.model, rows, self.machine))
+        return softmax(self.logits(texts)) if texts else self.logits(texts)
 
     def milliseconds(self, texts: Sequence[tuple[str, ...]], together: bool) -> float | None:
         """What a text costs, from string to probabilities: in one call, or (median) in a call of its own."""
         calls = [list(texts)] if together else [[text] for text in texts]
         taken = []
         for call in calls:
+            self.proba(call)  # the first of a shape is slower
             start = time.perf_counter()
             self.proba(call)
             taken.append(1e3 * (time.perf_counter() - start) / len(call))
         return float(np.median(taken)) if taken else None
 
 
-def load_finetuned(run: Run, runtime: Runtime | None = None) -> FineTuned:
-    """Open a fine-tuned run: safetensors and JSON only, no code from the folder.
+def load_finetuned(
+    run: Run, runtime: Runtime | None = None, cache: Path = Path("cache"), precision: str | None = None
+) -> FineTuned:
+    """Open a fine-tuned run: safetensors and JSON only, no code from the folder; its converted model lies in `cache`.
+
+    `precision` is what to compute in, instead of what suits the machine.
 
     Raises UserError if the folder is damaged.
     """
-    placed = locate(EncoderSpec(name=str(run.model_folder)))
-    where = machine(runtime.device if runtime else "auto", run.settings.get("precision", "auto"))
-    model = read(placed, run.class_names).to(where.device)
-    opened = FineTuned(model, tokenizer(placed), where, int(run.settings["max_length"]))
-    opened.pad_id = placed.pad_id
-    return opened
+    checkpoint = tuned_checkpoint(run)
+    wish = precision or ("fp32" if run.settings.get("precision") == "fp32" else "auto")
+    encoder = open_graph(checkpoint, OUTPUTS, "auto", wish, runtime, cache)
+    return FineTuned(encoder, tokenizer(checkpoint, cache), len(run.class_names))
+
+
+def timed(run: Run, texts: Sequence[tuple[str, ...]], runtime: Runtime, cache: Path) -> Run:
+    """`run` with what a text costs on the very path that serves it: measured on `texts`, unless it has been, and kept.
+
+    Runs of an earlier version were timed in plain torch.
+    """
+    chosen = run.settings.get("chosen") or {}
+    if "served" in chosen or run.folder is None:
+        return run
+    model = load_finetuned(run, runtime, cache)
+    cost = replace(
+        run.cost,
+        ms_per_text_batch=model.milliseconds(texts[:TIMED_BATCH], together=True),
+        ms_per_text_single=model.milliseconds(texts[:TIMED_SINGLE], together=False),
+    )
+    settings = run.settings | {"chosen": {**chosen, "served": model.served}}
+    return rewritten(replace(run, cost=cost, settings=settings))

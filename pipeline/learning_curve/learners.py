@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import kinds
-from ..contenders import TaskVectors, fits_of, from_scratch, tuned_runs, tuning_of
+from ..contenders import TaskVectors, fits_of, from_scratch, tuned_fits, tuned_runs, tuning_of
 from ..encoder.checkpoint import EncoderSpec, locate, trained
 from ..finetune import asked, kind_of
 from ..linear import linear_fit
@@ -111,7 +111,8 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
         epochs = epochs_at(len(rows), len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
         some = replace(tuning, learning_rate=rate, epochs=epochs)
         part = smaller(data, rows, task.seed + draw)
-        run = tuned_runs(replace(task, dataset=part, tuning=some, runs=place, seed=task.seed + draw))[0]
+        fits = tuned_fits(replace(task, dataset=part, tuning=some, runs=place, seed=task.seed + draw))
+        run = replace(next(fits), after=None).run()  # nobody serves it
         predicted = outcome_of(run)
         assert run.folder is not None
         shutil.rmtree(run.folder)  # a point is its predictions; the model of a part is nobody's

@@ -170,6 +170,4 @@ def tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Mod
 def fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
     from ..finetune import load_finetuned
 
-    if precision is not None:
-        run = replace(run, settings=run.settings | {"precision": precision})
-    return load_finetuned(run, runtime)
+    return load_finetuned(run, runtime, cache, precision)

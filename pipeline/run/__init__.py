@@ -8,7 +8,7 @@ differs from the defaults, so that the same question is answered by finding the 
 """
 
 from .fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
-from .folder import digest, find, folder_mb, load_run, runs_folder, runs_of, save, slug, versions
+from .folder import digest, find, folder_mb, load_run, rewritten, runs_folder, runs_of, save, slug, versions
 from .record import Cost, Predictions, Run, probabilities
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "labelled",
     "load_run",
     "probabilities",
+    "rewritten",
     "runs_folder",
     "runs_of",
     "save",

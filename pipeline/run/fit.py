@@ -117,10 +117,12 @@ class Fit:
     question: Question
     learn: Callable[[Any], Fitted]
     around: Callable[[Path], AbstractContextManager[Any]] = nullcontext
+    after: Callable[[Run], Run] | None = None  # what is known of a run only once it is there; None: nothing
 
     def run(self) -> Run:
         """The run, loaded or fitted."""
-        return fit_once(self.question, self.learn, self.around)
+        run = fit_once(self.question, self.learn, self.around)
+        return run if self.after is None else self.after(run)
 
 
 def fit_once(

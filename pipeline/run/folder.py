@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from .. import UserError, log
-from ..files import disk_errors, draft
+from ..files import disk_errors, draft, publish
 from ..metrics import scores
 from ..untrusted import open_regular
+from ..words import error_line
 from .record import Cost, Predictions, Run
 from .shape import AGAIN, read_record
 
@@ -65,6 +66,17 @@ def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:
                 return load_run(folder)
             raise
     return replace(finished, folder=folder)
+
+
+def rewritten(run: Run) -> Run:
+    """`run`, whose record says from now on what it says; where it cannot be written, only this process knows."""
+    assert run.folder is not None, "a run that lies somewhere"
+    text = json.dumps(_record(run), indent=1, ensure_ascii=False, default=_plain)
+    try:
+        publish(run.folder / "run.json", text.encode("utf-8"))
+    except OSError as error:
+        log.warning("%s: its record cannot be written again (%s)", run.folder, error_line(error))
+    return run
 
 
 def _record(run: Run) -> dict[str, Any]:
