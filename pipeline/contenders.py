@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError, choose, kinds, tfidf
+from . import UserError, choose, kinds
 from .baseline import majority_fit
 from .data import Dataset, SourceOptions, read, subset
 from .encoder.checkpoint import EncoderSpec, locate, trained
@@ -29,6 +29,7 @@ from .estimates import (
     jobs,
     linear_seconds,
     resampled_seconds,
+    tfidf_seconds,
     tuning_seconds,
 )
 from .explore import Profile
@@ -41,6 +42,7 @@ from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
 from .linear import Encoded, EncodingFacts, LinearSettings, linear_fit
 from .run import Fit, Run, answer
+from .stack import stack_fit
 from .store import text_keys
 from .task import Task
 from .tfidf import TfidfSettings, tfidf_fit
@@ -256,13 +258,20 @@ def scratch_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     return tuned_fits(from_scratch(task))
 
 
+def stack_fits(task: Task, variant: str = "") -> Iterator[Fit]:
+    """The contenders that `task.stack` names joined, for each encoder and pooling.
+
+    Raises UserError for an unknown contender, and for fewer than two.
+    """
+    if "stack" in task.stack:
+        raise UserError("--stack: a stack cannot be a part of itself; leave it out")
+    for spec in task.encoders:
+        for pooling in spec.pooling:
+            one = replace(task, encoders=(replace(spec, pooling=(pooling,)),), seeds=1)
+            yield stack_fit([next(fits_of(one, name)) for name in task.stack], task.dataset, task.runs, task.seed)
+
+
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def tfidf_seconds(job: Job) -> float:
-    """About how long TF-IDF takes."""
-    data = job.task.dataset
-    return tfidf.seconds(data.train.texts, len(data.class_names))
 
 
 @dataclass(frozen=True)
@@ -270,13 +279,15 @@ class Contender:
     """How one kind of run is fitted."""
 
     fits: Callable[[Task, str], Iterator[Fit]]  # task, variant → its fits, each learnt when it is run
-    seconds: Callable[[Job], float]  # without extraction, which several contenders share
+    seconds: Callable[[Job], float]  # without extraction, which several contenders share, and without its parts
+    parts: Callable[[Task], tuple[str, ...]] = lambda task: ()  # the contenders that it joins
 
 
 CONTENDERS: dict[str, Contender] = {
     "majority": Contender(majority_fits, lambda job: 0.1),
     "tfidf": Contender(tfidf_fits, tfidf_seconds),
     "lr": Contender(treated_fits, lambda job: resampled_seconds(job) if job.variant else linear_seconds(job)),
+    "stack": Contender(stack_fits, lambda job: 1.0, lambda task: task.stack),
     "frozen-head": Contender(frozen_fits, head_seconds),
     "fine-tune": Contender(tuned_fits, tuning_seconds),
     "from-scratch": Contender(scratch_fits, tuning_seconds),
@@ -331,4 +342,11 @@ def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
         row, variant = contender(name)
         each = work if kinds.kind_row(name).needs_encoder else work[:1]
         seconds[name] = sum(row.seconds(replace(job, variant=variant)) for job in each)
+        seconds[name] += parts_seconds(task, [part for part in row.parts(task) if part not in names])
     return seconds
+
+
+def parts_seconds(task: Task, names: list[str]) -> float:
+    """About how long those parts of a contender take that are neither contenders themselves nor there."""
+    waiting = [name for name in names if any(answer(fit.question) is None for fit in fits_of(task, name))]
+    return sum(value for name, value in estimates(task, tuple(waiting)).items() if name != "extract") if waiting else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import Progress, log
+from . import Progress, log, tfidf
 from .data import SourceOptions, count_rows, read_chunks
 from .encoder import Runtime
 from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
@@ -164,3 +164,9 @@ def tuning_seconds(job: Job) -> float:
 def head_seconds(job: Job) -> float:
     """A torch head on vectors."""
     return 5 + 1e-4 * job.rows
+
+
+def tfidf_seconds(job: Job) -> float:
+    """About how long TF-IDF takes."""
+    data = job.task.dataset
+    return tfidf.seconds(data.train.texts, len(data.class_names))

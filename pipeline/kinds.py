@@ -76,6 +76,15 @@ KINDS: dict[str, Kind] = {
         needs_vectors=True,
         variants=("balanced", "smote", "smote-minority", "over", "auto"),
     ),
+    "stack": Kind(
+        family="probe",
+        description="TF-IDF and logistic regression on frozen vectors (or others) joined, each with its own weight",
+        opener=".predict.joined:Stack",
+        sklearn=".export.sklearn_pipeline:stacked",
+        learner=".learning_curve.learners:stack_learners",
+        refit_share=0.1,
+        needs_vectors=True,
+    ),
     "frozen-head": Kind(
         family="probe",
         description="a torch head on frozen vectors",

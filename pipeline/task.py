@@ -26,6 +26,7 @@ class Task:
     runs: Path = Path("runs")
     seed: int = 42
     seeds: int = 1  # how many of them fine-tuning is repeated with
+    stack: tuple[str, ...] = ("tfidf", "lr")  # the contenders that a stack joins
     progress: Progress = silent
 
 
@@ -41,6 +42,7 @@ class TaskOptions:
     cache: Path = Path("cache")
     runs: Path = Path("runs")
     seeds: int = 1
+    stack: tuple[str, ...] = ("tfidf", "lr")
 
     def read(self, progress: Progress = silent) -> Task:
         """The task, its source read. Raises UserError if it cannot be read."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import UserError, printable
+from .. import UserError, listed, printable
 from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from ..kinds import kind_row, tuned
 from ..run import Run
+from ..run.model import kind_at
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,37 @@ def parts_of(run: Run, encoder: str | None = None) -> Parts:
 
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
+    if run.kind == "stack":
+        return _joined(run, encoder)
     model = head_of(run)
     return Parts(run, placed(run, model), model.pooling, folded(model), getattr(model, "threshold", None))
+
+
+def _joined(run: Run, encoder: str | None) -> Parts:
+    """A stack of linear models on the same vectors, as the one linear model that it is.
+
+    Raises UserError for any other stack.
+    """
+    from ..stack import StackModel, part_runs
+
+    model, runs = StackModel.load(run.model_folder), part_runs(run)
+    alike = {part.checkpoint_digest for part in runs if kind_row(part.kind).needs_vectors}
+    each = [parts_of(part, encoder) for part in runs] if len(alike) == 1 and all(map(_linear, runs)) else []
+    heads = [one.head for one in each if one.head is not None]
+    if not heads:
+        raise UserError(
+            f"{run.folder}: a stack of {listed(model.parts)} is no single network: only logistic regressions on the "
+            "same vectors are; pass --format joblib"
+        )
+    weights = model.weights.astype(np.float64)
+    Q = sum(weight * head.Q for weight, head in zip(weights, heads, strict=True))
+    q = sum(weight * head.q for weight, head in zip(weights, heads, strict=True))
+    return replace(each[0], run=run, head=Head(np.asarray(Q), np.asarray(q)), threshold=None)
+
+
+def _linear(run: Run) -> bool:
+    """Whether a run is a logistic regression on frozen vectors."""
+    return kind_row(run.kind).needs_vectors and kind_at(run.model_folder) == "linear"
 
 
 def folded(model: Any) -> Head:

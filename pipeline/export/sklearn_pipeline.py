@@ -123,6 +123,33 @@ def probe(run: Run, encoder: str | None) -> tuple[Any, bool]:
     return Pipeline([("encoder", frozen), ("scaler", _scaler(model.mean, model.scale)), ("classifier", top)]), True
 
 
+def stacked(run: Run, encoder: str | None) -> tuple[Any, bool]:
+    """The parts' columns side by side and one regression: products of softmax's are a softmax of sums."""
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    from ..stack import StackModel, part_runs
+
+    weights, columns, W, b, needs = StackModel.load(run.model_folder).weights, [], list[Any](), 0.0, False
+    for part, weight in zip(part_runs(run), weights.astype(np.float64), strict=True):
+        made = kinds.kind_row(part.kind).sklearn
+        model, imports = kinds.load(made)(part, encoder) if made else (None, False)
+        top: Any = model.named_steps["classifier"] if isinstance(model, Pipeline) else None
+        if model is None or not hasattr(top, "coef_"):
+            raise UserError(f"--format joblib: {run.folder} joins a {part.kind} run, which is no linear model here")
+        if weight > 0:  # the others say nothing
+            columns.append((part.kind, Pipeline(model.steps[:-1])))
+            W.append(weight * top.coef_)
+            b, needs = b + weight * top.intercept_, needs or imports
+    order = _sorted(run)[1]
+    whole = np.concatenate(W, axis=1), np.broadcast_to(b, (len(W[0]),))
+    if len(order) == 2:  # one row, of the second name
+        whole = np.concatenate([np.zeros_like(whole[0]), whole[0]]), np.concatenate([[0.0], whole[1]])
+    back = np.argsort(order)
+    return Pipeline(
+        [("parts", FeatureUnion(columns)), ("classifier", _regression(whole[0][back], whole[1][back], run))]
+    ), needs
+
+
 def _top(model: Any, run: Run) -> Any:
     """What stands on standardised vectors: a logistic regression, or a network with one hidden layer."""
     if hasattr(model, "W"):
@@ -164,9 +191,8 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
 
     model = joblib.load(folder / FILE)  # written a moment ago, by this process
     inner = model.estimator_.estimator if hasattr(model, "estimator_") else model
-    steps = getattr(inner, "named_steps", {})
-    if "encoder" in steps:
-        steps["encoder"].set_params(precision="fp32")
+    encoders = [name for name in inner.get_params() if name.endswith("encoder__precision")]
+    inner.set_params(**dict.fromkeys(encoders, "fp32"))
     columns = [model.classes_.tolist().index(name) for name in class_names]
 
     def proba(texts: Any) -> np.ndarray:

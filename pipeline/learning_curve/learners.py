@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from ..linear import linear_fit
 from ..linear.fixed import fit_at
 from ..linear.probe import LinearModel
 from ..run import Run
+from ..stack import StackModel, pool
 from ..task import Task
 from ..tfidf import fit_at as fit_tfidf_at
 from ..verdict.results import plain
@@ -65,6 +66,28 @@ def tfidf_learners(task: Task) -> list[Learner]:
 def linear_learners(task: Task) -> list[Learner]:
     """Logistic regression on stored vectors at the C of the fit on all labels, for each encoder and pooling."""
     return [linear_learner(task, spec, pooling) for spec in task.encoders for pooling in spec.pooling]
+
+
+def stack_learners(task: Task) -> list[Learner]:
+    """The parts' fits on the subset joined with the weights of the fit on all labels, for each encoder and pooling."""
+    learners = []
+    for spec in task.encoders:
+        for pooling in spec.pooling:
+            one = replace(task, encoders=(replace(spec, pooling=(pooling,)),))
+            run = next(fits_of(one, "stack")).run()
+            weights = StackModel.load(run.model_folder).weights
+            parts = [learners_of(one, kinds.split(name)[0])[0] for name in task.stack]
+            learners.append(_stack_learner(named(task, "stack", spec, pooling), parts, weights, run))
+    return learners
+
+
+def _stack_learner(name: str, parts: Sequence[Learner], weights: np.ndarray, run: Run) -> Learner:
+    def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
+        return pool([part.fit(rows, draw, first)[0] for part in parts], weights), {}
+
+    shown = {"parts": "+".join(part.kind for part in parts)}
+    identity = {"parts": [part.identity for part in parts], "weights": weights.tolist()}
+    return Learner(name, "stack", shown, identity, run.checkpoint_digest, fit)
 
 
 def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:

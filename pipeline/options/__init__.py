@@ -181,6 +181,9 @@ tuning_options = Bundle(
     },
     builders.tuning,
 )
+stack_option = click.option(
+    "--stack", default="tfidf,lr", callback=several(), metavar="NAME,…", help="What the contender stack joins."
+)
 seeds_option = click.option("--seeds", default=1, type=click.IntRange(1), help="Repeat with so many seeds.")
 
 

@@ -16,6 +16,7 @@ from . import (
     search_options,
     seeds_option,
     source_options,
+    stack_option,
     tuning_options,
 )
 from .parsing import FILE, FOLDER, Bundle, joined, made
@@ -23,6 +24,7 @@ from .parsing import FILE, FOLDER, Bundle, joined, made
 TASK = ".task:TaskOptions"
 ENCODING = ".extract.anywhere:EncodingOptions"
 places = {"cache": cache_option, "runs": runs_option}  # where vectors and runs lie
+stacking = places | {"stack": stack_option}
 shared = (source_options, encoder_options, runtime_options)
 encoding_options = joined("job", ENCODING, *shared, cache=cache_option)
 extract_options = joined(
@@ -38,10 +40,10 @@ extract_options = joined(
 fit_lr_task = joined("task", TASK, *shared, linear_options, **places)
 fine_tune_task = joined("task", TASK, *shared, tuning_options, seeds=seeds_option, **places)
 compare_task = joined(
-    "task", TASK, judged_source_options, *shared[1:], search_options, tuning_options, seeds=seeds_option, **places
+    "task", TASK, judged_source_options, *shared[1:], search_options, tuning_options, seeds=seeds_option, **stacking
 )
-curve_task = joined("task", TASK, *shared, search_options, tuning_options, **places)
-audit_task = joined("task", TASK, *shared, search_options, **places)
+curve_task = joined("task", TASK, *shared, search_options, tuning_options, **stacking)
+audit_task = joined("task", TASK, *shared, search_options, **stacking)
 report_task = joined("task", TASK, judged_source_options, encoder_options, **places)
 moved_encoder = click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
 opening_options = Bundle(
