@@ -45,7 +45,7 @@ def coins(facts: Facts) -> Section:
 # What is added: file → (a line of it, or "" for its end or for a new file, what goes in after that). A place each.
 Addition = dict[str, tuple[str, str]]
 POOLING: Addition = {
-    "encoder/checkpoint.py": (
+    "encoder/pooling.py": (
         '    "cls": lambda hidden, mask: hidden[:, 0],\n',
         '    "twice": lambda hidden, mask: 2 * hidden[:, 0],\n',
     )
