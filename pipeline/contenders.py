@@ -49,10 +49,7 @@ from .tfidf import TfidfSettings, tfidf_fit
 
 
 def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
-    """What there is to know of a source before anything is fitted, and the tokens of its first `show_tokens` rows.
-
-    Raises UserError if the source or the encoder cannot be read.
-    """
+    """A source before anything is fitted. Raises UserError if it, or the encoder, cannot be read."""
     return profile_of(read(source, allow_one_class=True), encoder, cache, show_tokens)
 
 

@@ -40,8 +40,7 @@ def test_probabilities_pass_as_they_are():
 @pytest.mark.parametrize("kind", FITS)
 @pytest.mark.parametrize("value", [3e38, "temperature"])
 def test_a_model_whose_numbers_overflow_answers_with_one_line(kind, value, run, tmp_path, reviews):
-    options: list[str]
-    command, *options = FITS[kind]
+    command, options = FITS[kind][0], FITS[kind][1:]
     places = ["--runs", tmp_path / "runs"]
     assert run(command, reviews, *COLUMNS, *options, *places)[0] == 0
     folder = next((tmp_path / "runs").glob(f"*/{kind}-*"))
