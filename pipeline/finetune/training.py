@@ -178,7 +178,8 @@ def _trainer_class() -> Any:
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * world_size()
-            return LengthSampler(self.train_dataset.lengths, rows, self.args.seed)
+            learnt: Any = self.train_dataset  # our `Rows`
+            return LengthSampler(learnt.lengths, rows, self.args.seed)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             if self.args.device.type != "cpu" or world_size() > 1:  # processes must agree in how often they exchange
