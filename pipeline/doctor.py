@@ -29,11 +29,13 @@ from .encoder.hardware import (
     RUNS,
     auto_device,
     bf16_gain,
+    cpu_flags,
     cpu_name,
     gpu_name,
     hardware,
     torch_has_cuda,
 )
+from .encoder.int8 import speed_of
 from .encoder.tokens import Tokens, tokenizer
 from .extract.embedding_cache import open_cache
 from .extract.extractor import Texts
@@ -127,7 +129,7 @@ def machine_facts() -> dict[str, str]:
     }
     if gain is not None:
         facts["bfloat16"] = f"a matrix product runs at {gain:.1f} x float32's speed on the processor"
-    return facts
+    return facts | {"int8": speed_of(cpu_flags())}
 
 
 def gpu_facts() -> str:

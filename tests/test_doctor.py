@@ -1,6 +1,7 @@
 """What `doctor` says: measured speeds, a job's size, and what is in the way."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ def test_speeds_are_measured_and_the_choice_is_marked(tiny_distilbert, tmp_path)
     assert ran["openvino", "int8"].note
     assert found.trouble == ()
     assert "off" in found.machine["Hub"]
+    assert re.search("slower than float32|multiplies 8-bit integers|cannot be seen", found.machine["int8"])
 
 
 def test_a_speed_is_tokens_without_padding_over_seconds(monkeypatch):

@@ -1,7 +1,9 @@
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +53,33 @@ def kept(tmp_path_factory, tiny_distilbert):
     pytest.importorskip("nncf", reason="nncf is not installed")
     cache, found = tmp_path_factory.mktemp("int8"), locate(EncoderSpec(str(tiny_distilbert)))
     return cache, found, calibrated_encoder(found, cache)
+
+
+@pytest.mark.parametrize(
+    ("flags", "able", "says"),
+    [
+        ("fpu avx2 fma", (), "slower than float32 on this processor: it has none of avx512_vnni, avx_vnni or amx_int8"),
+        ("fpu avx2 avx512f", (), "slower than float32"),
+        ("fpu avx2 avx_vnni", ("avx_vnni",), r"multiplies 8-bit integers \(avx_vnni\)"),
+        ("avx512_vnni amx_int8", ("avx512_vnni", "amx_int8"), r"\(avx512_vnni, amx_int8\)"),
+        ("fp asimd asimddp", ("asimddp",), r"\(asimddp\)"),
+        ("", None, "cannot be seen here"),
+    ],
+)
+def test_int8_says_what_the_processor_makes_of_it(flags, able, says):
+    assert int8.native(flags.split()) == able
+    assert re.search(says, int8.speed_of(flags.split()))
+
+
+@pytest.mark.parametrize(("flags", "lines"), [("fpu avx2", 1), ("fpu avx512_vnni", 0), ("", 0)])
+def test_int8_that_is_slower_is_said_once_where_it_is_asked_for(monkeypatch, caplog, flags, lines):
+    monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(int8, "kept", lambda *given: ("model", {}))
+    int8.say_if_slow.cache_clear()
+    for _ in range(2):
+        int8.calibrated(SimpleNamespace(digest="d"), ("cls",), Path("cache"))
+    assert len([record for record in caplog.records if "slower than float32" in record.message]) == lines
+    int8.say_if_slow.cache_clear()
 
 
 @needs_nncf

@@ -13,6 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,39 @@ from .. import UserError, log, need
 from .batches import TokenBatch
 from .checkpoint import Checkpoint, digest_of
 from .converted import FORMAT, Made, Model, converted, home_of, kept, load, names_of, retire
+from .hardware import cpu_flags
 from .tokens import tokenizer
 
 TEXTS = 300  # calibrated on fewer, vectors drift: mean cosine 0.991 to 0.9945 on 64, 0.9957 and better on 300
 HELD_OUT = 100
 SAMPLE = Path(__file__).parent.parent / "samples" / "sms-spam" / "all.parquet"
+INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")  # x86's, then ARM's; Linux's names
 CUT = 128  # tokens of a calibration text at most: ranges are known long before
+
+
+def native(flags: Iterable[str]) -> tuple[str, ...] | None:
+    """Those of a processor's instructions (`flags`) that multiply 8-bit integers; None if they are not known."""
+    flags = frozenset(flags)
+    known = len(flags) > 1  # elsewhere than on Linux there is no list
+    return tuple(name for name in INSTRUCTIONS if name in flags) if known else None
+
+
+def speed_of(flags: Iterable[str]) -> str:
+    """What to expect of int8 on a processor with these instructions, for people."""
+    able = native(flags)
+    needs = "avx512_vnni, avx_vnni or amx_int8 (ARM: asimddp or i8mm)"
+    if able is None:
+        return f"faster than float32 where the processor has {needs}, which cannot be seen here"
+    if able:
+        return f"the processor multiplies 8-bit integers ({', '.join(able)})"
+    return f"slower than float32 on this processor: it has none of {needs}"
+
+
+@lru_cache(maxsize=1)
+def say_if_slow() -> None:
+    """One line where int8 is slower than what it is asked for instead of."""
+    if native(cpu_flags()) == ():
+        log.warning("--precision int8: %s", speed_of(cpu_flags()))
 
 
 def calibration_of(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> str | None:
@@ -48,6 +76,7 @@ def calibrated(
 
     Raises UserError if it has to be calibrated and NNCF is not installed.
     """
+    say_if_slow()
     name, computed = names_of(poolings)
     home = home_of(checkpoint, cache)
     return kept(home, f"int8-{name}", computed, lambda: calibrate(checkpoint, poolings, cache, texts))
