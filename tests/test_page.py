@@ -157,7 +157,7 @@ def test_the_verdict_is_in_the_first_screen(browser, path):
         browser.open(path, size)
         bottom = browser.do("return document.querySelector('.contenders tbody tr').getBoundingClientRect().bottom")
         assert bottom < size[1]
-    assert browser.texts(".taken th")[0].split() == ["fine-tune", "recommended"]
+    assert browser.texts(".taken th")[0].split() == ["fine-tune", "recommended:", "best", "seen"]
 
 
 def test_charts_follow_the_theme_without_being_drawn_again(browser, path):

@@ -7,7 +7,9 @@ are the page's CSS variables, so that light, dark and print need no second chart
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Rows = Sequence[dict[str, Any]]
@@ -24,7 +26,9 @@ PAGE, INK, QUIET, LINE, ACCENT, OTHER = (
 PALETTE = [f"var(--c{i})" for i in range(8)]  # Okabe and Ito's, which colour-blind readers tell apart
 RIGHT_WRONG = ["var(--other)", "var(--c5)"]
 FEW = 10  # rows below which a bin says little
+FIRST = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"  # its first digit
 AMOUNT = "format(datum.value, datum.value < 1e5 ? ',~g' : '~s')"  # 0.01, 10,000, 10M
+ROUND = f"indexof([1, 2, 5], {FIRST}) < 0 ? '' : {AMOUNT}"  # on a logarithmic axis: the others overprint each other
 
 
 def _alt() -> Any:
@@ -84,32 +88,60 @@ def _tips(alt: Any, fields: dict[str, str]) -> list[Any]:
     return tips
 
 
-def intervals(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Spec:
-    """Dots with their intervals, one line a name.
+@dataclass(frozen=True)
+class Room:
+    """What an axis shows: the values that matter, and a tenth of their span beside them."""
+
+    low: float
+    high: float
+    most: float  # largest possible value
+
+    @property
+    def ends(self) -> list[float]:
+        """Both ends of the axis."""
+        beside = max(0.1 * (self.high - self.low), 0.005)
+        return [
+            max(0.0, self.low - beside),
+            min(self.most, self.high + beside) if self.high <= self.most else self.high,
+        ]
+
+
+def intervals(rows: Rows, names: Sequence[str], title: str, percent: bool, room: Room) -> Spec:
+    """Dots with their intervals, one line a name; what lies outside the room is a mark at its edge.
 
     `rows`: `i` (place in `names`), `value`, `low`, `high`, `strong` (0 or 1).
     """
-    return _dots(rows, names, title, ".1%" if percent else ".3f", "~%" if percent else "~g")
+    return _dots(rows, names, title, ".1%" if percent else ".3f", "~%" if percent else "~g", room=room)
 
 
 def differences(rows: Rows, names: Sequence[str], title: str) -> Spec:
     """The same for differences: with their sign, and a line where there is none."""
-    return _dots(rows, names, title, "+.2~f", "+~f", zero=True)
+    return _dots(rows, names, title, "+.2~f", "+~f")
 
 
-def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, zero: bool = False) -> Spec:
+def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, room: Room | None = None) -> Spec:
     alt = _alt()
+    zero = room is None
+    ends = room.ends if room else [-math.inf, math.inf]
+    outside = [row | {"low": ends[row["value"] > ends[0]]} for row in rows if not ends[0] <= row["value"] <= ends[1]]
+    rows = [row for row in rows if ends[0] <= row["value"] <= ends[1]]
     tips = {" ": "name:N", title: f"value:Q:{form}", "low": f"low:Q:{form}", "high": f"high:Q:{form}"}
     base = alt.Chart(_named(alt, rows, names)).encode(
         y=alt.Y("i:O", axis=_names_axis(alt)), color=_strong(alt), tooltip=_tips(alt, tips)
     )
     axis = alt.Axis(title=title, format=ticks, tickCount=5)
     rule = base.mark_rule(strokeWidth=3, strokeCap="round", opacity=0.55).encode(
-        x=alt.X("low:Q", scale=alt.Scale(zero=zero, nice=True), axis=axis), x2="high:Q"
+        x=alt.X(
+            "low:Q", scale=alt.Scale(domain=ends, clamp=True) if room else alt.Scale(zero=zero, nice=True), axis=axis
+        ),
+        x2="high:Q",
     )
     layers = [rule, base.mark_point(filled=True, size=90, opacity=1).encode(x="value:Q")]
     if zero:
         layers.insert(0, _rule(alt, x=0))
+    if outside:
+        far = alt.Chart(_named(alt, outside, names)).encode(y=alt.Y("i:O", axis=_names_axis(alt)), x="low:Q")
+        layers.append(far.mark_text(align="left", dx=4, color=QUIET).encode(text=alt.Text("value:Q", format=form)))
     return _finish(alt.layer(*layers), names, f"{title} with its interval, one line each", 30 * len(names))
 
 
@@ -121,7 +153,7 @@ def cost(rows: Rows, names: Sequence[str], x_title: str, y_title: str, percent: 
     alt = _alt()
     base = alt.Chart(_named(alt, rows, names))
     x = alt.X(
-        "cost:Q", scale=alt.Scale(type="log", padding=40), axis=alt.Axis(title=x_title, tickCount=5, labelExpr=AMOUNT)
+        "cost:Q", scale=alt.Scale(type="log", padding=40), axis=alt.Axis(title=x_title, tickCount=5, labelExpr=ROUND)
     )
     axis = alt.Axis(title=y_title, format="~%" if percent else "~g", tickCount=5)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False, padding=16), axis=axis)
@@ -171,6 +203,25 @@ def history(rows: Rows, names: Sequence[str], title: str) -> Spec:
         tooltip=_tips(alt, {" ": "name:N", "epoch": "epoch:Q", "value": "value:Q:.4f"}),
     )
     return _finish(alt.layer(base.mark_line(), base.mark_point(filled=True, size=50)), names, f"{title} by epoch", 220)
+
+
+def abstaining(rows: Rows, names: Sequence[str]) -> Spec:
+    """Accuracy of what is answered, by the share left unanswered. `rows`: `i` (place in `names`), `share`, `value`."""
+    alt = _alt()
+    places = list(range(len(names)))
+    base = alt.Chart(_named(alt, rows, names)).encode(
+        x=alt.X("share:Q", axis=alt.Axis(title="share of rows without an answer", format="~%", tickCount=5)),
+        y=alt.Y(
+            "value:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title="right of the rest", format="~%", tickCount=5)
+        ),
+        color=alt.Color(
+            "i:O",
+            scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
+            legend=alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220),
+        ),
+        tooltip=_tips(alt, {" ": "name:N", "unanswered": "share:Q:.0%", "right of the rest": "value:Q:.1%"}),
+    )
+    return _finish(base.mark_line(point=True), names, "Accuracy against the share abstained", 240)
 
 
 def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Spec:

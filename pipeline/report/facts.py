@@ -72,6 +72,11 @@ class Facts(Material):
         known = dict.fromkeys(metric for x in c.contenders for metric in x.metrics)
         return [m for m in dict.fromkeys([*with_usual(c.metric), *known]) if m in known]
 
+    @property
+    def taken(self) -> str:
+        """The contender that is recommended, or the best of those whose predictions are known."""
+        return self.comparison.recommended if self.comparison.recommended in self.names else self.names[0]
+
     def texts(self) -> dict[str, tuple[str, ...]]:
         """Texts of the judged split by row id; empty without a data set."""
         if self.dataset is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..metrics import class_f1, confusion, reliability
+from ..run import Predictions
 from ..words import shorten
 from . import audited, charts
 from .facts import Facts
@@ -12,6 +13,7 @@ from .numbers import principal, sparse
 from .section import Section
 
 ROWS, POINTS, CLASSES, MISTAKES = 400, 1200, 30, 40  # what keeps the page small, and readable
+ABSTAINED = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)  # shares of rows
 TEXT, SNIPPET = 600, 140  # characters
 
 
@@ -22,6 +24,8 @@ def errors(facts: Facts) -> Section | None:
     k = len(facts.classes)
     tables = [confusion(facts.truth, labels, k) for labels in facts.predicted().T]  # each (k, k)
     f1 = [class_f1(np.diag(table), table.sum(0), table.sum(1)) for table in tables]
+    taken = facts.taken
+    taken_table = tables[facts.names.index(taken)]
     mistakes = np.sum(tables, axis=0)
     mistakes -= np.diag(np.diag(mistakes))
     shown = np.sort(np.argsort(-(mistakes.sum(0) + mistakes.sum(1)), kind="stable")[:CLASSES])
@@ -32,13 +36,24 @@ def errors(facts: Facts) -> Section | None:
         if mistakes[t, p]
     ]
     by_class = [
-        {"name": name, "rows": int((facts.truth == i).sum()), "f1": [float(of[i]) for of in f1]}
+        {
+            "name": name,
+            "rows": int((facts.truth == i).sum()),
+            "f1": [float(of[i]) for of in f1],
+            "precision": ratio(taken_table[i, i], taken_table[:, i].sum()),
+            "recall": ratio(taken_table[i, i], taken_table[i].sum()),
+        }
         for i, name in enumerate(facts.classes)
     ]
-    view = {"names": facts.names, "worst": worst, "by_class": by_class, "k": k, "shown": len(shown)}
+    view = {"names": facts.names, "worst": worst, "by_class": by_class, "k": k, "shown": len(shown), "taken": taken}
     cells = [sparse(table) for table in tables]
     given = {"names": facts.names, "classes": facts.classes, "shown": shown, "tables": cells}
     return Section("Where each one errs", view, given=given, short="Errors")
+
+
+def ratio(part: int, of: int) -> float | None:
+    """part / of; None where there is nothing of it."""
+    return float(part / of) if of else None
 
 
 def calibration(facts: Facts) -> Section | None:
@@ -48,9 +63,19 @@ def calibration(facts: Facts) -> Section | None:
         return None
     bins = {name: reliability(p.truth, np.asarray(p.proba, np.float64)) for name, p in graded.items()}
     drawn = {f"calibration-{i}": charts.reliability(bins[name]) for i, name in enumerate(graded)}
+    rows = [{"i": i, **point} for i, p in enumerate(graded.values()) for point in answered_share(p)]
+    drawn["abstaining"] = charts.abstaining(rows, list(graded))
     silent = [name for name in facts.names if name not in graded]
     view = {"names": list(graded), "silent": silent, "bins": bins, "few": charts.FEW}
     return Section("Can the probabilities be believed?", view, drawn, short="Reliability")
+
+
+def answered_share(p: Predictions) -> list[dict[str, float]]:
+    """Accuracy of the surest rows, for 0 to 60 % of the rows left without an answer."""
+    surest = np.argsort(-p.proba[np.arange(len(p.truth)), p.labels], kind="stable")
+    right = (p.labels == p.truth)[surest]
+    counts = {share: len(right) - round(share * len(right)) for share in ABSTAINED}
+    return [{"share": share, "value": float(right[:n].mean())} for share, n in counts.items() if n >= charts.FEW]
 
 
 def vector_map(facts: Facts) -> Section | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..kinds import kind_row
 from ..metrics import METRICS, change, unit, with_usual
-from ..verdict.results import HORIZON, total_seconds, training_seconds
+from ..verdict.results import HORIZON, plain, total_seconds, training_seconds
 from ..words import format_duration
 from . import charts
 from .facts import Facts, metric_name
@@ -14,7 +16,7 @@ from .numbers import frontier
 from .section import Section
 
 if TYPE_CHECKING:
-    from ..verdict import Contender, Pair
+    from ..verdict import Comparison, Contender, Pair
 
 PAIRS, HEAD = 10, 60  # differences that are drawn, characters of a heading
 COSTS = {  # field of Cost -> how the page calls it
@@ -26,6 +28,8 @@ COSTS = {  # field of Cost -> how the page calls it
     "peak_rss_mb": "MB of memory at most",
     "trained_parameters": "trained parameters",
 }
+TITLES = {"total": f"seconds to learn and to label {HORIZON:,} texts"} | COSTS
+PRICE = "cost-total"  # what the first screen draws
 
 
 def verdict(facts: Facts) -> Section:
@@ -42,7 +46,34 @@ def verdict(facts: Facts) -> Section:
     head, lead = headline(c.recommendation)
     view = {"head": head, "lead": lead, "metrics": _headline(facts), "learning": learning}
     view["remarks"] = [*remarks, *(f"left out: {line}" for line in c.left_out)]
-    return Section("Verdict", view)
+    view |= {"why": why(c), "encoders": encoders(facts), "price": PRICE}
+    drawn = {key: chart for key, chart in priced(facts, serious(c)).items() if key == PRICE}
+    return Section("Verdict", view, {f"first-{key}": chart for key, chart in drawn.items()})
+
+
+def why(c: Comparison) -> str:
+    """In a word, why the recommended contender is recommended."""
+    if c.recommended is None:
+        return ""
+    best = next((x.name for x in c.contenders if kind_row(x.kind).family != "constant"), "")
+    if c.recommended == best:
+        return "best seen"
+    loss = c.regret.get(c.recommended)
+    lost = "" if loss is None else f", loses at most {change(c.metric, loss)}{unit(c.metric)}"
+    return f"cheaper{lost}"
+
+
+def encoders(facts: Facts) -> list[str]:
+    """Encoder and pooling of the runs that have one: `all-MiniLM-L6-v2, mean`."""
+    asked = [run.settings for run in facts.runs.values() if run.settings.get("encoder")]
+    named = [", ".join(plain(key, s[key]) for key in ("encoder", "pooling") if s.get(key)) for s in asked]
+    whole = list(dict.fromkeys(named))
+    return [name for name in whole if not any(other != name and other.startswith(f"{name},") for other in whole)]
+
+
+def serious(c: Comparison) -> list[Contender]:
+    """Those that do more than guess; all where nobody does."""
+    return [x for x in c.contenders if kind_row(x.kind).family != "constant"] or list(c.contenders)
 
 
 def scores(facts: Facts) -> Section:
@@ -50,8 +81,13 @@ def scores(facts: Facts) -> Section:
     c, names, drawn = facts.comparison, [x.name for x in facts.comparison.contenders], {}
     for metric in _headline(facts):
         rows = [_dot(i, x, metric, c.recommended) for i, x in enumerate(c.contenders) if metric in x.metrics]
-        if rows:
-            drawn[f"scores-{metric}"] = charts.intervals(rows, names, metric_name(metric), _percent(metric))
+        ends = [
+            end for x in serious(c) if metric in x.metrics for end in (x.metrics[metric].low, x.metrics[metric].high)
+        ]
+        ends = [end for end in ends if math.isfinite(end)]
+        if rows and ends:
+            room = charts.Room(min(ends), max(ends), METRICS[metric].high)
+            drawn[f"scores-{metric}"] = charts.intervals(rows, names, metric_name(metric), _percent(metric), room)
     shown = _telling(facts)
     if shown:
         by = 100 if _percent(c.metric) else 1
@@ -74,27 +110,34 @@ def scores(facts: Facts) -> Section:
 def cost(facts: Facts) -> Section | None:
     """Score against every cost that was measured for at least two contenders."""
     c = facts.comparison
-    spent = {"total": [total_seconds(x.cost) for x in c.contenders]}
-    spent |= {key: [getattr(x.cost, key) for x in c.contenders] for key in COSTS}
-    titles = {"total": f"seconds to learn and to label {HORIZON:,} texts"} | COSTS
+    drawn = priced(facts, serious(c))
+    if not drawn:
+        return None
+    known = {key: [value for x in c.contenders if (value := getattr(x.cost, key)) is not None] for key in COSTS}
+    measured = {key: COSTS[key] for key, values in known.items() if values}
+    least = {key: min(known[key]) for key in measured}
+    shown = {place: TITLES[place.removeprefix("cost-")] for place in drawn}
+    return Section("Cost against score", {"shown": shown, "measured": measured, "least": least}, drawn, short="Cost")
+
+
+def priced(facts: Facts, contenders: Sequence[Contender]) -> dict[str, Any]:
+    """The metric against every cost that was measured for at least two of the contenders, drawn."""
+    c = facts.comparison
+    spent = {"total": [total_seconds(x.cost) for x in contenders]}
+    spent |= {key: [getattr(x.cost, key) for x in contenders] for key in COSTS}
     drawn = {}
     for key, values in spent.items():
         rows = [
             _dot(i, x, c.metric, c.recommended) | {"cost": value}
-            for i, (x, value) in enumerate(zip(c.contenders, values, strict=True))
+            for i, (x, value) in enumerate(zip(contenders, values, strict=True))
             if value is not None and 0 < value < math.inf
         ]
         if len(rows) > 1:
             front = frontier(rows, c.metric)
             rows = [row | {"pareto": int(row["i"] in front)} for row in rows]
-            names = [x.name for x in c.contenders]
-            drawn[f"cost-{key}"] = charts.cost(rows, names, titles[key], metric_name(c.metric), _percent(c.metric))
-    if not drawn:
-        return None
-    measured = {key: title for key, title in COSTS.items() if any(v is not None for v in spent[key])}
-    least = {key: min(v for v in spent[key] if v is not None) for key in measured}
-    shown = {place: titles[place.removeprefix("cost-")] for place in drawn}
-    return Section("Cost against score", {"shown": shown, "measured": measured, "least": least}, drawn, short="Cost")
+            names = [x.name for x in contenders]
+            drawn[f"cost-{key}"] = charts.cost(rows, names, TITLES[key], metric_name(c.metric), _percent(c.metric))
+    return drawn
 
 
 def by_labels(facts: Facts) -> Section | None:
@@ -126,12 +169,14 @@ def _headline(facts: Facts) -> list[str]:
 
 
 def _telling(facts: Facts) -> list[Pair]:
-    """Every pair if they are few, else those of the contender that is recommended, or best."""
+    """Every pair of those that do more than guess if they are few, else those of who is recommended, or best."""
     c = facts.comparison
-    if len(c.pairs) <= PAIRS or not c.contenders:
-        return list(c.pairs)
+    names = {x.name for x in serious(c)}
+    pairs = [pair for pair in c.pairs if {pair.a, pair.b} <= names] or list(c.pairs)
+    if len(pairs) <= PAIRS or not c.contenders:
+        return pairs
     taken = c.recommended or c.contenders[0].name
-    return [pair for pair in c.pairs if taken in (pair.a, pair.b)]
+    return [pair for pair in pairs if taken in (pair.a, pair.b)]
 
 
 def _percent(metric: str) -> bool:

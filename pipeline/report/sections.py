@@ -21,8 +21,8 @@ SECTIONS: dict[str, Callable[[Facts], Section | None]] = {
     "calibration": rows.calibration,
     "training": origins.training,
     "data": origins.data,
-    "map": rows.vector_map,
     "disagreements": rows.disagreements,
     "audit": rows.audit,
+    "map": rows.vector_map,
     "made": origins.made,
 }
