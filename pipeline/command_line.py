@@ -15,7 +15,8 @@ import click
 
 from . import options
 from .options import commands
-from .options.parsing import Command, OrderedGroup, SectionedCommand
+from .options.configured import ConfiguredGroup, as_toml, path_of
+from .options.parsing import Command
 
 if TYPE_CHECKING:
     from .audit import AuditSettings
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    cls=OrderedGroup,
+    cls=ConfiguredGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(package_name="probe-or-tune")
@@ -46,7 +47,15 @@ def cli() -> None:
 
 def command(name: str, example: str) -> Callable[[Command], click.Command]:
     """A command of the group whose help ends in an example."""
-    return cli.command(name, cls=SectionedCommand, epilog=f"Example:  {example}")
+    return cli.command(name, epilog=f"Example:  {example}")
+
+
+def repeated() -> str:
+    """This command, and the file of settings that repeats it."""
+    context = click.get_current_context()
+    words = [*path_of(context), "--config", "FILE.toml"]
+    line = shlex.join(["probe-or-tune", *sys.argv[1:]])
+    return f"{line}\n\n# or: {shlex.join(['probe-or-tune', *words])}, the file being\n{as_toml(context)}"
 
 
 @command("explore", "probe-or-tune explore reviews.csv --text body --label stars")
@@ -113,7 +122,7 @@ def compare(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None
     from .comparison import contest, read
 
     with show.progress() as progress:
-        outcome = contest(read(task, rules, progress), rules, shlex.join(["probe-or-tune", *sys.argv[1:]]))
+        outcome = contest(read(task, rules, progress), rules, repeated())
     show.result(outcome, as_json)
 
 
@@ -203,7 +212,7 @@ def report(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
     from . import show
     from .comparison import contest, read
 
-    show.result(contest(read(task, rules), rules, shlex.join(["probe-or-tune", *sys.argv[1:]])), as_json)
+    show.result(contest(read(task, rules), rules, repeated()), as_json)
 
 
 @command("doctor", "probe-or-tune doctor sms-spam --encoder minilm")
