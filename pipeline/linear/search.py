@@ -148,7 +148,7 @@ def search(
         while path.best["C"] == path.lowest and path.lowest / STEP >= LEAST:
             path.visit(path.lowest / STEP)
     tick(len(steps), len(steps))
-    return path.found(edge=grid is not None and len(steps) > 1)
+    return path.result(edge=grid is not None and len(steps) > 1)
 
 
 def _known(truth: np.ndarray, folds: Folds) -> np.ndarray:
@@ -167,7 +167,7 @@ class _Path:
         self.last: list[np.ndarray] = []
         self.before: list[np.ndarray] = []  # the solutions one point earlier
         self.best: dict[str, Any] = {}
-        self.kept: tuple[np.ndarray, list[np.ndarray]] | None = None
+        self.best_fit: tuple[np.ndarray, list[np.ndarray]] | None = None
 
     @property
     def lowest(self) -> float:
@@ -197,7 +197,7 @@ class _Path:
         self.points.append(point)
         self.before, self.last = self.last, [fit.stacked for fit in fits]
         if not self.best or loss < self.best["log_loss"]:
-            self.best, self.kept = point, (logits, [fit.stacked for fit in fits])
+            self.best, self.best_fit = point, (logits, [fit.stacked for fit in fits])
 
     def _starts(self, C: float) -> Sequence[np.ndarray | None]:
         """Where the fits at C start: the last solutions, carried on along the path as far as log C goes on."""
@@ -220,8 +220,8 @@ class _Path:
                 out[rows] = full(block.judged[held] @ fit.stacked[problem].T.astype(np.float32))
         return out
 
-    def found(self, edge: bool) -> Found:
-        assert self.kept is not None, "a path has a point"
+    def result(self, edge: bool) -> Found:
+        assert self.best_fit is not None, "a path has a point"
         notes = []
         visited = sorted(point["C"] for point in self.points)
         C = self.best["C"]
@@ -232,4 +232,4 @@ class _Path:
             notes.append(f"the best C = {C:g} is where the search ends; the penalty hardly matters there")
         if not all(point["converged"] for point in self.points):
             notes.append("some fits of the search did not converge; see the history")
-        return Found(C, self.best["log_loss"], self.kept[0], self.kept[1], self.points, tuple(notes))
+        return Found(C, self.best["log_loss"], self.best_fit[0], self.best_fit[1], self.points, tuple(notes))
