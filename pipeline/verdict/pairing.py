@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -39,9 +39,6 @@ class PairFacts:
         """Quantiles of the draws; a class without a judged row may differ by anything."""
         low, high = bootstrap.interval(self.draws, level)
         return low - self.unjudged, high + self.unjudged
-
-
-Measure = Callable[[int, int], PairFacts]
 
 
 def judged_pairs(
