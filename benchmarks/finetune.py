@@ -74,7 +74,7 @@ def default(model: Any, rows: dict[str, Rows], settings: FineTuneSettings, where
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            num_train_epochs=settings.epochs,
+            num_train_epochs=settings.epochs or 2,
             per_device_train_batch_size=settings.batch_size,
             learning_rate=settings.learning_rate or 1e-4,
             seed=settings.seed,

@@ -20,6 +20,7 @@ from .encoder.tokens import tokenizer
 from .extract import Extracted, missing_rows
 from .extract.anywhere import EncodingOptions, extract_on
 from .finetune.rates import row_passes
+from .finetune.training import epochs_of
 from .task import Task
 from .words import roughly
 
@@ -152,9 +153,11 @@ def resampled_seconds(job: Job) -> float:
 def tuning_seconds(job: Job) -> float:
     """Training an encoder with every seed; only the first searches its learning rate."""
     settings, dataset, seeds = job.task.tuning, job.task.dataset, job.task.seeds
-    passes = row_passes(job.rows, settings) + (seeds - 1) * job.rows * settings.epochs
+    passes = row_passes(job.rows, settings) + (seeds - 1) * job.rows * epochs_of(settings, job.rows)
     steps = passes / (settings.batch_size * settings.gradient_accumulation)
-    shown = len(dataset.role("validation").texts) * settings.epochs if "validation" in dataset.roles else 0
+    shown = (
+        len(dataset.role("validation").texts) * epochs_of(settings, job.rows) if "validation" in dataset.roles else 0
+    )
     judged = seeds * (shown + (len(dataset.test.texts) if "test" in dataset.roles else 0))
     token = job.token_cost / (job.device_rate * TRAIN_EFFICIENCY[job.device])
     step = STEP_SECONDS + STEP_COST * job.parameters / job.device_rate

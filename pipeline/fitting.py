@@ -14,6 +14,7 @@ from .encoder import POOLERS, locate
 from .encoder.pooling import NORMALIZED, stored, ways
 from .finetune import check as check_tuning
 from .finetune import kind_of as kind_of_tuning
+from .finetune.training import epochs_of
 from .kinds import kind_row
 from .linear import kind_of as kind_of_linear
 from .linear.tune import check as check_linear
@@ -160,7 +161,7 @@ def remedy(task: Task, name: str, seconds: float) -> str:
     if not kinds.tuned(name) or task.tuning.freeze:
         return ""
     rate = task.tuning.learning_rate or kind_row(name).learning_rate or 1e-4
-    for epochs in range(task.tuning.epochs, 0, -1):
+    for epochs in range(epochs_of(task.tuning, len(task.dataset.train)), 0, -1):
         shorter = replace(task, tuning=replace(task.tuning, epochs=epochs, learning_rate=rate), seeds=1)
         needed = estimates(shorter, (name,))[name]
         if needed <= seconds:

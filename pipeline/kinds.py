@@ -92,6 +92,7 @@ KINDS: dict[str, Kind] = {
         sklearn=PROBE_SKLEARN,
         needs_vectors=True,
         learning_rate=1e-3,
+        version=2,
     ),
     "fine-tune": Kind(
         family="tuned",
@@ -102,6 +103,7 @@ KINDS: dict[str, Kind] = {
         expensive=True,
         learning_rate=1e-4,
         variants=(f"last-{NUMBER}",),
+        version=2,
     ),
     "from-scratch": Kind(
         family="tuned",
@@ -111,6 +113,7 @@ KINDS: dict[str, Kind] = {
         library="transformers",
         expensive=True,
         learning_rate=3e-4,
+        version=2,
     ),
 }
 

@@ -437,6 +437,27 @@ def test_the_dropout_of_a_head_is_the_architectures():
     assert own_dropout({}) == 0.1
 
 
+def test_epochs_by_default_are_another_question_than_three(tiny_distilbert, tmp_path):
+    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    auto, three = (
+        question_of(FineTuneSettings(epochs=epochs), dataset(), checkpoint, tmp_path) for epochs in (None, 3)
+    )
+    assert (auto.settings["epochs"], three.settings["epochs"]) == ("auto", 3)
+    assert auto.folder != three.folder
+    record = {"kind": "fine-tune", "seed": 42, "dataset_digest": auto.dataset.digest, "settings": three.settings}
+    record["checkpoint_digest"] = auto.checkpoint_digests[0]
+    assert three.answered_by(record)
+    assert not auto.answered_by(record)
+
+
+def test_epochs_by_default_make_250_steps_and_the_run_says_how_many(tiny_distilbert, tmp_path):
+    settings = replace(FAST, epochs=None, batch_size=10)
+    run = fine_tune(dataset(train=100), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(), tmp_path)
+    assert (run.settings["epochs"], run.settings["chosen"]["epochs"]) == ("auto", 25)
+    assert epochs(run)[-1]["epoch"] == 25
+    assert run.notes[0].startswith("100 rows to learn from: chance decides much of this run, and an epoch chosen on 60")
+
+
 def test_kinds_have_names():
     assert kind_of(FineTuneSettings()) == "fine-tune"
     assert kind_of(FineTuneSettings(freeze=True)) == "frozen-head"

@@ -1,14 +1,16 @@
 """The parts of a training, on numbers that fit in the head."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from pipeline import UserError
+from pipeline import UserError, silent
 from pipeline.finetune import device
 from pipeline.finetune.device import Machine, machine
-from pipeline.finetune.job import TrainingState
-from pipeline.finetune.rates import search_steps, smallest_good
-from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, log_losses, logits
+from pipeline.finetune.job import TrainingJob, TrainingState
+from pipeline.finetune.rates import by_chance, search_steps, smallest_good, with_held_out
+from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, epochs_of, log_losses, logits
 
 
 def test_balanced_weights_average_to_one():
@@ -114,3 +116,50 @@ def test_a_device_that_is_not_there_is_refused():
         machine("tpu")
     with pytest.raises(UserError, match="fp16 trains on CUDA only"):
         machine("cpu", "fp16")
+
+
+# ── how long, and what chance decides ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "accumulation", "epochs"),
+    [(16000, 32, 1, 3), (480, 32, 1, 17), (480, 16, 2, 17), (60, 32, 1, 30), (1, 32, 1, 30), (2000, 32, 1, 4)],
+)
+def test_auto_is_about_250_steps_in_3_to_30_passes(rows, batch, accumulation, epochs):
+    assert epochs_of(FineTuneSettings(batch_size=batch, gradient_accumulation=accumulation), rows) == epochs
+    assert epochs_of(FineTuneSettings(epochs=2, batch_size=batch), rows) == 2
+
+
+def job_of(train, validation):
+    """Rows whose only token is their number; the last two of train are the same text."""
+    names = [*range(train - 1), train - 2]
+    rows = Rows([np.array([i]) for i in names], None, np.arange(train), pad_id=0)
+    judged = Rows([np.array([1000 + i]) for i in range(validation)], None, np.arange(validation), pad_id=0)
+    return TrainingJob(rows, judged, ("a", "b"), FineTuneSettings(), 0.0, Machine("cpu", "fp32"), Path(), silent)
+
+
+def test_a_search_judges_on_rows_of_train_where_validation_is_small():
+    searched = with_held_out(job_of(480, 50))
+    assert (len(searched.train), len(searched.validation)) == (480 - 96, 50 + 96)  # a fifth at most
+    assert (len(with_held_out(job_of(2000, 150)).validation), len(with_held_out(job_of(2000, 150)).train)) == (
+        200,
+        1950,
+    )
+    learnt, judged = ({int(ids[0]) for ids in rows.ids} for rows in (searched.train, searched.validation))
+    assert not learnt & judged
+    assert 478 in learnt  # the text that stands twice
+    assert searched.validation.labels[50:].tolist() == [int(ids[0]) for ids in searched.validation.ids[50:]]
+
+
+def test_a_search_leaves_train_alone_where_validation_is_large():
+    job = job_of(480, 200)
+    assert with_held_out(job) is job
+
+
+def test_a_run_on_few_rows_says_what_chance_decides():
+    assert by_chance(101, 10) == ()
+    assert by_chance(100, 25) == (
+        "100 rows to learn from: chance decides much of this run, and an epoch chosen on 25 rows, where 10 points are "
+        "one standard error; --seeds 5 shows how much",
+    )
+    assert by_chance(1, 0) == ("1 row to learn from: chance decides much of this run; --seeds 5 shows how much",)

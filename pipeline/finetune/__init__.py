@@ -20,8 +20,8 @@ from ..run import Cost, Fit, Fitted, Question, Run, load_run
 from .device import is_main_process, machine, note
 from .heads import HEADS, HeadSpec, build, freeze_below, parameters, write
 from .job import TrainingJob, TrainingState, last_state, train
-from .rates import RATES, SCRATCH_RATES, search_rate
-from .training import SCHEDULES, FineTuneSettings, Rows, logits, tokenised
+from .rates import RATES, SCRATCH_RATES, by_chance, search_rate
+from .training import SCHEDULES, FineTuneSettings, Rows, epochs_of, logits, tokenised
 from .tuned import FineTuned, load_finetuned, timed
 from .work import working
 
@@ -42,7 +42,7 @@ __all__ = [
 
 DEFAULT_RATE = 5e-5  # where there is no validation split to choose on
 CHECKED = {
-    "epochs": lambda s: s.epochs >= 1,
+    "epochs": lambda s: s.epochs is None or s.epochs >= 1,
     "batch-size": lambda s: s.batch_size >= 1,
     "learning-rate": lambda s: s.learning_rate is None or 0 < s.learning_rate < 1,
     "gradient-accumulation": lambda s: s.gradient_accumulation >= 1,
@@ -96,7 +96,7 @@ def asked(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint) 
 
 def _counted(settings: FineTuneSettings) -> dict[str, Any]:
     counted = {name: value for name, value in asdict(settings).items() if name not in ("report_to", "seed")}
-    counted["learning_rate"] = settings.learning_rate or "auto"
+    counted |= {name: getattr(settings, name) or "auto" for name in ("epochs", "learning_rate")}
     if settings.init_head is not None:  # a run's folder and its parent say everything that it depends on
         counted["init_head"] = "/".join(Path(settings.init_head).resolve().parts[-2:])
     return counted
@@ -159,6 +159,7 @@ class _Training:
     def __init__(
         self, dataset: Dataset, checkpoint: Checkpoint, settings: FineTuneSettings, runtime: Runtime, progress: Progress
     ) -> None:
+        settings = replace(settings, epochs=epochs_of(settings, len(dataset.train)))
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
         self.machine = machine(runtime.device, settings.precision)
         self.class_names = tuple(dataset.class_names)
@@ -186,8 +187,13 @@ class _Training:
             save=partial(write, model, self.checkpoint, self.class_names, self.spec) if is_main_process() else None,
             cost=lambda: self.cost(model, state),
             history=state.history,
-            chosen={"chosen": {"learning_rate": rate, "epoch": state.best_epoch, **asdict(self.machine)}},
+            chosen={"chosen": self.chosen(rate, state)},
+            notes=by_chance(len(job.train), len(job.validation or ())),
         )
+
+    def chosen(self, rate: float, state: TrainingState) -> dict[str, Any]:
+        epochs = {"epoch": state.best_epoch, "epochs": self.settings.epochs}
+        return {"learning_rate": rate, **epochs, **asdict(self.machine)}
 
     def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles

@@ -23,7 +23,7 @@ from ..run import Fit, Fitted, Question, Run
 from ..run.model import Layout, kind_at, read_model, write_model
 from .device import threads
 from .heads import isolated, xavier
-from .training import FineTuneSettings, balanced_weights
+from .training import FineTuneSettings, balanced_weights, epochs_of
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -207,7 +207,7 @@ def fit_frozen_head(
 def _asked(settings: FineTuneSettings) -> dict[str, Any]:
     """What a head depends on."""
     counted = {name: value for name, value in asdict(settings).items() if name in DEPENDS}
-    return counted | {"learning_rate": settings.learning_rate or RATE}
+    return counted | {"learning_rate": settings.learning_rate or RATE, "epochs": settings.epochs or "auto"}
 
 
 DEPENDS = "epochs batch_size patience label_smoothing class_weights head dropout xavier freeze".split()
@@ -228,12 +228,13 @@ def fit_head(
     make, dropout = FROZEN_HEADS[settings.head]
     few = settings.batch_size * len(mean) ** 2 < SMALL
     best, score, better_epoch, history = None, (-np.inf, -np.inf), 0, []
+    epochs = epochs_of(settings, len(truth))
     with isolated(settings.seed), threads(1 if few else None):
         head = make(len(mean), len(class_names), dropout if settings.dropout is None else settings.dropout)
         if settings.xavier:
             xavier([head])
         step = _stepper(head, truth, len(class_names), settings, mean, scale)
-        for epoch in range(settings.epochs + 1):
+        for epoch in range(epochs + 1):
             record: dict[str, Any] = {"epoch": epoch}
             if epoch:
                 began, random = time.perf_counter(), np.random.default_rng([settings.seed, epoch])
@@ -251,7 +252,7 @@ def fit_head(
             if epoch and now > score:
                 better_epoch = epoch if now[0] > score[0] else better_epoch
                 best, score = model, now
-            progress("frozen head", epoch, settings.epochs)
+            progress("frozen head", epoch, epochs)
             if settings.patience is not None and epoch - better_epoch >= settings.patience:
                 break
     assert best is not None

@@ -40,6 +40,7 @@ class TrainingState:
     cpu_seconds: float = 0.0
 
     def finished(self, settings: FineTuneSettings) -> bool:
+        assert settings.epochs is not None, "auto is settled before a training"
         stale = settings.patience is not None and self.epoch - self.better_epoch >= settings.patience
         return self.epoch >= settings.epochs or (stale and self.best_epoch is not None)
 

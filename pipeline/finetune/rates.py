@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..metrics import scores
+from ..words import counted
 from .heads import isolated, quiet
 from .job import TrainingJob
-from .training import FineTuneSettings, finite, log_losses, logits, trainer_for
+from .training import FineTuneSettings, epochs_of, finite, log_losses, logits, steps_an_epoch, trainer_for
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt
 SEARCH_SHARE, SEARCH_STEPS, SEARCH_ROWS = 0.15, (20, 150), 1000
+JUDGED_ROWS = 200  # of validation, and of train where it has fewer: on 10 rows chance chooses a rate
+FEW_ROWS = 100  # of train, on which a run says what chance decided
 
 
 def search_rate(
@@ -27,9 +32,10 @@ def search_rate(
     The smallest rate that is not worse than the best by more than one standard error of their difference over the
     rows (the one-standard-error rule of Breiman et al. 1984): short runs flatter large rates.
     """
-    assert job.validation is not None
     settings, tried, losses = job.settings, [], []
     steps = search_steps(len(job.train), settings)
+    job = with_held_out(job)
+    assert job.validation is not None
     places = np.sort(np.random.default_rng(settings.seed).permutation(len(job.validation))[:SEARCH_ROWS])
     some = job.validation.take(places)
     for number, rate in enumerate(rates):
@@ -52,10 +58,41 @@ def search_rate(
     return rates[smallest_good(losses)], tried
 
 
+def with_held_out(job: TrainingJob) -> TrainingJob:
+    """The same training, judged on at least `JUDGED_ROWS` rows where a fifth of train makes them up.
+
+    Held out are rows whose tokens no other row of train has: what is judged is nowhere learnt.
+    """
+    assert job.validation is not None
+    missing = min(JUDGED_ROWS - len(job.validation), len(job.train) // 5)
+    if missing <= 0:
+        return job
+    texts = [ids.tobytes() for ids in job.train.ids]
+    times = Counter(texts)
+    single = np.array([place for place, text in enumerate(texts) if times[text] == 1], np.int64)
+    held = np.random.default_rng(job.settings.seed).permutation(single)[:missing]
+    learnt = np.setdiff1d(np.arange(len(texts)), held)
+    return replace(job, train=job.train.take(learnt), validation=job.validation.joined(job.train.take(held)))
+
+
+def by_chance(train: int, validation: int) -> tuple[str, ...]:
+    """What a run on `train` rows owes to chance, for whoever reads it: nothing to say above `FEW_ROWS`."""
+    if train > FEW_ROWS:
+        return ()
+    judged = ""
+    if validation:
+        error = 50 / np.sqrt(validation)  # percentage points, of a share near one half
+        judged = (
+            f", and an epoch chosen on {counted(validation, 'row')}, where {error:.0f} points are one standard error"
+        )
+    return (
+        f"{counted(train, 'row')} to learn from: chance decides much of this run{judged}; --seeds 5 shows how much",
+    )
+
+
 def search_steps(rows: int, settings: FineTuneSettings) -> int:
     """Steps of one short run: 15 % of the real one's, between 20 and 150, never more than the real one's."""
-    per_epoch = max(1, -(-rows // (settings.batch_size * settings.gradient_accumulation)))
-    whole = per_epoch * settings.epochs
+    whole = steps_an_epoch(rows, settings) * epochs_of(settings, rows)
     low, high = SEARCH_STEPS
     return min(whole, max(low, min(high, round(SEARCH_SHARE * whole))))
 
@@ -64,7 +101,7 @@ def row_passes(rows: int, settings: FineTuneSettings) -> int:
     """Rows that a whole fit on `rows` rows learns from, counted each time, the search included: what it costs."""
     step = settings.batch_size * settings.gradient_accumulation
     searched = len(RATES) * search_steps(rows, settings) * step if settings.learning_rate is None else 0
-    return rows * settings.epochs + searched
+    return rows * epochs_of(settings, rows) + searched
 
 
 def smallest_good(losses: Sequence[np.ndarray]) -> int:

@@ -26,6 +26,7 @@ from .heads import encoder_of
 
 TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 GPU_BUDGET = 32768
+AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # ours → transformers' name
 
 
@@ -33,7 +34,7 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_
 class FineTuneSettings:
     """What a fine-tuned model depends on, besides rows and encoder (`report_to` alone changes no number)."""
 
-    epochs: int = 3
+    epochs: int | None = None  # None: about AUTO_STEPS steps, by `epochs_of`
     batch_size: int = 32  # rows a step, over all devices; times `gradient_accumulation`
     learning_rate: float | None = None  # None: chosen on validation in short runs
     weight_decay: float = 0.01
@@ -54,6 +55,19 @@ class FineTuneSettings:
     report_to: tuple[str, ...] = ()
     seed: int = 42
     max_length: int | None = None  # None: the checkpoint's
+
+
+def steps_an_epoch(rows: int, settings: FineTuneSettings) -> int:
+    """Steps of one pass over `rows` rows."""
+    return max(1, -(-rows // (settings.batch_size * settings.gradient_accumulation)))
+
+
+def epochs_of(settings: FineTuneSettings, rows: int) -> int:
+    """Passes over `rows` rows: as given, else as many as make 250 steps, at least 3 and at most 30."""
+    if settings.epochs is not None:
+        return settings.epochs
+    low, high = AUTO_EPOCHS
+    return max(low, min(high, -(-AUTO_STEPS // steps_an_epoch(rows, settings))))
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,11 @@ class Rows:
     def take(self, places: np.ndarray) -> Rows:
         types = None if self.types is None else [self.types[i] for i in places]
         return Rows([self.ids[i] for i in places], types, self.labels[places], self.pad_id)
+
+    def joined(self, other: Rows) -> Rows:
+        """These rows, then those of `other`."""
+        types = None if self.types is None or other.types is None else [*self.types, *other.types]
+        return Rows([*self.ids, *other.ids], types, np.concatenate([self.labels, other.labels]), self.pad_id)
 
     def batches(self, token_budget: int) -> Iterator[TokenBatch]:
         """All rows under a token budget, longest first."""
@@ -212,7 +231,7 @@ def trainer_for(
     try:
         trainer = _trainer_class()(
             model=model,
-            args=_arguments(settings, rate, machine, str(folder), steps),
+            args=_arguments(settings, epochs_of(settings, len(rows)), rate, machine, str(folder), steps),
             train_dataset=rows,
             data_collator=partial(_collate, pad_id=rows.pad_id),
             compute_loss_func=_loss(settings, weights),
@@ -226,12 +245,12 @@ def trainer_for(
     return trainer
 
 
-def _arguments(settings: FineTuneSettings, rate: float, machine: Machine, folder: str, steps: int) -> Any:
+def _arguments(settings: FineTuneSettings, epochs: int, rate: float, machine: Machine, folder: str, steps: int) -> Any:
     from transformers import TrainingArguments
 
     arguments = TrainingArguments(
         output_dir=folder,
-        num_train_epochs=settings.epochs,
+        num_train_epochs=epochs,
         max_steps=steps,
         per_device_train_batch_size=max(1, settings.batch_size // world_size()),
         gradient_accumulation_steps=settings.gradient_accumulation,

@@ -27,7 +27,7 @@ from ..verdict.bootstrap import interval, logit_interval
 from ..verdict.measure import within
 from ..words import roughly
 from .crossing import redrawn
-from .learners import Learner, epochs_at, learners_of
+from .learners import Learner, learners_of, part_epochs
 from .points import old_point, read_point, write_point
 from .results import Crossing, Curve, Line, Point, crossings, curve_folder, latest, save
 from .subsets import check, default_sizes, default_tuned_sizes, nested, smaller
@@ -225,7 +225,7 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
 def part_seconds(task: Task, name: str, size: int) -> float:
     """About how long a fine-tuning on `size` labels takes: more epochs than on all, no search, all of test."""
     tuning, data = task.tuning, task.dataset
-    epochs = epochs_at(size, len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
+    epochs = part_epochs(tuning, size, len(data.train))
     settings = replace(tuning, epochs=epochs, learning_rate=tuning.learning_rate or RATES[-1])
     part = replace(task, dataset=smaller(data, np.arange(size), task.seed), tuning=settings, seeds=1)
     return estimates(part, (name,))[name]

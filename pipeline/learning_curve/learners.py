@@ -19,7 +19,7 @@ import numpy as np
 from .. import kinds
 from ..contenders import TaskVectors, fits_of, from_scratch, tuned_fits, tuned_runs, tuning_of
 from ..encoder.checkpoint import EncoderSpec, locate, trained
-from ..finetune import asked, kind_of
+from ..finetune import FineTuneSettings, asked, kind_of
 from ..linear import linear_fit
 from ..linear.fixed import fit_at
 from ..linear.probe import LinearModel
@@ -131,7 +131,7 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
         if len(rows) == len(data.train):
             return outcome_of(tuned_runs(replace(task, seed=task.seed + draw))[0])
         rate = tuning.learning_rate or first.get("learning_rate")
-        epochs = epochs_at(len(rows), len(data.train), tuning.epochs, tuning.batch_size * tuning.gradient_accumulation)
+        epochs = part_epochs(tuning, len(rows), len(data.train))
         some = replace(tuning, learning_rate=rate, epochs=epochs)
         part = smaller(data, rows, task.seed + draw)
         fits = tuned_fits(replace(task, dataset=part, tuning=some, runs=place, seed=task.seed + draw))
@@ -147,8 +147,14 @@ def tuned_learner(task: Task, spec: EncoderSpec) -> Learner:
     settings = tuning_of(task, spec)
     kind, digest = kind_of(settings), checkpoint.checkpoint_digest("cls")
     counted = {key: value for key, value in asked(settings, data, checkpoint).items() if key != "encoder"}
-    shared = {key: getattr(tuning, key) for key in ("epochs", "batch_size")} | {"max_length": counted["max_length"]}
+    shared = {key: counted[key] for key in ("epochs", "batch_size", "max_length")}
     return Learner(name(kind, spec), kind, shared, counted | {"of": digest}, digest, fit, tuned=True)
+
+
+def part_epochs(tuning: FineTuneSettings, rows: int, all_rows: int) -> int | None:
+    """Passes over `rows` of `all_rows` rows; None: as many as such a fit takes by itself."""
+    step = tuning.batch_size * tuning.gradient_accumulation
+    return None if tuning.epochs is None else epochs_at(rows, all_rows, tuning.epochs, step)
 
 
 def epochs_at(rows: int, all_rows: int, epochs: int, step: int) -> int:
@@ -164,7 +170,11 @@ def epochs_at(rows: int, all_rows: int, epochs: int, step: int) -> int:
 def outcome_of(run: Run) -> tuple[np.ndarray, dict[str, Any]]:
     """A run's probabilities of test (n, k), and how it was trained."""
     chosen = run.settings["chosen"]
-    facts = {"learning_rate": chosen["learning_rate"], "epoch": chosen["epoch"], "epochs": run.settings["epochs"]}
+    facts = {
+        "learning_rate": chosen["learning_rate"],
+        "epoch": chosen["epoch"],
+        "epochs": chosen.get("epochs", run.settings["epochs"]),
+    }
     return run.predictions["test"].proba, facts | {"seconds": run.cost.fit_seconds}
 
 

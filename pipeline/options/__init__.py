@@ -152,7 +152,13 @@ linear_options = Bundle("linear", treatment | search, builders.linear)
 tuning_options = Bundle(
     "tuning",
     {
-        "epochs": click.option("--epochs", default=3, type=click.IntRange(1), help="Passes over train."),
+        "epochs": click.option(
+            "--epochs",
+            default="auto",
+            callback=auto(int),
+            metavar="auto|N",
+            help="Passes over train; auto makes about 250 steps of them, 3 to 30.",
+        ),
         "batch_size": click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows a step."),
         "learning_rate": click.option(
             "--learning-rate",

@@ -14,10 +14,12 @@ SCORES = {"per_class?": {str: {str: (None, MAY_BE_NAN)}}}
 SETTINGS = {
     "encoder?": str, "revision?": TEXT, "pooling?": str, "precision?": str, "engine?": str, "storage?": str,
     "calibration?": TEXT, "max_length?": int, "text_parts?": int, "layers?": (None, str, int), "imbalance?": TEXT,
-    "min_df?": int, "C?": (None, float, str, [float]), "seed?": int, "epochs?": int, "batch_size?": int,
+    "min_df?": int, "C?": (None, float, str, [float]), "seed?": int, "epochs?": (int, str), "batch_size?": int,
     "learning_rate?": (None, float, str), "fitted on?": str, "freeze?": bool, "head?": TEXT,
     "init_head?": TEXT, "threshold?": (None, str, float),
-    "chosen?": (None, {"learning_rate?": NUMBER, "epoch?": WHOLE, "device?": TEXT, "precision?": TEXT}),
+    "chosen?": (None, {
+        "learning_rate?": NUMBER, "epoch?": WHOLE, "epochs?": WHOLE, "device?": TEXT, "precision?": TEXT,
+    }),
 }  # fmt: skip
 COST = {
     "fit_seconds?": NUMBER, "extract_seconds?": NUMBER, "cpu_seconds?": NUMBER, "peak_rss_mb?": NUMBER,
