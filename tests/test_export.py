@@ -1,11 +1,13 @@
 """A run handed over: every format is loaded by its own program and says what the run says."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline import UserError
+from pipeline.data import SourceOptions
 from pipeline.export import agreement as checking
 from pipeline.export import export_run, parts_of
 from pipeline.export.model_card import safe
@@ -345,8 +347,6 @@ def test_a_hub_out_of_reach_leaves_the_export(tmp_path, tiny_distilbert, monkeyp
 
 
 def test_checking_texts_come_from_the_runs_own_source(tmp_path):
-    from pipeline.data import SourceOptions
-
     file = tmp_path / "mails.csv"
     file.write_text("text,label\n" + "".join(f"mail {i},{i % 2}\n" for i in range(300)))
     truth = np.zeros(1, np.int64)
@@ -364,3 +364,20 @@ def test_checking_texts_come_from_the_runs_own_source(tmp_path):
 def test_parts_of_a_baseline_are_refused():
     with pytest.raises(UserError, match="tfidf"):
         parts_of(Run("tfidf", {}, NAMES, {}, Cost(), "mails", "d" * 32))
+
+
+def test_the_runs_own_test_rows_are_what_it_is_compared_on(tmp_path):
+    """Of one file that was cut into splits, too: they are found by their row ids."""
+    file = tmp_path / "one.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(400)), "utf-8")
+    ids = np.array([f"one:{i}" for i in range(3, 400, 40)])
+    proba = np.full((len(ids), 2), 0.5, np.float32)
+    predictions = {"test": Predictions("test", ids, np.zeros(len(ids), np.int64), proba)}
+    run = Run("tfidf", {"text_parts": 1}, ("a", "b"), predictions, Cost(), "one", "d")
+    texts, _ = checking.texts_for(run, SourceOptions(str(file)))
+    assert texts[: len(ids)] == [(f"text {i}",) for i in range(3, 400, 40)]
+    assert len(texts) == len(ids) + len(checking.HARD)
+    elsewhere = replace(
+        run, predictions={"test": replace(predictions["test"], row_ids=np.array(["other:1"] * len(ids)))}
+    )
+    assert checking.texts_for(elsewhere, SourceOptions(str(file)))[0][:2] == [("text 0",), ("text 1",)]

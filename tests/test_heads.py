@@ -15,6 +15,7 @@ from pipeline.finetune.heads import (
     HEADS,
     HeadSpec,
     build,
+    encoder_of,
     folded,
     freeze_below,
     layers_of,
@@ -197,3 +198,46 @@ def test_an_encoder_without_a_classifier_is_refused(tiny_distilbert, tmp_path):
     (tmp_path / "odd" / "config.json").write_text(json.dumps({**config, "model_type": "vision-text-dual-encoder"}))
     with pytest.raises(UserError, match="cannot be fine-tuned"):
         build(locate(EncoderSpec(str(tmp_path / "odd"))), NAMES, HeadSpec(), 0)
+
+
+@pytest.mark.parametrize("head", ["standard", "linear"])
+def test_weights_that_share_memory_or_lie_in_it_with_gaps_are_saved(head, tiny_bert, tmp_path):
+    import torch
+
+    checkpoint = locate(EncoderSpec(str(tiny_bert)))
+    model = build(checkpoint, NAMES, HeadSpec(head), 0)
+    first, second = encoder_of(model).encoder.layer
+    first.attention.self.query.weight.data = first.attention.self.query.weight.data.T.contiguous().T  # strided
+    first.output.dense.bias.data = torch.arange(64.0)[::2]  # with gaps
+    second.attention.self.key.weight = second.attention.self.query.weight  # shared
+    second.attention.self.value.bias.data = torch.arange(64.0)[32:]  # a part of something larger
+    assert not first.attention.self.query.weight.is_contiguous()
+    write(model, checkpoint, NAMES, HeadSpec(head), tmp_path)
+    again = read(locate(EncoderSpec(str(tmp_path))), NAMES).state_dict()
+    assert {name: tensor.tolist() for name, tensor in model.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in again.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory; pass --batch-size 16"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory; pass --batch-size 16"),
+        (MemoryError(), "out of memory; pass --batch-size 16"),
+    ],
+)
+def test_full_memory_says_what_to_do(error, words, tmp_path):
+    from pipeline.finetune.training import FineTuneSettings
+    from pipeline.finetune.work import working
+
+    with pytest.raises(UserError, match=words), working(FineTuneSettings(), None, tmp_path / "run"):
+        raise error
+
+
+def test_an_error_that_only_speaks_of_memory_is_another(tmp_path):
+    from pipeline.finetune.training import FineTuneSettings
+    from pipeline.finetune.work import working
+
+    with pytest.raises(RuntimeError, match="share memory"), working(FineTuneSettings(), None, tmp_path / "run"):
+        raise RuntimeError("Some tensors share memory, this will lead to duplicate memory on disk")

@@ -14,7 +14,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 6
 # longer breaks a limit leaves the list.
 LISTED = {
     "lines of a file": {
-        "pipeline/finetune/heads.py": 359,
+        "pipeline/finetune/heads.py": 358,
     },
     "lines of a function": {
         "pipeline/finetune/job.py _watcher": 58,

@@ -35,34 +35,34 @@ class Checked:
 
 
 def texts_for(run: Run, source: SourceOptions | None) -> tuple[list[tuple[str, ...]], str]:
-    """Texts to compare on, and what they are: 200 of `source`, else of the bundled data set; and a few hard ones.
+    """Texts to compare on, and where they are from: 200 of the run's own test rows in `source`, or in the bundled data
+    set if that is its own, else the first there; and a few hard ones.
 
     Raises UserError if the source cannot be read, or if its rows have another number of texts than the run's.
     """
-    parts = texts_a_row(run)
-    name = run.dataset if run.dataset in samples() else next(iter(samples()))
-    if source is None:
-        texts = list(islice(_texts(SourceOptions(name), None), COUNT * parts))
+    parts, bundled = texts_a_row(run), run.dataset in samples()
+    options = source or SourceOptions(run.dataset if bundled else next(iter(samples())))
+    texts = _texts(options, run) if source is not None or bundled else []
+    if source is None and not (texts and len(texts[0]) == parts):
+        texts = _texts(options, None, COUNT * parts)
         if parts == 2:
             texts = [(a[0], b[0]) for a, b in zip(texts[::2], texts[1::2], strict=True)]
-    else:
-        name = source.source
-        split = run.predictions["test"].split if "test" in run.predictions else None
-        try:
-            texts = list(islice(_texts(source, split), COUNT))
-        except UserError as error:
-            if "no split" not in str(error):
-                raise
-            texts = list(islice(_texts(source, None), COUNT))
-        if texts and kind_row(run.kind).family != "constant" and len(texts[0]) != parts:
-            raise UserError(f"{name}: {len(texts[0])} texts a row where the run reads {parts}; pass --text")
+    elif texts and kind_row(run.kind).family != "constant" and len(texts[0]) != parts:
+        raise UserError(f"{options.source}: {len(texts[0])} texts a row where the run reads {parts}; pass --text")
     parts = len(texts[0]) if texts else parts
-    return [*texts, *((text,) * parts for text in HARD)], name
+    return [*texts, *((text,) * parts for text in HARD)], options.source
 
 
-def _texts(options: SourceOptions, split: str | None) -> Iterator[tuple[str, ...]]:
-    for chunk in read_chunks(options, split, rows=COUNT):
-        yield from chunk.texts
+def _texts(options: SourceOptions, run: Run | None, count: int = COUNT) -> list[tuple[str, ...]]:
+    """The first `count` texts of the run's own test split in a source; without a run, or where none is, its first."""
+    wanted = set(run.predictions["test"].row_ids.tolist()) if run is not None and "test" in run.predictions else set()
+
+    def rows() -> Iterator[tuple[str, tuple[str, ...]]]:
+        for chunk in read_chunks(options, rows=COUNT):
+            yield from zip(chunk.row_ids.tolist(), chunk.texts, strict=True)
+
+    own_rows = islice((text for row_id, text in rows() if row_id in wanted), count)
+    return (list(own_rows) if wanted else []) or [text for _, text in islice(rows(), count)]
 
 
 def check(

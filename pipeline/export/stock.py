@@ -18,6 +18,7 @@ import numpy as np
 from .. import UserError, listed
 from ..encoder.checkpoint import read_json
 from ..encoder.quiet import quiet
+from ..encoder.saving import separate
 from .parts import Head, Parts, refuse_pooling, refuse_prompt
 
 EPSILON = 1e-12  # of every LayerNorm of DistilBERT, whatever its config says
@@ -39,7 +40,7 @@ def write(parts: Parts, folder: Path) -> list[str]:
             notes.append("float32 only: with this many classes lower precision cuts off what tells them apart")
     model.config.update({NOTE: {"max_length": parts.max_length, "threshold": parts.threshold, "notes": notes}})
     with quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=separate(model))
     write_tokenizer(parts, folder, types=model.config.model_type != "distilbert" and parts.checkpoint.has_types)
     return notes
 

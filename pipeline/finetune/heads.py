@@ -22,6 +22,7 @@ from .. import UserError, choose
 from ..encoder.checkpoint import Checkpoint
 from ..encoder.opener import opened, opened_model
 from ..encoder.quiet import quiet
+from ..encoder.saving import save, separate
 from ..linear.probe import LinearModel
 from ..run.model import read_record
 from ..words import error_line
@@ -277,14 +278,12 @@ def freeze_below(model: Any, layers: int) -> None:
 
 def write(model: Any, checkpoint: Checkpoint, class_names: Sequence[str], spec: HeadSpec, folder: Path) -> None:
     """Write model and tokenizer into `folder`, as a checkpoint that transformers reads."""
-    from safetensors.torch import save_file
-
     with quiet():
         if spec.name == "standard":
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=separate(model))
         else:
-            model.encoder.save_pretrained(folder)
-            save_file({k: v.contiguous() for k, v in model.head.state_dict().items()}, folder / "head.safetensors")
+            model.encoder.save_pretrained(folder, state_dict=separate(model.encoder))
+            save(model.head, folder / "head.safetensors")
             record = {"format": FORMAT, "kind": "head", "head": spec.name, "pooling": "cls"}
             record["class_names"] = list(class_names)
             (folder / "head.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), "utf-8")

@@ -15,6 +15,8 @@ from .device import is_main_process, threads, together
 from .heads import isolated
 from .training import FineTuneSettings
 
+NO_ROOM = ("out of memory", "allocate memory", "not enough memory", "failed to allocate", "bad_alloc")  # torch's words
+
 
 @contextlib.contextmanager
 def working(settings: FineTuneSettings, processors: int | None, folder: Path) -> Iterator[Path]:
@@ -29,8 +31,8 @@ def _mendable(home: Path, settings: FineTuneSettings) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
-            raise
+        if not (isinstance(error, MemoryError) or any(words in str(error).lower() for words in NO_ROOM)):
+            raise  # of others, too, some speak of memory
         half = max(1, settings.batch_size // 2)
         twice = 2 * settings.gradient_accumulation
         raise UserError(
