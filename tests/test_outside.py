@@ -90,7 +90,7 @@ def test_an_adapter_beside_the_encoder_and_a_deep_record_are_refused(tiny_distil
         refuse_code(folder, "x")
     (folder / "deep.json").unlink()
     os.mkfifo(folder / "pipe.json")
-    with pytest.raises(UserError, match=r"pipe.json is no file"):
+    with pytest.raises(UserError, match=r"pipe.json is a pipe or a device"):
         refuse_code(folder, "x")
     (folder / "pipe.json").unlink()
     (folder / "adapter_config.json").write_text("{}", "utf-8")
@@ -113,6 +113,19 @@ def planted(folder: Path) -> Path:
         given = json.loads(file.read_text("utf-8")) if file.exists() else {}
         file.write_text(json.dumps(given | {"auto_map": {auto: "own.Thing"}}), "utf-8")
     return folder
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "vocab.txt"])
+def test_a_pipe_or_a_device_in_a_checkpoint_is_refused_at_once(name, tiny_distilbert, tmp_path):
+    folder = shutil.copytree(tiny_distilbert, tmp_path / "encoder")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(UserError, match=f"{name} is a pipe or a device, not a file"):
+        locate(EncoderSpec(str(folder)))
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=f"{name} is a pipe or a device, not a file"):
+        locate(EncoderSpec(str(folder)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,6 +27,7 @@ WRAPPERS = {r"^(_orig_mod\.|module\.)+": ""}  # what torch.compile and DataParal
 
 def refuse_code(folder: Path, name: str) -> None:
     """Raises UserError if a record in `folder` asks for custom Python, for another file, or for an adapter."""
+    refuse_devices(folder, name)
     if (folder / "adapter_config.json").exists():
         raise UserError(
             f"--encoder {name}: an adapter lies beside the encoder (adapter_config.json) and would be left out; "
@@ -37,6 +38,15 @@ def refuse_code(folder: Path, name: str) -> None:
             continue
         for key in REFUSED_KEYS.keys() & record_keys(file, name):
             raise UserError(f"--encoder {name}: {file.name} names '{key}': it {REFUSED_KEYS[key]}")
+
+
+def refuse_devices(folder: Path, name: str) -> None:
+    """Raises UserError if something in `folder` is neither a file nor a folder: a pipe never ends, nor /dev/zero."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(
+                f"--encoder {name}: {path.name} is a pipe or a device, not a file; fetch the checkpoint again"
+            )
 
 
 def record_keys(file: Path, name: str) -> set[str]:
