@@ -211,3 +211,33 @@ def test_positions_that_begin_behind_padding_leave_fewer_for_the_text(kind, tiny
     (folder / "config.json").write_text(json.dumps(config | {"model_type": kind}), "utf-8")
     (folder / "tokenizer_config.json").unlink()
     assert locate(EncoderSpec(str(folder))).limit == 512
+
+
+@pytest.mark.parametrize(
+    ("single", "kind", "pooling"),
+    [
+        ("$A [SEP] [CLS]", "xlnet", "last"),
+        ("[CLS] $A [SEP]", "xlnet", "cls"),
+        ("$A [SEP] [CLS]", "bert", "last"),
+        ("[CLS] $A [SEP]", "bert", "cls"),
+        ("$A [SEP]", "bert", "cls"),
+        (None, "xlnet", "cls"),
+        (None, "bert", "cls"),
+    ],
+)
+def test_cls_is_read_where_the_tokenizer_puts_it(single, kind, pooling, tiny_bert, tmp_path):
+    from tokenizers import processors
+
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    backend = wordpiece()
+    if single is None:
+        backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    else:
+        special = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    backend.save(str(folder / "tokenizer.json"), pretty=kind == "bert")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": kind}), "utf-8")
+    checkpoint = locate(EncoderSpec(str(folder)))
+    assert checkpoint.poolings(("cls",)) == (pooling,)

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import UserError, hub, install_command, listed, log
 from ..files import disk_errors, refusal
-from .declared import Declared, chosen_prompt, declared
+from .declared import Declared, chosen_prompt, cls_is_last, declared
 from .opener import refuse_code
 from .pooling import AUTO_POOLINGS, components, in_order, parts, stored
 
@@ -28,7 +28,6 @@ VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash")  # say wher
 DIM_NAMES = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
 CLS_BLOCKS = ("distilbert", "bert", "roberta", "xlm-roberta", "camembert")  # last layer for [CLS] alone
 LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
-CLS_LAST = ("xlnet",)  # whose tokenizer puts [CLS] behind the text
 OFFSET_TYPES = (  # whose positions begin behind the id of padding
     "roberta xlm-roberta camembert longformer data2vec-text xmod ibert esm roberta-prelayernorm xlm-roberta-xl luke "
     "lilt layoutlmv3 markuplm mpnet"
@@ -145,7 +144,7 @@ class Checkpoint:
                 f"--encoder {self.name}: {listed(self.config.get('architectures') or ()) or 'it'} is a decoder, not a "
                 "[CLS] encoder: pass --pooling last or mean, or an encoder such as BERT"
             )
-        return name.replace("cls", "last") if self.config.get("model_type") in CLS_LAST else name
+        return name.replace("cls", "last") if cls_is_last(self.folder, self.config) else name
 
     def graphs(self) -> Any:
         """What builds this encoder's torch graphs: `load_model`, `whole`, `build`, `encoder_of`. Imports torch."""

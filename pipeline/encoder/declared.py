@@ -244,3 +244,39 @@ def _record(file: Path, name: str) -> Any:
         return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise refusal(f"--encoder {name}", f"{file} cannot be read", error, "fetch the checkpoint again") from error
+
+
+# ── [CLS] ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CLS_LAST = ("xlnet",)  # whose own tokenizers put [CLS] behind the text
+CLS_TOKENS = ("[CLS]", "<cls>")
+CLS_FIRST = ("BertProcessing", "RobertaProcessing")  # which have no template
+
+
+def cls_is_last(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether [CLS] stands behind the text: by the template in tokenizer.json, else by the architecture."""
+    file = folder / "tokenizer.json"
+    template = _template(file, file.stat().st_mtime_ns) if file.is_file() else ()
+    if not template:
+        return config.get("model_type") in CLS_LAST
+    special = [piece.get("SpecialToken", {}).get("id") for piece in template]
+    return special[-1] in CLS_TOKENS and special[0] not in CLS_TOKENS
+
+
+@lru_cache(maxsize=64)
+def _template(file: Path, written: int) -> tuple[Mapping[str, Any], ...]:
+    """What stands around a single text, piece by piece; empty where the file says nothing of that.
+
+    It stands before the vocabulary, which is not parsed.
+    """
+    try:
+        text = file.read_text("utf-8")
+        start = text.index('"post_processor"')
+        value, _ = json.JSONDecoder().raw_decode(text[text.index(":", start) + 1 :].lstrip())
+        several = value["processors"] if value["type"] == "Sequence" else [value]
+        if any(one["type"] in CLS_FIRST for one in several):
+            return ({"SpecialToken": {"id": CLS_TOKENS[0]}}, {})
+        pieces = next(one["single"] for one in several if one["type"] == "TemplateProcessing")
+        return tuple(piece for piece in pieces if isinstance(piece, dict))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
+        return ()
