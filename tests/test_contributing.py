@@ -55,6 +55,7 @@ def run(tree, tiny_distilbert):
             words = [str(tiny_distilbert) if word == "minilm" else word for word in shlex.split(line)]
             words = [str(*tree.glob(word.replace("…", "*"))) if "…" in word else word for word in words]
             words += ["--rows", "first:200"] if "sms-spam" in words else []
+            words += ["--no-cv"] if "compare" in words else []
             done = subprocess.run(
                 [sys.executable, "cli.py", *words],
                 cwd=tree,
