@@ -1,6 +1,6 @@
 """Is the verdict honest? Simulated pairs with a known truth: coverage, falsely "better", power.
 
-    python benchmarks/verdict.py [--repeats 2000] [--draws 1000] [--quick]
+    python benchmarks/verdict.py [--repeats 2000] [--draws 1000] [--quick] [--parts pairs,recommendation,worlds,text]
 
 Each case is a population of rows with two contenders. Where both are drawn alike they are exchangeable, and "better"
 or "worse" is false; where b is worse by a known gap, "better" is the power. Coverage is the share of 95 % intervals
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import advice
 
 from pipeline.metrics import METRICS as TABLE
 from pipeline.verdict import bootstrap
@@ -230,34 +232,49 @@ def line(record: dict[str, Any]) -> str:
     )
 
 
+def pairs(repeats: int, draws: int) -> Iterator[dict[str, Any]]:
+    """One record for each case, number of rows and metric."""
+    for case in (*CASES, *POWER):
+        for rows in ROWS:
+            yield from simulate(case, rows, repeats, draws)
+    fewer = max(100, repeats // 4)
+    for name, signal, sharp in LOSSES:
+        for rows in ROWS:
+            draw = partial(draw_losses, signal, sharp, k=4 if name.startswith("four") else 6)
+            yield from simulate_rows(name, draw, LOSS_METRICS, rows, fewer, draws)
+    for name, positive, separation in RANKS:
+        for rows in ROWS:
+            draw, metrics = partial(draw_ranks, positive, separation), ["roc_auc", "average_precision"]
+            yield from simulate_rows(name, draw, metrics, rows, fewer, draws)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="200 repeats")
+    parser.add_argument("--parts", default="pairs,recommendation,worlds", help="what is run; text wants --vectors")
+    parser.add_argument("--vectors", type=Path, help="folder of .npz files, each with X, y, texts and k of a set")
+    parser.add_argument("--subsets", type=int, default=30, help="draws of a subset of each set")
     options = parser.parse_args()
     repeats = 200 if options.quick else options.repeats
-    start, records = time.perf_counter(), []
-    for case in (*CASES, *POWER):
-        for rows in ROWS:
-            for record in simulate(case, rows, repeats, options.draws):
-                records.append(record)
-                print(line(record), flush=True)
-    for name, signal, sharp in LOSSES:
-        for rows in ROWS:
-            draw = partial(draw_losses, signal, sharp, k=4 if name.startswith("four") else 6)
-            for record in simulate_rows(name, draw, LOSS_METRICS, rows, max(100, repeats // 4), options.draws):
-                records.append(record)
-                print(line(record), flush=True)
-    for name, positive, separation in RANKS:
-        for rows in ROWS:
-            draw, metrics = partial(draw_ranks, positive, separation), ["roc_auc", "average_precision"]
-            for record in simulate_rows(name, draw, metrics, rows, max(100, repeats // 4), options.draws):
-                records.append(record)
-                print(line(record), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(records, indent=1) + "\n", "utf-8")
-    print(f"{len(records)} rows in {time.perf_counter() - start:.0f} s -> {RESULTS}")
+    pools = [advice.Pool.load(path) for path in sorted(options.vectors.glob("*.npz"))] if options.vectors else []
+    records = {
+        "pairs": lambda: pairs(repeats, options.draws),
+        "recommendation": lambda: advice.recommendations((100, 200, 500, 1000), max(100, repeats // 10), 300),
+        "worlds": lambda: advice.worlds((100, 300, 1000), max(100, repeats // 4)),
+        "text": lambda: advice.text(pools, (100, 300, 1000), options.subsets),
+    }
+    start = time.perf_counter()
+    for part in options.parts.split(","):
+        gathered = []
+        for record in records[part]():
+            gathered.append(record)
+            print(line(record) if part == "pairs" else advice.line(record), flush=True)
+        path = RESULTS if part == "pairs" else RESULTS.with_name(f"verdict-{part}.json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(gathered, indent=1) + "\n", "utf-8")
+        print(f"{part}: {len(gathered)} rows after {time.perf_counter() - start:.0f} s -> {path}")
 
 
 if __name__ == "__main__":

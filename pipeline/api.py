@@ -21,6 +21,7 @@ from .metrics import METRICS, with_usual
 from .options import commands
 from .predict.classifier import Classifier
 from .show import parts
+from .verdict.results import LOSS
 from .words import format_duration, one_line
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class Verdict:
             {"contender": contender.name}
             | {METRICS[name].label: parts.interval(contender.metrics[name]) for name in names}
             | {
+                LOSS: self.comparison.may_lose(contender.name),
                 "fit": format_duration(contender.cost.fit_seconds),
                 "ms/text": parts.number(contender.cost.ms_per_text_batch),
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +18,9 @@ from .encoder.hardware import cpu_name, hardware
 from .estimates import multiply_rate
 from .explore import Profile
 from .export.model_card import write_card
-from .fitting import digests_of, fitted, limits_of, missing, present, remaining, together, too_few
-from .fold_fitting import (
-    announcement,
-    fitted_folds,
-    folds_of,
-    other_settings,
-    planned,
-    present_folds,
-    read_task,
-    with_winner,
-)
+from .fitting import digests_of, fitted, limits_of, present, remaining, together, too_few
+from .fold_fitting import gathered, other_settings, planned, read_task, rows_of_all, with_winner
+from .folds import folds_of
 from .kinds import KINDS, kind_row
 from .learning_curve import Curve, latest
 from .metrics import METRICS, change, metric_for, score, unit
@@ -89,7 +80,7 @@ class Judged:
 def read(options: TaskOptions, rules: ComparisonSettings, progress: Progress = silent) -> Task:
     """The task of a comparison, its source read. Raises UserError if it cannot be read."""
     existing = rules.contenders if rules.only_existing else None
-    return read_task(options, progress, bool(rules.external_runs), existing)
+    return read_task(options, progress, bool(rules.external_runs or rules.predictions), existing)
 
 
 def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome:
@@ -109,9 +100,10 @@ def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:
     """
     names = as_trained(task, rules.contenders)
     check_names(names)
-    if task.dataset.whole or rules.only_existing or rules.budget is not None:
+    if rules.only_existing or rules.budget is not None:
         return
-    waiting = [name for name in names if kind_row(name).expensive and missing(task, name)]
+    expensive = tuple(name for name in names if kind_row(name).expensive)
+    waiting = seconds_missing(task, expensive)
     cheap = tuple(name for name in names if not kind_row(name).expensive)
     if not waiting or len(cheap) < 2:
         return
@@ -121,8 +113,19 @@ def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:
     for contender in comparison.contenders:
         log.info("  %-12s %s", contender.name, score(comparison.metric, contender.metrics[comparison.metric].value))
     log.info("  %s", comparison.recommendation)
-    seconds = sum(estimate.seconds for estimate in remaining(task, tuple(waiting)).values())
-    log.info("  %s; %s. Interrupted, this stays: %s", outlook(comparison, waiting), roughly(seconds), outcome.report)
+    seconds = roughly(sum(waiting.values()))
+    log.info("  %s; %s. Interrupted, this stays: %s", outlook(comparison, tuple(waiting)), seconds, outcome.report)
+
+
+def seconds_missing(task: Task, names: tuple[str, ...]) -> dict[str, float]:
+    """About how long each contender takes that is not fitted yet, `extract` not counted."""
+    if not names:
+        return {}
+    if task.dataset.whole:
+        seconds = planned(folds_of(task), names).seconds
+    else:
+        seconds = {name: estimate.seconds for name, estimate in remaining(task, names).items() if estimate.missing}
+    return {name: seconds[name] for name in names if seconds.get(name)}
 
 
 def outlook(comparison: Comparison, waiting: Sequence[str]) -> str:
@@ -177,30 +180,20 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
 def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
     """The same where every row is judged out of fold; the winner is then fitted on all rows.
 
-    Raises UserError where `contest` does, and for an external run: it was judged on a split of its own.
+    Raises UserError where `contest` does, and for an external run or answers: they are of a split of their own.
     """
     data = task.dataset
-    if rules.external_runs:
-        raise UserError(f"--run {rules.external_runs[0]}: every row is judged by cross-validation here; pass --no-cv")
+    external = [f"--run {run}" for run in rules.external_runs] + [f"--predictions {one}" for one in rules.predictions]
+    if external:
+        raise UserError(f"{external[0]}: every row is judged by cross-validation here; pass --no-cv")
     metric_for(rules.metric, data.train.labels)
     by = None if rules.by is None else group_column(data.train, rules.by)
     folds = folds_of(task)
-    if rules.only_existing:
-        pooled, plan = present_folds(folds, rules.contenders), None
-        if len(pooled) < 2:
-            raise too_few(task, [one.run for one in pooled])
-    else:
-        plan = planned(folds, rules.contenders, rules.budget)
-        for line in announcement(folds, plan):
-            log.info(line)
-        pooled = fitted_folds(folds, plan, rules.budget)
-    runs = [one.run for one in pooled]
-    shared = np.isin(
-        data.train.row_ids, functools.reduce(np.intersect1d, [run.predictions["test"].row_ids for run in runs])
-    )
+    pooled, left_out = gathered(folds, rules.contenders, rules.only_existing, rules.budget)
+    shared = rows_of_all(data.train, pooled)
     profile = profile_of(data, task.encoders[0], task.cache)
     comparison = compare(
-        runs,
+        [one.run for one in pooled],
         metric=rules.metric,
         margin=rules.margin,
         worth=rules.worth,
@@ -209,7 +202,7 @@ def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
         truncated_share=profile.splits[data.roles["train"]].truncated_share,
         by=None if by is None else by[shared],
         by_name=rules.by or "",
-        left_out=plan.left_out if plan else (),
+        left_out=left_out,
         folds=folds.judged,
     )
     return Judged(*with_winner(folds, pooled, comparison, rules.only_existing), profile=profile, shared=shared)

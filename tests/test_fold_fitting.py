@@ -9,7 +9,8 @@ from tables import refused, sentences, write_csv
 
 from pipeline import UserError, contenders, load_run
 from pipeline.data import SourceOptions, read
-from pipeline.fold_fitting import folds_of, planned
+from pipeline.fold_fitting import planned
+from pipeline.folds import folds_of
 from pipeline.run import Fit
 from pipeline.task import Task
 
@@ -172,6 +173,9 @@ def test_what_trains_an_encoder_has_five_of_the_folds(run, small, tmp_path, lear
     rest = ["--runs", tmp_path / "runs", "--epochs", "1", "--learning-rate", "1e-3", "--json"]
     code, out, err = run("compare", small, *rest, "--contenders", "tfidf,fine-tune,frozen-head")
     assert code == 0, err
+    first, rest_of_it = err.split("before fine-tune:")  # what is cheap is judged before the rest is fitted
+    assert "5 folds" not in first
+    assert "Interrupted, this stays: " in rest_of_it
     told = json.loads(out)
     assert {c["name"]: c["rows"] for c in told["contenders"]} == {"tfidf": 60, "fine-tune": 30, "frozen-head": 60}
     assert {kind: learnt.count(kind) for kind in set(learnt)} == {"tfidf": 10, "fine-tune": 5, "frozen-head": 10} | {
@@ -211,6 +215,13 @@ def test_contradictions_are_refused(run, small, tmp_path):
     code, _, err = run("compare", small, *rest, "--cv", "--run", one)
     assert code == 1
     assert "pass --no-cv" in err
+    answers = write_csv(tmp_path / "answers.csv", sentences(60))
+    code, _, err = run("compare", small, *rest, "--cv", "--predictions", f"gpt={answers}")
+    assert code == 1
+    assert "--predictions gpt=" in err
+    given = ["--predictions", f"gpt={answers}", "--contenders", "tfidf", "--json"]
+    told = json.loads(run("compare", small, *rest, *given)[1])  # nobody asks for folds
+    assert ({c["name"] for c in told["contenders"]}, told["cv"]) == ({"tfidf", "gpt"}, None)
 
 
 def test_runs_of_a_division_are_judged_on_it_where_nobody_asks_for_folds(run, small, tmp_path):

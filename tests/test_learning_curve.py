@@ -1,6 +1,7 @@
 """Curves: nested subsets, crossings whose answer is known, points that are found again, and the command."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pipeline.finetune import FineTuneSettings
 from pipeline.learning_curve import part_seconds
 from pipeline.learning_curve.crossing import ahead_from, between, common, redrawn, resampling, span
 from pipeline.learning_curve.learners import epochs_at
-from pipeline.learning_curve.results import Curve, Line, Point, crossings, latest, save
+from pipeline.learning_curve.results import Crossing, Curve, Line, Point, crossings, latest, save
 from pipeline.learning_curve.subsets import check, default_sizes, default_tuned_sizes, nested, smaller
 from pipeline.metrics import METRICS, scores
 from pipeline.task import Task
@@ -188,6 +189,21 @@ def test_without_a_crossing_it_is_said():
     _, c = simulated([0.7, 0.9], [0.9, 0.7], [10, 1000], np.random.default_rng(2))
     assert c.verdict == "overtakes"
     assert c.sentence.startswith(f"{c.leader} overtakes {c.other} between ")
+    assert (c.once, "this training" in c.sentence) == ((), False)
+
+
+def test_fewer_than_three_draws_speak_of_this_training():
+    rng = np.random.default_rng(2)
+    (a, b), _ = simulated([0.7, 0.9], [0.9, 0.7], [10, 1000], rng)
+    once = replace(b, points=tuple(replace(point, draws=point.draws[:2]) for point in b.points))
+    means = [np.array([[p.value] * 10 for p in line.points]) for line in (a, once)]
+    (c,) = crossings([a, once], means, "accuracy")
+    assert c.once == ("b",)
+    assert c.sentence.endswith(
+        " That is of this training of b: with fewer than three draws a size, another may cross elsewhere."
+    )
+    record = json.loads(json.dumps(asdict(c)))
+    assert Crossing(**{**record, "once": tuple(record["once"])}) == c
 
 
 @pytest.mark.parametrize("metric", METRICS)

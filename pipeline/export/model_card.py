@@ -19,7 +19,7 @@ from ..kinds import describe, kind_row
 from ..metrics import METRICS, bare, change, score, unit, with_usual
 from ..run import Run
 from ..verdict import Comparison, Contender
-from ..verdict.results import plain, training_seconds
+from ..verdict.results import LOSS, plain, training_seconds
 from ..words import format_duration
 from .agreement import Checked
 from .markdown import code, safe
@@ -91,7 +91,8 @@ def card(run: Run, comparison: Comparison) -> str:
         "## Verdict",
         safe(comparison.recommendation),
         table(comparison),
-        f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`. The verdict rests on "
+        f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`{folds(comparison)}. "
+        f"{LOSS.capitalize()}: the largest loss that these rows leave plausible. The verdict rests on "
         f"{METRICS[comparison.metric].label}, named beforehand; differences within "
         f"±{change(comparison.metric, comparison.margin)}{unit(comparison.metric)} are taken not to matter.",
         bullets([safe(reason) for reason in comparison.reasons]),
@@ -185,8 +186,8 @@ def table(comparison: Comparison) -> str:
             "–" if c.cost.ms_per_text_batch is None else f"{c.cost.ms_per_text_batch:.2g}",
             "–" if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
         ]
-        rows.append([name, *(interval(m, c) for m in metrics), *costs])
-    return grid(["contender", *(METRICS[m].label for m in metrics), "training", "ms a text", "MB"], rows)
+        rows.append([name, *(interval(m, c) for m in metrics), comparison.may_lose(c.name), *costs])
+    return grid(["contender", *(METRICS[m].label for m in metrics), LOSS, "training", "ms a text", "MB"], rows)
 
 
 def interval(metric: str, c: Contender) -> str:
@@ -225,12 +226,20 @@ def beside(run: Run, comparison: Comparison) -> str:
     return f"compared with {', '.join(others) or 'nothing'} on {time.strftime('%Y-%m-%d', time.gmtime())}"
 
 
+def folds(comparison: Comparison) -> str:
+    """That a row was judged by a model that had not seen it, where that is so."""
+    return ", each judged by a model of its kind that had not seen it" if comparison.cv else ""
+
+
 def limits(run: Run, me: Contender, comparison: Comparison) -> list[str]:
     """What the figures do not say."""
-    lines = [
-        f"The figures hold for rows like the {comparison.rows:,} judged ones; other sources and times may differ.",
-        "The test holds for these trained models, not for every training of their kind.",
-    ]
+    lines = [f"The figures hold for rows like the {comparison.rows:,} judged ones; other sources and times may differ."]
+    if comparison.cv:
+        lines.append(
+            "They are of models trained on the other folds; this one has learnt from all rows and is unjudged."
+        )
+    else:
+        lines.append("The test holds for these trained models, not for every training of their kind.")
     if me.chosen:
         lines.append(
             f"It scored best of {len(comparison.contenders)} on these very rows, which flatters its own score a little."

@@ -44,7 +44,8 @@ def verdict(facts: Facts) -> Section:
         remarks.append(f"{100 * c.truncated_share:.1f} % of the texts are longer than max_length and were cut")
     learning = {x.name: format_duration(training_seconds(x.cost)) for x in c.contenders}
     head, lead = headline(c.recommendation)
-    view = {"head": head, "lead": lead, "metrics": _headline(facts), "learning": learning}
+    rows = ", ".join(f"{x.name} {x.rows:,}" for x in c.contenders)
+    view = {"head": head, "lead": lead, "metrics": _headline(facts), "learning": learning, "rows": rows}
     view["remarks"] = [*remarks, *(f"left out: {line}" for line in c.left_out)]
     view |= {"why": why(c), "encoders": encoders(facts), "price": PRICE}
     drawn = {key: chart for key, chart in priced(facts, serious(c)).items() if key == PRICE}

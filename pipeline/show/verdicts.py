@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..metrics import METRICS, with_usual
-from ..verdict.results import readings
+from ..verdict.results import LOSS, readings
 from ..words import format_duration
 from .parts import Text, interval, number, titled
 
@@ -45,11 +45,15 @@ def _name(contender: Contender) -> Text:
 
 
 def _scores(comparison: Comparison) -> Table:
-    title = f"{comparison.dataset}: {comparison.rows:,} rows of '{comparison.split}', 95 % intervals"
+    title = f"{comparison.dataset}: {comparison.judged_rows}, 95 % intervals"
     metrics = [name for name in METRICS if name in with_usual(comparison.metric)]
-    table = titled(title, ["contender", *(METRICS[name].label for name in metrics)])
+    columns = [*(METRICS[name].label for name in metrics), LOSS]
+    fewer = len({contender.rows for contender in comparison.contenders}) > 1  # folds for what trains an encoder
+    table = titled(title, ["contender", *columns, *(["rows"] if fewer else [])])
     for contender in comparison.contenders:
-        table.add_row(_name(contender), *(interval(contender.metrics[name]) for name in metrics))
+        scores = [interval(contender.metrics[name]) for name in metrics]
+        rows = [f"{contender.rows:,}"] if fewer else []
+        table.add_row(_name(contender), *scores, comparison.may_lose(contender.name), *rows)
     return table
 
 

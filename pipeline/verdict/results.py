@@ -15,6 +15,7 @@ from ..metrics import METRICS, change, unit
 from ..run import Cost, Run
 from ..words import format_duration, format_p
 
+LOSS = "may lose up to"  # heading of the largest plausible loss, wherever contenders stand in a table
 HORIZON = 10_000  # texts to predict, when training and prediction are added up to one cost
 
 
