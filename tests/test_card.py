@@ -38,6 +38,12 @@ def test_the_header_is_what_the_hub_reads(told, tmp_path):
     best = f"{100 * me.metrics['accuracy'].value:.1f} % ({100 * me.metrics['accuracy'].low:.1f} to "
     assert best in found.text
     assert "| **fine-tune** |" in found.text
+    assert "| may lose up to |" in found.text
+    assert all(f"| {comparison.may_lose(c.name)} |" in found.text for c in comparison.contenders)
+    assert "for these trained models" in found.text
+    folded = card(run, replace(comparison, cv={"folds": 10}))
+    assert "each judged by a model of its kind that had not seen it" in folded
+    assert "for these trained models" not in folded
     assert "`sadness`" in found.text
 
 

@@ -1,10 +1,16 @@
 """Cross-validated differences by hand, folds that keep groups together, and the coverage of the interval."""
 
+import re
+from io import StringIO
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline import UserError
 from pipeline.run import Predictions, Run
+from pipeline.show.verdicts import comparison_tables
 from pipeline.verdict import compare
 from pipeline.verdict.crossvalidation import RowFolds, fold_difference, split_folds, stretch_of
 
@@ -100,6 +106,15 @@ def test_a_dear_contender_is_judged_on_the_folds_that_it_has():
     assert (pair.rows, pair.difference, pair.verdict) == (90, pytest.approx(0.1), "undecided")
     assert (pair.low, pair.high) == pytest.approx((-0.02919, 0.22919), abs=1e-5)
     assert {c.name: c.rows for c in found.contenders} == {"lr": 90, "tfidf": 300}
+    assert found.judged_rows == "300 rows of 'all', each out of fold"
+    assert (found.may_lose("lr"), found.may_lose("tfidf")) == ("0.8 points", "20.8 points")  # ∓0.1 + 1.645 · 0.06591
+    assert found.may_lose("majority") == "–"
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(next(comparison_tables([SimpleNamespace(comparison=found)])))
+    table = console.export_text()
+    assert "300 rows of 'all', each out of fold" in table
+    assert re.search(r"may lose up to\W+rows", table)
+    assert re.search(r"tfidf.*20\.8 points\W+300", table)
 
 
 def test_the_interval_holds_the_difference_of_the_procedures():
