@@ -238,10 +238,10 @@ class Pool:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
-        sparse = words.fit_transform(self.texts[learnt]), words.transform(self.texts[judged])
+        train, new = words.fit_transform(self.texts[learnt]), words.transform(self.texts[judged])
         mean, spread = self.vectors[learnt].mean(0), self.vectors[learnt].std(0) + 1e-9
         dense = [(self.vectors[rows] - mean) / spread / np.sqrt(self.vectors.shape[1]) for rows in (learnt, judged)]
-        return self._ridge(*sparse, learnt, 0.3), self._ridge(*dense, learnt, 0.15)
+        return self._ridge(train, new, learnt, 0.3), self._ridge(dense[0], dense[1], learnt, 0.15)
 
     def _ridge(self, train: Any, new: Any, learnt: np.ndarray, penalty: float) -> np.ndarray:
         target = np.eye(self.classes)[self.labels[learnt]]
@@ -249,7 +249,8 @@ class Pool:
         gram = train @ train.T
         gram = gram.toarray() if hasattr(gram, "toarray") else gram
         dual = np.linalg.solve(gram + penalty * np.eye(len(learnt)), target - mean)
-        return np.asarray(new @ (train.T @ dual)) + mean
+        scores: np.ndarray = np.asarray(new @ (train.T @ dual)) + mean
+        return scores
 
     def runs(self, rows: np.ndarray, scores: tuple[np.ndarray, np.ndarray]) -> list[Run]:
         """What both procedures say of some rows, as runs."""
@@ -273,7 +274,7 @@ def text(pools: list[Pool], rows: tuple[int, ...], repeats: int) -> Iterator[Rec
             gaps = []
             for _ in range(repeats):
                 chosen = rng.choice(len(pool.labels), n, replace=False)
-                rest = rng.permutation(np.setdiff1d(np.arange(len(pool.labels)), chosen))[:5000]
+                rest = rng.permutation(np.setdiff1d(np.arange(len(pool.labels)), chosen))[:3000]
                 hits = [(s.argmax(1) == pool.labels[rest]).mean() for s in pool.scores(chosen, rest)]
                 gaps.append(hits[1] - hits[0])
                 for way, verdict in (("cv", cross_validated(pool, chosen, rng)), ("80/10/10", held_out(pool, chosen))):
