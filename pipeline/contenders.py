@@ -187,8 +187,11 @@ def linear_fits(task: Task, settings: tuple[LinearSettings, ...] | None = None) 
 
 
 def treated_fits(task: Task, variant: str = "") -> Iterator[Fit]:
-    """Logistic regression under one treatment of class imbalance."""
-    return linear_fits(task, (replace(task.linear[0], imbalance=variant or "none"),))
+    """Logistic regression under one treatment of class imbalance; with `auto` the folds choose the pooling instead."""
+    if variant == "auto":
+        task = replace(task, encoders=tuple(replace(spec, pooling=("auto",)) for spec in task.encoders))
+    imbalance = {"": "none", "auto": "none", "imbalance-auto": "auto"}.get(variant, variant)
+    return linear_fits(task, (replace(task.linear[0], imbalance=imbalance),))
 
 
 def frozen_fits(task: Task, variant: str = "") -> Iterator[Fit]:

@@ -74,7 +74,7 @@ KINDS: dict[str, Kind] = {
         learner=".learning_curve.learners:linear_learners",
         refit_share=0.1,
         needs_vectors=True,
-        variants=("balanced", "smote", "smote-minority", "over", "auto"),
+        variants=("balanced", "smote", "smote-minority", "over", "imbalance-auto", "auto"),
     ),
     "stack": Kind(
         family="probe",

@@ -110,6 +110,17 @@ def test_pooling_auto_is_chosen_in_the_folds(run, reviews, tmp_path):
     assert {h["pooling"] for h in history if h.get("what") == "pooling"} == {"cls", "mean", "cls+mean"}
 
 
+def test_a_contender_chooses_its_pooling_in_the_folds(run, reviews, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--contenders", "lr,lr+auto", "--json"]
+    contenders = json.loads(run("compare", *names(reviews), *rest)[1])["contenders"]
+    poolings = {entry["kind"]: entry["pooling"] for entry in contenders}
+    assert set(poolings) == {"lr", "lr+auto"}
+    assert poolings["lr"] == "cls"
+    run_of_auto = load_run(next(entry["run"] for entry in contenders if entry["kind"] == "lr+auto"))
+    tried = {h["pooling"]: h["log_loss"] for h in run_of_auto.history if h.get("what") == "pooling"}
+    assert poolings["lr+auto"] == min(tried, key=tried.get)
+
+
 def test_an_unfrozen_layer_and_scratch_are_contenders(run, reviews, tmp_path):
     rest = ["--runs", tmp_path / "runs", "--epochs", "1", "--learning-rate", "1e-3", "--json"]
     assert json.loads(run("fine-tune", *names(reviews), *rest, "--unfreeze", "1")[1])["kind"] == "fine-tune+last-1"

@@ -36,9 +36,9 @@ CUT = 128  # tokens of a calibration text at most: ranges are known long before
 
 def native(flags: Iterable[str]) -> tuple[str, ...] | None:
     """Those of a processor's instructions (`flags`) that multiply 8-bit integers; None if they are not known."""
-    flags = frozenset(flags)
-    known = len(flags) > 1  # elsewhere than on Linux there is no list
-    return tuple(name for name in INSTRUCTIONS if name in flags) if known else None
+    listing = frozenset(flags)
+    known = len(listing) > 1  # elsewhere than on Linux there is no list
+    return tuple(name for name in INSTRUCTIONS if name in listing) if known else None
 
 
 def speed_of(flags: Iterable[str]) -> str:

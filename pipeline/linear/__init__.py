@@ -32,9 +32,11 @@ class EncodingFacts:
     ms_per_text_single: float | None = None
 
 
-def kind_of(settings: LinearSettings) -> str:
-    """The contender's name: `lr`, `lr+smote`, …"""
-    return "lr" if settings.imbalance == "none" else f"lr+{settings.imbalance}"
+def kind_of(settings: LinearSettings, pooling: str = "") -> str:
+    """The contender: `lr`, `lr+smote`, `lr+imbalance-auto`, …, and `lr+auto` where the folds choose the pooling."""
+    if settings.imbalance == "none":
+        return "lr+auto" if pooling == "auto" else "lr"
+    return "lr+imbalance-auto" if settings.imbalance == "auto" else f"lr+{settings.imbalance}"
 
 
 VECTOR_DEFAULTS = {"storage": "float32", "calibration": None, "text_parts": 1}  # of what a run says of its vectors
@@ -76,7 +78,7 @@ def linear_fit(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: P
     """
     check(settings, len(dataset.class_names))
     question = Question(
-        kind_of(settings),
+        kind_of(settings, encoded.pooling),
         dataset,
         runs,
         settings.seed,

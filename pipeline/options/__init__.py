@@ -227,7 +227,7 @@ comparison_options = Bundle(
     {
         "contenders": contenders_option(
             "majority,tfidf,lr,lr+smote,fine-tune",
-            "Who takes part; frozen-head, from-scratch and lr+balanced, -over, -auto may, too.",
+            "Who takes part; lr+auto (pooling chosen in the folds), frozen-head, from-scratch, lr+balanced may, too.",
         ),
         "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),
         "predictions": click.option(
