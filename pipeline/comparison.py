@@ -40,7 +40,7 @@ NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² produc
 class ComparisonSettings:
     """What is compared, and by which measure."""
 
-    contenders: tuple[str, ...] = ("majority", "tfidf", "lr", "lr+smote", "fine-tune")
+    contenders: tuple[str, ...] = ("majority", "tfidf", "lr", "lr+smote", "stack", "fine-tune")
     only_existing: bool = False
     metric: str = "accuracy"  # named before anything is seen
     margin: float = 0.01  # a difference below it does not matter
@@ -60,11 +60,13 @@ class Outcome:
     comparison: Comparison
     report: Path | None
     card: Path | None = None
+    cascade: tuple[dict[str, Any], ...] = ()  # cost and accuracy at several thresholds, from all dear to all cheap
 
     def to_json(self) -> dict[str, Any]:
         """What `compare --json` prints."""
         files = {"report": self.report, "card": self.card}
-        return self.comparison.to_json() | {name: str(path) if path else None for name, path in files.items()}
+        front = {"cascade": list(self.cascade)} if self.cascade else {}
+        return self.comparison.to_json() | front | {name: str(p) if p else None for name, p in files.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +239,8 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
     )
     split, rows = task.dataset.train, judged.shared
     write_report(page, comparison, runs if rows is None else [on_rows(run, split, rows) for run in runs], material)
-    return Outcome(comparison, page, card_of(task, runs, comparison))
+    front = [p for run in runs if run.kind == "cascade" for p in run.history if p.get("what") == "front"]
+    return Outcome(comparison, page, card_of(task, runs, comparison), () if task.dataset.whole else tuple(front))
 
 
 def on_rows(run: Run, split: Split, rows: np.ndarray) -> Run:
@@ -272,7 +275,8 @@ def at_home(task: Task, run: Run) -> bool:
 
 
 def as_trained(task: Task, names: tuple[str, ...]) -> tuple[str, ...]:
-    """With --freeze what is called fine-tuning is a head on frozen vectors."""
+    """With --freeze what is called fine-tuning is a head on frozen vectors; --cascade is a contender, too."""
+    names = (*names, "cascade") if task.cascade else names
     return tuple(dict.fromkeys("frozen-head" if task.tuning.freeze and n == "fine-tune" else n for n in names))
 
 

@@ -7,9 +7,9 @@ extracted, so that the same function answers what exists, what is missing, and h
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from . import UserError, choose, kinds
 from .baseline import majority_fit
+from .cascade import cascade_fit
 from .data import Dataset, SourceOptions, read, subset
 from .encoder.checkpoint import EncoderSpec, locate, trained
 from .encoder.declared import note_pooling
@@ -71,13 +72,13 @@ class TaskVectors:
         self.single = replace(spec, pooling=self.checkpoint.poolings(spec.pooling))
         note_pooling(self.checkpoint.declared, spec.pooling, spec.name)
 
-    @functools.cached_property
+    @cached_property
     def embedded(self) -> Embedded:
         """The vectors themselves; what is missing is encoded."""
         task = self.task
         return embed(task.dataset, self.single, task.runtime, task.cache, task.progress)
 
-    @functools.cached_property
+    @cached_property
     def cache(self) -> EmbeddingCache:
         """Where they lie, or will."""
         task, data = self.task, self.task.dataset
@@ -225,7 +226,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
         yield from frozen_fits(task)
         return
     for spec in task.encoders:
-        fit = functools.partial(_tuned, task, locate(trained(spec)))
+        fit = partial(_tuned, task, locate(trained(spec)))
         settings = tuning_of(task, spec)
         first = fit(settings)
         yield first
@@ -238,7 +239,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
     fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, task.runs, task.progress)
     some = task.dataset.validation if "validation" in task.dataset.roles else task.dataset.train
-    served = functools.partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
+    served = partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
     return replace(fit, after=served) if is_main_process() else fit
 
 
@@ -258,17 +259,13 @@ def scratch_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     return tuned_fits(from_scratch(task))
 
 
-def stack_fits(task: Task, variant: str = "") -> Iterator[Fit]:
-    """The contenders that `task.stack` names joined, for each encoder and pooling.
-
-    Raises UserError for an unknown contender, and for fewer than two.
-    """
-    if "stack" in task.stack:
-        raise UserError("--stack: a stack cannot be a part of itself; leave it out")
+def joined_fits(task: Task, variant: str = "", kind: str = "stack") -> Iterator[Fit]:
+    """A stack or cascade of the contenders that the task names, for each encoder and pooling."""
     for spec in task.encoders:
         for pooling in spec.pooling:
             one = replace(task, encoders=(replace(spec, pooling=(pooling,)),), seeds=1)
-            yield stack_fit([next(fits_of(one, name)) for name in task.stack], task.dataset, task.runs, task.seed)
+            parts = [next(fits_of(one, name)) for name in task.joined(kind)]
+            yield (stack_fit if kind == "stack" else cascade_fit)(parts, task.dataset, task.runs, task.seed)
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +284,8 @@ CONTENDERS: dict[str, Contender] = {
     "majority": Contender(majority_fits, lambda job: 0.1),
     "tfidf": Contender(tfidf_fits, tfidf_seconds),
     "lr": Contender(treated_fits, lambda job: resampled_seconds(job) if job.variant else linear_seconds(job)),
-    "stack": Contender(stack_fits, lambda job: 1.0, lambda task: task.stack),
+    "stack": Contender(joined_fits, lambda job: 1.0, lambda task: task.joined("stack")),
+    "cascade": Contender(partial(joined_fits, kind="cascade"), lambda job: 0.1, lambda task: task.joined("cascade")),
     "frozen-head": Contender(frozen_fits, head_seconds),
     "fine-tune": Contender(tuned_fits, tuning_seconds),
     "from-scratch": Contender(scratch_fits, tuning_seconds),
@@ -347,6 +345,6 @@ def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
 
 
 def parts_seconds(task: Task, names: list[str]) -> float:
-    """About how long those parts of a contender take that are neither contenders themselves nor there."""
-    waiting = [name for name in names if any(answer(fit.question) is None for fit in fits_of(task, name))]
-    return sum(value for name, value in estimates(task, tuple(waiting)).items() if name != "extract") if waiting else 0
+    """About how long those of `names` take that are not there."""
+    waiting = tuple(name for name in names if any(answer(fit.question) is None for fit in fits_of(task, name)))
+    return sum(v for name, v in estimates(task, waiting).items() if name != "extract") if waiting else 0

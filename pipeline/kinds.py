@@ -22,7 +22,7 @@ PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 class Kind:
     """One row of the table."""
 
-    family: str  # which answer it stands for: constant, words (no encoder), probe (frozen), tuned, external
+    family: str  # which answer it stands for: constant, words (no encoder), probe (frozen), tuned, cascade, external
     description: str  # how such a model comes about
     opener: str  # (run, runtime, cache, precision) → model with `proba(texts)`
     sklearn: str | None = None  # (run, encoder) → scikit-learn model, whether it imports this package; None: it is none
@@ -84,6 +84,13 @@ KINDS: dict[str, Kind] = {
         learner=".learning_curve.learners:stack_learners",
         refit_share=0.1,
         needs_vectors=True,
+    ),
+    "cascade": Kind(
+        family="cascade",
+        description="a cheap contender for what it is sure of, a dear one for the rest",
+        opener=".predict.joined:Cascade",
+        needs_vectors=True,
+        expensive=True,
     ),
     "frozen-head": Kind(
         family="probe",

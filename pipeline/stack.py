@@ -44,10 +44,7 @@ class StackModel:
     def save(self, folder: Path, runs: Sequence[Run]) -> None:
         """Write the model into `folder`, and the `runs` of its parts: linked where the disk can, else copied."""
         write_model(folder, LAYOUT, self)
-        for place, run in enumerate(runs):
-            assert run.folder is not None, "a part was found or saved"
-            ignored = shutil.ignore_patterns("README.md")
-            shutil.copytree(run.folder, folder / "parts" / str(place), ignore=ignored, copy_function=_link)
+        save_parts(folder, runs)
 
     @classmethod
     def load(cls, folder: Path | str) -> StackModel:
@@ -59,6 +56,14 @@ class StackModel:
         return cls(**values)
 
 
+def save_parts(folder: Path, runs: Sequence[Run]) -> None:
+    """Put the runs of the parts beside a model that joins them."""
+    for place, run in enumerate(runs):
+        assert run.folder is not None, "a part was found or saved"
+        ignored = shutil.ignore_patterns("README.md")
+        shutil.copytree(run.folder, folder / "parts" / str(place), ignore=ignored, copy_function=_link)
+
+
 def _link(source: str, target: str) -> None:
     """A second name for a file that is never written to again; a copy where the disk has no such names."""
     try:
@@ -68,15 +73,17 @@ def _link(source: str, target: str) -> None:
 
 
 def part_runs(run: Run) -> list[Run]:
-    """The runs that a stack joins, as they lie in it.
+    """The runs that a stack or cascade joins, as they lie in it.
 
     Raises UserError if they are damaged, or know other classes.
     """
-    model = StackModel.load(run.model_folder)
-    parts = [load_run(run.model_folder / "parts" / str(place)) for place in range(len(model.parts))]
-    for part, kind in zip(parts, model.parts, strict=True):
+    kinds = read_model(run.model_folder, LAYOUT if run.kind == "stack" else Layout(run.kind, lists=LAYOUT.lists))[1][
+        "parts"
+    ]
+    parts = [load_run(run.model_folder / "parts" / str(place)) for place in range(len(kinds))]
+    for part, kind in zip(parts, kinds, strict=True):
         if part.kind != kind or part.class_names != run.class_names:
-            raise UserError(f"{part.folder}: not the {kind} run that was joined; fit the stack again")
+            raise UserError(f"{part.folder}: not the {kind} run that was joined; fit the {run.kind} again")
     return parts
 
 
@@ -120,17 +127,7 @@ def stack_fit(parts: Sequence[Fit], dataset: Any, runs: Path, seed: int) -> Fit:
 
     Raises UserError for fewer than two different parts.
     """
-    questions = [part.question for part in parts]
-    kinds = [question.kind for question in questions]
-    if len(set(kinds)) != len(kinds) or len(kinds) < 2:
-        raise UserError(
-            f"a stack of {listed(kinds) or 'nothing'}: pass two different contenders, as in --stack lr,tfidf"
-        )
-    on_vectors: Mapping[str, Any] = next((q.settings for q in questions if "encoder" in q.settings), {})
-    settings = {key: on_vectors[key] for key in OF_VECTORS if key in on_vectors}
-    settings |= {"text_parts": len(dataset.train.texts[0]), "parts": kinds, "of": [asked(q) for q in questions]}
-    digests = tuple(dict.fromkeys(digest for question in questions for digest in question.checkpoint_digests))
-    question = Question("stack", dataset, runs, seed, settings, VECTOR_DEFAULTS, digests)
+    question = joint_question("stack", parts, dataset, runs, seed)
 
     @contextlib.contextmanager
     def around(_: Path) -> Iterator[list[Run]]:
@@ -139,29 +136,52 @@ def stack_fit(parts: Sequence[Fit], dataset: Any, runs: Path, seed: int) -> Fit:
     return Fit(question, lambda fitted: _joined(fitted, dataset, seed), around)
 
 
+def joint_question(kind: str, parts: Sequence[Fit], dataset: Any, runs: Path, seed: int) -> Question:
+    """What a run that joins `parts` depends on. Raises UserError for fewer than two different parts."""
+    questions = [part.question for part in parts]
+    kinds = [question.kind for question in questions]
+    if len(set(kinds)) != len(kinds) or len(kinds) < 2:
+        given = listed(kinds) or "nothing"
+        raise UserError(f"a {kind} of {given}: pass two different contenders, as in --{kind} tfidf,lr")
+    on_vectors: Mapping[str, Any] = next((q.settings for q in questions if "encoder" in q.settings), {})
+    settings = {key: on_vectors[key] for key in OF_VECTORS if key in on_vectors}
+    settings |= {"text_parts": len(dataset.train.texts[0]), "parts": kinds, "of": [asked(q) for q in questions]}
+    digests = tuple(dict.fromkeys(digest for question in questions for digest in question.checkpoint_digests))
+    return Question(kind, dataset, runs, seed, settings, VECTOR_DEFAULTS, digests)
+
+
 def asked(question: Question) -> str:
     """What is asked of a part, as a digest: its settings, without the seed and what else is said better elsewhere."""
     return digest([question.kind, {k: v for k, v in question.settings.items() if k not in UNNAMED}])
 
 
+def chosen_on(parts: Sequence[Run], option: str) -> str:
+    """The role of the rows that none of the parts has learnt from: train, out of fold, or else validation.
+
+    Raises UserError if there are none.
+    """
+    role = "train" if all("train" in part.predictions for part in parts) else "validation"
+    if lacking := [part.kind for part in parts if role not in part.predictions]:
+        raise UserError(
+            f"{option}: {listed(lacking)} says nothing of rows that it did not learn from; leave it out, "
+            "or keep rows for validation"
+        )
+    return role
+
+
+def said_of(parts: Sequence[Run], dataset: Any, role: str) -> list[np.ndarray]:
+    """What each part says of a role's rows: m arrays (n, k)."""
+    ids = np.asarray(getattr(dataset, role).row_ids)
+    aligned = [part.predictions[role].aligned_to(ids) for part in parts]
+    assert all(one is not None for one in aligned), "parts are fitted on this very data set"
+    return [one.proba for one in aligned if one is not None]
+
+
 def _joined(parts: Sequence[Run], dataset: Any, seed: int) -> Fitted:
     """The parts' weights, and what they say together."""
     began = time.perf_counter()
-    role = "train" if all("train" in part.predictions for part in parts) else "validation"
-    lacking = [part.kind for part in parts if role not in part.predictions]
-    if lacking:
-        raise UserError(
-            f"--stack: {listed(lacking)} says nothing of rows that it did not learn from; "
-            "leave it out, or keep rows for validation"
-        )
-
-    def said(role: str) -> list[np.ndarray]:
-        ids = np.asarray(getattr(dataset, role).row_ids)
-        aligned = [part.predictions[role].aligned_to(ids) for part in parts]
-        assert all(aligned), "parts are fitted on this very data set"
-        return [one.proba for one in aligned if one is not None]
-
-    probabilities, truth = said(role), np.asarray(getattr(dataset, role).labels, np.int64)
+    role = chosen_on(parts, "--stack")
+    probabilities, truth = said_of(parts, dataset, role), np.asarray(getattr(dataset, role).labels, np.int64)
     groups = equal(map(normalize_whitespace, getattr(dataset, role).texts))
     rows = known(truth, groups)
     weights, loss = choose_weights([proba[rows] for proba in probabilities], truth[rows])
@@ -170,7 +190,7 @@ def _joined(parts: Sequence[Run], dataset: Any, seed: int) -> Fitted:
     notes = [f"weights of the parts, by log loss {'out of fold' if role == 'train' else 'on validation'}: {shown}"]
     seconds = time.perf_counter() - began
     return Fitted(
-        proba=lambda role: pool(said(role), weights),
+        proba=lambda role: pool(said_of(parts, dataset, role), weights),
         roles=tuple(dataset.roles),
         save=lambda folder: model.save(folder, parts),
         cost=lambda: joint_cost(parts, seconds),

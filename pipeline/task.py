@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from . import Progress, silent
+from . import Progress, UserError, silent
 from .data import Dataset, SourceOptions, read
 from .encoder import Runtime
 from .encoder.checkpoint import EncoderSpec
 from .finetune.training import FineTuneSettings
 from .linear.tune import LinearSettings
+
+CASCADE = ("tfidf", "fine-tune")  # who answers first, and who the rest, if nobody says
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,16 @@ class Task:
     seed: int = 42
     seeds: int = 1  # how many of them fine-tuning is repeated with
     stack: tuple[str, ...] = ("tfidf", "lr")  # the contenders that a stack joins
+    cascade: tuple[str, ...] | None = None  # who answers first, and who the rest; it is a contender where said
     progress: Progress = silent
+
+    def joined(self, kind: str) -> tuple[str, ...]:
+        """The contenders that a stack or cascade joins. Raises UserError for one that would join itself."""
+        names = self.stack if kind == "stack" else self.cascade or CASCADE
+        for name in names:
+            if name == "cascade" or name == kind:
+                raise UserError(f"--{kind}: a {name} cannot be a part of it; leave it out")
+        return names
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class TaskOptions:
     runs: Path = Path("runs")
     seeds: int = 1
     stack: tuple[str, ...] = ("tfidf", "lr")
+    cascade: tuple[str, ...] | None = None
 
     def read(self, progress: Progress = silent) -> Task:
         """The task, its source read. Raises UserError if it cannot be read."""

@@ -19,7 +19,7 @@ def test_what_a_row_points_to_is_there(name):
     row = KINDS[name]
     for path in filter(None, (row.opener, row.sklearn, row.learner)):
         assert callable(kinds.load(path)), path
-    assert row.family in ("constant", "words", "probe", "tuned", "external")
+    assert row.family in ("constant", "words", "probe", "tuned", "cascade", "external")
     assert (name in CONTENDERS) == (row.family != "external")
 
 

@@ -195,7 +195,7 @@ def test_a_part_without_out_of_fold_rows_is_weighed_on_validation(task):
     [
         (("lr",), "a stack of lr: pass two different contenders"),
         (("lr", "lr"), "a stack of lr, lr: pass two different contenders"),
-        (("lr", "stack"), "a stack cannot be a part of itself"),
+        (("lr", "stack"), "--stack: a stack cannot be a part of it; leave it out"),
         (("lr", "svm"), "no contender 'svm'"),
     ],
 )

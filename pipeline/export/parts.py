@@ -76,6 +76,8 @@ def parts_of(run: Run, encoder: str | None = None) -> Parts:
 
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
+    if run.kind == "cascade":
+        raise UserError(f"{run.folder}: a cascade is two models; export its parts, which lie in model/parts")
     if run.kind == "stack":
         return _joined(run, encoder)
     model = head_of(run)

@@ -28,6 +28,8 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     import joblib
 
     made = kinds.kind_row(run.kind).sklearn
+    if made is None and run.kind == "cascade":
+        raise UserError(f"{run.folder}: a cascade is two models; export its parts, which lie in model/parts")
     if made is None:
         what = "fine-tuned encoder" if kinds.tuned(run.kind) else f"{run.kind} run"
         raise UserError(f"--format joblib: a {what} is no scikit-learn model; pass --format transformers")

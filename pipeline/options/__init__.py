@@ -190,6 +190,14 @@ tuning_options = Bundle(
 stack_option = click.option(
     "--stack", default="tfidf,lr", callback=several(), metavar="NAME,…", help="What the contender stack joins."
 )
+cascade_option = click.option(
+    "--cascade",
+    is_flag=False,
+    flag_value="tfidf,fine-tune",
+    callback=several(),
+    metavar="[CHEAP,DEAR]",
+    help="Also a cascade: CHEAP answers what it is sure of, DEAR the rest (tfidf,fine-tune).",
+)
 seeds_option = click.option("--seeds", default=1, type=click.IntRange(1), help="Repeat with so many seeds.")
 
 
@@ -226,7 +234,7 @@ comparison_options = Bundle(
     "rules",
     {
         "contenders": contenders_option(
-            "majority,tfidf,lr,lr+smote,fine-tune",
+            "majority,tfidf,lr,lr+smote,stack,fine-tune",
             "Who takes part; lr+auto (pooling chosen in the folds), frozen-head, from-scratch, lr+balanced may, too.",
         ),
         "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),

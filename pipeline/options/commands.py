@@ -7,6 +7,7 @@ import click
 from . import (
     builders,
     cache_option,
+    cascade_option,
     cluster_options,
     encoder_options,
     judged_source_options,
@@ -40,7 +41,15 @@ extract_options = joined(
 fit_lr_task = joined("task", TASK, *shared, linear_options, **places)
 fine_tune_task = joined("task", TASK, *shared, tuning_options, seeds=seeds_option, **places)
 compare_task = joined(
-    "task", TASK, judged_source_options, *shared[1:], search_options, tuning_options, seeds=seeds_option, **stacking
+    "task",
+    TASK,
+    judged_source_options,
+    *shared[1:],
+    search_options,
+    tuning_options,
+    seeds=seeds_option,
+    cascade=cascade_option,
+    **stacking,
 )
 curve_task = joined("task", TASK, *shared, search_options, tuning_options, **stacking)
 audit_task = joined("task", TASK, *shared, search_options, **stacking)

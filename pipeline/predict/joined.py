@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import kinds
+from ..cascade import CascadeModel, together
 from ..encoder import Runtime
 from ..run import Run
 from ..stack import StackModel, part_runs, pool
-from .models import Probe, head_of
+from .models import Model, Probe, head_of, open_run
 from .texts import Texts
 
 
@@ -39,3 +41,28 @@ class Stack:
         """Probabilities (n, k) float32."""
         vectors = {key: probe.vectors(texts) for key, probe in self.probes.items()}
         return pool([proba(texts if key is None else vectors[key]) for key, proba in self.parts], self.weights)
+
+
+class Cascade:
+    """The cheap model, and the dear one for texts that the cheap one is not sure of; opened when one comes."""
+
+    def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
+        self.limit = CascadeModel.load(run.model_folder).threshold
+        self.parts = part_runs(run)
+        encoder = run.settings.get("encoder")
+        moved = [encoder if kinds.kind_row(part.kind).needs_vectors else None for part in self.parts]
+        self.openers = [
+            functools.partial(open_run, part, runtime, cache, where, precision)
+            for part, where in zip(self.parts, moved, strict=True)
+        ]
+        self.cheap: Model = self.openers[0]()
+
+    @functools.cached_property
+    def dear(self) -> Model:
+        """The second model."""
+        return self.openers[1]()
+
+    def proba(self, texts: Texts) -> np.ndarray:
+        """Probabilities (n, k) float32."""
+        cheap = self.cheap.proba(texts)
+        return together(cheap, self.limit, lambda rows: self.dear.proba([texts[row] for row in rows]))

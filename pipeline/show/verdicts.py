@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -27,6 +27,9 @@ def comparison_tables(outcomes: Sequence[Any]) -> Iterator[Any]:
         for line in readings(comparison.contenders):
             yield Text(f"reads {line}", style="dim")
         yield Text(comparison.recommendation, style="bold")
+        if outcome.cascade:
+            yield Text()
+            yield _front(outcome.cascade)
         if comparison.groups:
             yield Text()
             yield _groups(comparison)
@@ -38,6 +41,16 @@ def comparison_tables(outcomes: Sequence[Any]) -> Iterator[Any]:
             yield Text(f"page: {outcome.report}")
         if outcome.card:
             yield Text(f"model card: {outcome.card}")
+
+
+def _front(points: Sequence[Mapping[str, Any]]) -> Table:
+    """What a cascade costs and scores, the more its cheap part answers."""
+    columns = ("share for the dear one", "ms/text", "accuracy", "against it alone")
+    table = titled("cascade: at thresholds chosen on other rows", columns, right=columns)
+    for p in points:
+        difference = f"{p['difference']:+.3f} [{p['low']:+.3f}, {p['high']:+.3f}]"
+        table.add_row(f"{p['share']:.0%}", number(p["ms_per_text_batch"], ".2f"), number(p["accuracy"]), difference)
+    return table
 
 
 def _name(contender: Contender) -> Text:

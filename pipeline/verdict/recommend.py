@@ -24,7 +24,13 @@ from .results import (
     training_seconds,
 )
 
-HEADS = {"probe": "Probe", "tuned": "Fine-tune", "words": "Neither probe nor fine-tuning", "constant": "None of these"}
+HEADS = {
+    "probe": "Probe",
+    "tuned": "Fine-tune",
+    "cascade": "Cascade",
+    "words": "Neither probe nor fine-tuning",
+    "constant": "None of these",
+}
 
 
 def recommend(
