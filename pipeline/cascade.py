@@ -111,9 +111,11 @@ def _learnt(parts: Sequence[Run], dataset: Any) -> Fitted:
         return together(first, threshold, lambda rows: second[rows])
 
     def held_out(predictions: Mapping[str, Predictions]) -> list[dict[str, Any]]:
-        judged = said_of(parts, dataset, "test") if "test" in predictions else None
+        if "test" not in predictions:
+            return []
+        first, second = said_of(parts, dataset, "test")
         costs = [part.cost.ms_per_text_batch for part in parts]
-        return front((cheap, dear, truth), (*judged, predictions["test"].truth), costs) if judged else []
+        return front((cheap, dear, truth), (first, second, predictions["test"].truth), costs)
 
     return Fitted(
         proba=proba,
