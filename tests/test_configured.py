@@ -19,12 +19,12 @@ def parsed(text, tmp_path, *words):
     file.write_text(text, "utf-8")
     root = cli.cli.make_context("probe-or-tune", [words[0]], resilient_parsing=True)
     command, parent = cli.cli.commands[words[0]], root
-    words = list(words)
+    rest = list(words)
     while isinstance(command, click.Group):
-        parent = command.make_context(words[0], words[1:2], parent=parent, resilient_parsing=True)
-        words = words[1:]
-        command = command.commands[words[0]]
-    return command.make_context(words[0], [*words[1:], "--config", str(file)], parent=parent)
+        parent = command.make_context(rest[0], rest[1:2], parent=parent, resilient_parsing=True)
+        rest = rest[1:]
+        command = command.commands[rest[0]]
+    return command.make_context(rest[0], [*rest[1:], "--config", str(file)], parent=parent)
 
 
 def test_the_file_gives_options_arguments_lists_and_flags(tmp_path):

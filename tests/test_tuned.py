@@ -62,8 +62,8 @@ def by_torch(run: Run) -> np.ndarray:
     with torch.inference_mode():
         for i, ids in enumerate(rows.ids):
             types = {} if rows.types is None else {"token_type_ids": torch.from_numpy(rows.types[i][None])}
-            ids = torch.from_numpy(ids[None])
-            logits.append(model(input_ids=ids, attention_mask=torch.ones_like(ids), **types)["logits"][0].numpy())
+            batch = torch.from_numpy(ids[None])
+            logits.append(model(input_ids=batch, attention_mask=torch.ones_like(batch), **types)["logits"][0].numpy())
     return softmax(np.array(logits))
 
 
@@ -134,7 +134,8 @@ def test_what_a_text_costs_is_measured_where_it_is_served_in_old_runs_too(tiny_d
     )  # fmt: skip
     (run,) = tuned_runs(task)
     assert run.settings["chosen"]["served"] == "openvino fp32 cpu"
-    assert min(run.cost.ms_per_text_batch, run.cost.ms_per_text_single) > 0
+    assert run.cost.ms_per_text_batch > 0
+    assert run.cost.ms_per_text_single > 0
     assert load_run(run.folder).cost == run.cost
     assert (tuned_runs(task)[0].cost, tuned_runs(task)[0].created) == (run.cost, run.created)
 

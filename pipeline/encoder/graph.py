@@ -180,7 +180,8 @@ def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) 
     every_row = whole(checkpoint, poolings, model)
     if poolings != ("cls",) or checkpoint.config.get("model_type") not in BLOCKS:
         return every_row
-    return cut_down(checkpoint, every_row, lambda: ClsGraph(model, every_row.types))
+    cut: WholeGraph | ClsGraph = cut_down(checkpoint, every_row, lambda: ClsGraph(model, every_row.types))
+    return cut
 
 
 def cut_down(checkpoint: Checkpoint, every_row: Any, make: Callable[[], Any]) -> Any:
