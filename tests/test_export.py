@@ -9,9 +9,9 @@ import pytest
 from pipeline import UserError
 from pipeline.data import SourceOptions
 from pipeline.export import agreement as checking
-from pipeline.export import export_run, parts_of
+from pipeline.export import export_run
 from pipeline.export.model_card import safe
-from pipeline.export.parts import Head
+from pipeline.export.parts import Head, parts_of
 from pipeline.export.stock import as_relu
 from pipeline.run import Cost, Predictions, Run, save
 
@@ -44,11 +44,11 @@ def linear_run(folder, encoder, class_names=NAMES, seed=0, pooling="cls", parts=
 
 def exported(run, form, folder, cache):
     """The export's own answers (n, k) to TEXTS, by the program that will run it."""
-    from pipeline.export import FORMATS
+    from pipeline.export import program
 
     done = export_run(run, form, folder, cache=cache)
     assert done.checked.texts >= 200
-    return FORMATS[form].reload(folder, run, cache)(TEXTS), done
+    return program(form).reload(folder, run.class_names)(TEXTS), done
 
 
 # ── a linear model in relu's clothes ────────────────────────────────────────────────────────────────────────────────

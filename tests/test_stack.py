@@ -10,7 +10,8 @@ from pipeline import UserError
 from pipeline.contenders import estimates, fits_of
 from pipeline.data import SourceOptions, read
 from pipeline.encoder import EncoderSpec
-from pipeline.export import FORMATS, export_run, parts_of
+from pipeline.export import export_run, program
+from pipeline.export.parts import parts_of
 from pipeline.predict import open_run
 from pipeline.run import Cost, Run, load_run
 from pipeline.stack import StackModel, choose_weights, joint_cost, known, pool
@@ -160,7 +161,7 @@ def test_lying_weights_are_refused(tmp_path, weights):
 def test_joblib_says_what_the_run_says(task, joined, tmp_path):
     done = export_run(joined, "joblib", tmp_path / "out", cache=task.cache)
     assert done.checked.difference < 1e-4
-    served = FORMATS["joblib"].reload(tmp_path / "out", joined, task.cache)
+    served = program("joblib").reload(tmp_path / "out", joined.class_names)
     assert np.ptp(served([("win a prize",), ("see you",)])[:, 0]) > 1e-3
 
 

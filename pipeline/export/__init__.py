@@ -6,7 +6,7 @@ renamed when it agrees: a folder of that name is always whole and always checked
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from .. import UserError, choose
 from ..data import SourceOptions
 from ..encoder import Runtime
 from ..files import disk_errors, draft
-from ..kinds import kind_row
 from ..run import Run
 from .agreement import Checked, check, reference_of, texts_for
 from .model_card import Exported, export_card
-from .parts import parts_of, rounded
+from .parts import rounded
 from .upload import push, ready
 
 __all__ = ["FORMATS", "Checked", "ExportSettings", "Handed", "export_run"]
@@ -56,7 +55,7 @@ class ExportSettings:
 
     def export(self, run: Run) -> Handed:
         """Write `run` into the new folder `out`. Raises UserError where `export_run` does."""
-        row = choose(FORMATS, self.form, "format of an export")
+        form = program(self.form)
         if self.repository is not None:
             ready(self.repository)
         out = Path(self.out)
@@ -65,9 +64,9 @@ class ExportSettings:
         texts, name = texts_for(run, self.source)
         with disk_errors(out, "cannot write", "choose another --out"), draft(out.absolute()) as new:
             new.mkdir(parents=True)
-            notes = [*row.write(run, self.encoder, new), *rounded(run)]
+            notes = [*form.write(run, self.encoder, new), *rounded(run)]
             reference = reference_of(run, self.runtime or Runtime(), self.cache, self.encoder)
-            checked = check(run, reference, row.reload(new, run, self.cache), texts, name)
+            checked = check(run, reference, form.reload(new, run.class_names), texts, name)
             about = Exported(self.form, self.repository or out.name, checked, notes)
             (new / "README.md").write_text(export_card(run, about), "utf-8", "replace")
             for file in new.iterdir():
@@ -77,62 +76,15 @@ class ExportSettings:
         return Handed(str(run.folder), self.form, str(out), files, checked, tuple(notes), address)
 
 
-@dataclass(frozen=True)
-class Format:
-    """One row of the table: how a run is written, and how the folder is run again."""
-
-    write: Callable[[Run, str | None, Path], list[str]]  # run, where its encoder lies now, folder → notes
-    reload: Callable[[Path, Run, Path], Any]  # folder, run, cache → (texts → probabilities)
+FORMATS = {"transformers": "stock", "onnx": "onnx_graph", "joblib": "sklearn_pipeline"}  # form → module of this room
 
 
-def _encoded(run: Run, form: str) -> None:
-    if not kind_row(run.kind).needs_encoder:
-        raise UserError(f"--format {form}: a {run.kind} run has no encoder; pass --format joblib")
+def program(form: str) -> Any:
+    """The module that writes a form and runs it again: `write(run, encoder, folder)`, `reload(folder, class_names)`.
 
-
-def _write_stock(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from . import stock
-
-    _encoded(run, "transformers")
-    return stock.write(parts_of(run, encoder), folder)
-
-
-def _reload_stock(folder: Path, run: Run, cache: Path) -> Any:
-    from . import stock
-
-    return stock.reload(folder, run.class_names)
-
-
-def _write_onnx(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from . import onnx_graph
-
-    _encoded(run, "onnx")
-    return onnx_graph.write(parts_of(run, encoder), folder)
-
-
-def _reload_onnx(folder: Path, run: Run, cache: Path) -> Any:
-    from . import onnx_graph
-
-    return onnx_graph.reload(folder, run.class_names)
-
-
-def _write_joblib(run: Run, encoder: str | None, folder: Path) -> list[str]:
-    from . import sklearn_pipeline
-
-    return sklearn_pipeline.write(run, encoder, folder)
-
-
-def _reload_joblib(folder: Path, run: Run, cache: Path) -> Any:
-    from . import sklearn_pipeline
-
-    return sklearn_pipeline.reload(folder, run.class_names)
-
-
-FORMATS: dict[str, Format] = {
-    "transformers": Format(_write_stock, _reload_stock),
-    "onnx": Format(_write_onnx, _reload_onnx),
-    "joblib": Format(_write_joblib, _reload_joblib),
-}
+    Raises UserError, naming all, if there is no such form.
+    """
+    return importlib.import_module(f".{choose(FORMATS, form, 'format of an export')}", __name__)
 
 
 def export_run(run: Run, form: str, out: Path, **settings: Any) -> Handed:

@@ -13,21 +13,23 @@ from .. import UserError, need
 from ..encoder.pooling import NORMALIZED, components, stored
 from ..encoder.pooling import parts as single
 from ..encoder.quiet import quiet
+from ..run import Run
 from ..words import error_line
-from .parts import Head, Parts, refuse_prompt
+from .parts import Head, Parts, parts_of, refuse_prompt
 from .stock import write_tokenizer
 
 OPSET = 17
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def write(parts: Parts, folder: Path) -> list[str]:
+def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """Write `model.onnx`, `tokenizer.json` (which cuts and pads) and `config.json` into `folder`.
 
     Raises UserError if onnx is not installed, or if the encoder cannot be traced.
     """
     import torch
 
+    parts = parts_of(run, encoder)
     refuse_prompt(parts, "onnx")
     onnx = need("onnx", "onnx")
     typed = parts.pairs and parts.checkpoint.has_types

@@ -19,21 +19,24 @@ from .. import UserError, listed
 from ..encoder.checkpoint import read_json
 from ..encoder.quiet import quiet
 from ..encoder.saving import separate
-from .parts import Head, Parts, refuse_pooling, refuse_prompt
+from ..run import Run
+from .parts import Head, Parts, parts_of, refuse_pooling, refuse_prompt
 
 EPSILON = 1e-12  # of every LayerNorm of DistilBERT, whatever its config says
 NOTE = "probe_or_tune"  # the config's key for what no stock field says
 SPECIAL = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 
 
-def write(parts: Parts, folder: Path) -> list[str]:
+def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """Write the run as a checkpoint into `folder`; returns what its user has to know, a sentence each.
 
     Raises UserError for what no stock class computes exactly, naming what does.
     """
-    notes: list[str] = []
+    from ..finetune.heads import read
+
+    parts, notes = parts_of(run, encoder), list[str]()
     if parts.stock:
-        model = _own(parts)
+        model = read(parts.checkpoint, run.class_names)
     else:
         model, narrow = _folded(parts)
         if narrow:
@@ -45,17 +48,12 @@ def write(parts: Parts, folder: Path) -> list[str]:
     return notes
 
 
-def _own(parts: Parts) -> Any:
-    """A fine-tuned model with its architecture's head: it is stock already."""
-    from ..finetune.heads import read
-
-    return read(parts.checkpoint, parts.run.class_names)
-
-
 def _folded(parts: Parts) -> tuple[Any, bool]:
     """A DistilBertForSequenceClassification of the run, and whether it is for float32 only."""
     import torch
     from transformers import DistilBertForSequenceClassification
+
+    from ..encoder.graph import load_model
 
     refuse_pooling(parts)
     refuse_prompt(parts, "transformers")
@@ -69,7 +67,10 @@ def _folded(parts: Parts) -> tuple[Any, bool]:
         )
     config, rename = ENCODERS[kind]
     settings = config(parts)
-    state = {f"distilbert.{name}": value for name, value in rename(parts, _encoder(parts).state_dict()).items()}
+    weights = {
+        name: value for name, value in load_model(parts.checkpoint).state_dict().items() if "position_ids" not in name
+    }
+    state = {f"distilbert.{name}": value for name, value in rename(weights).items()}
     last = f"distilbert.transformer.layer.{settings.n_layers - 1}.output_layer_norm"
     pre, pre_bias, top, top_bias, narrow = as_relu(
         parts.head, state[f"{last}.weight"].double().numpy(), state[f"{last}.bias"].double().numpy()
@@ -113,12 +114,6 @@ def _tensor(array: np.ndarray) -> Any:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
-
-
-def _encoder(parts: Parts) -> Any:
-    from ..encoder.graph import load_model
-
-    return load_model(parts.checkpoint)
 
 
 # ── encoders of DistilBERT's block ──────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +172,7 @@ BERT_NAMES = {  # within a layer, BERT's name → DistilBERT's
 }
 
 
-def _from_bert(parts: Parts, state: dict[str, Any]) -> dict[str, Any]:
+def _from_bert(state: dict[str, Any]) -> dict[str, Any]:
     """BERT's weights under DistilBERT's names, the first token type's row in the positions."""
     renamed = {}
     for name, value in state.items():
@@ -185,19 +180,15 @@ def _from_bert(parts: Parts, state: dict[str, Any]) -> dict[str, Any]:
             _, _, number, rest = name.split(".", 3)
             inner, _, kind = rest.rpartition(".")
             renamed[f"transformer.layer.{number}.{BERT_NAMES[inner]}.{kind}"] = value
-        elif name.startswith("embeddings.") and "token_type" not in name and "position_ids" not in name:
+        elif name.startswith("embeddings.") and "token_type" not in name:
             renamed[name] = value
     row = state["embeddings.token_type_embeddings.weight"][0]
     renamed["embeddings.position_embeddings.weight"] = renamed["embeddings.position_embeddings.weight"] + row
     return renamed
 
 
-def _as_they_are(parts: Parts, state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if "position_ids" not in name}
-
-
 ENCODERS: dict[str, tuple[Any, Any]] = {  # model_type → config, weights
-    "distilbert": (_distilbert_config, _as_they_are),
+    "distilbert": (_distilbert_config, dict),
     "bert": (_bert_config, _from_bert),
 }
 
