@@ -110,7 +110,7 @@ def test_a_dear_contender_is_judged_on_the_folds_that_it_has():
     assert (found.may_lose("lr"), found.may_lose("tfidf")) == ("0.8 points", "20.8 points")  # ∓0.1 + 1.645 · 0.06591
     assert found.may_lose("majority") == "–"
     console = Console(width=200, record=True, file=StringIO())
-    console.print(next(comparison_tables([SimpleNamespace(comparison=found)])))
+    console.print(next(comparison_tables(SimpleNamespace(comparison=found))))
     table = console.export_text()
     assert "300 rows of 'all', each out of fold" in table
     assert re.search(r"may lose up to\W+rows", table)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.data import Dataset, SourceOptions, read
 from pipeline.explore import count_tokens, cut_at, leaks, profile, proposed_length, repeats, token_summary
-from pipeline.explore.tables import bar, box
 from pipeline.explore.vocabulary import unknown_words
+from pipeline.show.profiles import bar, box
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"

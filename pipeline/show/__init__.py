@@ -8,15 +8,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from . import tables, verdicts
+from ..words import MISSING, listed, spaced
+from . import audits, profiles, tables, verdicts
 from .bars import progress as progress
-from .parts import Output, Text
+from .parts import Output, table
 
 if TYPE_CHECKING:
     from ..finetune.seeds import Seeds
@@ -38,8 +38,9 @@ def results(values: Sequence[Any], as_json: bool, seeds: Sequence[Seeds] = ()) -
         several |= {"seeds": [of_fit.to_json() for of_fit in seeds]} if seeds else {}
         print(json.dumps(objects[0] | several, ensure_ascii=False, indent=2))
         return
-    console = Output()
-    for part in (*SHOWN[type(values[0]).__name__](values), *map(tables.seeds_line, seeds)):
+    console, kind = Output(), type(values[0]).__name__
+    shown = tables.run_tables(values) if kind == "Run" else chain.from_iterable(map(SHOWN[kind], values))
+    for part in chain(shown, map(tables.seeds_line, seeds)):
         console.print(part)
 
 
@@ -56,43 +57,34 @@ def listing(values: Sequence[Any], as_json: bool) -> None:
         folders = {"folders": [asdict(value) for value in values]}
         print(json.dumps(folders, ensure_ascii=False, indent=2, default=str))
         return
-    table = Table(box=None, pad_edge=False)
     names = [field.name for field in fields(values[0])] if values else []
-    for name in names:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for value in values:
-        table.add_row(*(Text(_cell(name, getattr(value, name))) for name in names))
-    Output().print(table if values else "nothing there yet")
+    rows = [[_cell(name, getattr(value, name)) for name in names] for value in values]
+    Output().print(table(None, list(map(spaced, names)), rows) if values else "nothing there yet")
 
 
 def _cell(name: str, value: Any) -> str:
     """A field as a person reads it."""
     if value is None or value == () or value == {}:
-        return "–"
+        return MISSING
     if isinstance(value, dict):
-        return ", ".join(
-            f"{value[key]}" for key in ("encoder", "pooling", "engine", "precision", "storage") if key in value
-        )
+        return listed(value[key] for key in ("encoder", "pooling", "engine", "precision", "storage") if key in value)
     if isinstance(value, tuple):
-        return ", ".join(map(str, value))
+        return listed(value)
     if name == "last_used":
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
     if name == "bytes" or name == "freed":
         return f"{value / 1e6:,.1f} MB"
-    return (
-        f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(getattr(value, "name", value))
-    )
+    return f"{value:,}" if type(value) is int else str(getattr(value, "name", value))
 
 
-SHOWN: dict[str, Callable[[Any], Iterator[Any]]] = {  # type of a result → many of them, as what the terminal prints
+SHOWN: dict[str, Callable[[Any], Iterable[Any]]] = {  # type of a result → what the terminal prints of it
     "Checkup": tables.checkup_tables,
     "Handed": tables.export_lines,
     "Recomputed": tables.recomputed_lines,
     "Exported": tables.parquet_lines,
-    "Profile": tables.profile_tables,
+    "Profile": profiles.profile_tables,
     "Extracted": tables.extraction_tables,
-    "Run": tables.run_tables,
     "Outcome": verdicts.comparison_tables,
-    "Audit": tables.audit_tables,
+    "Audit": audits.audit_tables,
     "Curve": verdicts.curve_tables,
 }

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text as RichText
 
-from ..words import printable
+from ..words import MISSING, printable
 
 WIDE = 2000  # columns, where no terminal sets a limit
 
@@ -21,11 +20,6 @@ class Text(RichText):
 
     def __init__(self, text: object = "", *more: Any, **options: Any) -> None:
         super().__init__(printable(text), *more, **options)
-
-
-def shown(text: object) -> str:
-    """The same where rich reads markup."""
-    return escape(printable(text))
 
 
 class Output(Console):
@@ -40,29 +34,47 @@ class Output(Console):
         raise BrokenPipeError
 
 
-def titled(title: str | None, columns: Sequence[str], right: Container[str] = ()) -> Table:
-    """An empty table under its title, with its columns; those named in `right` have their cells there."""
-    table = Table(title=title and shown(title), title_justify="left", box=None, pad_edge=False)
+def table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | RichText]],
+    right: Container[str] = (),
+    wrap: bool = True,
+) -> Group:
+    """Rows of cells under a title, which may be wider than they are; columns named in `right` have theirs there."""
+    grid = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(shown(name), justify="right" if name in right else "left")
-    return table
+        justify: Any = "right" if name in right else "left"
+        grid.add_column(Text(name), justify=justify, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
+    return _under(title, grid, rows)
 
 
-def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+def facts(title: str | None, rows: Iterable[tuple[str, str]]) -> Group:
     """Names and values under a title."""
-    table = Table(title=shown(title), title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    return table
+    grid = Table(show_header=False, box=None, pad_edge=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return _under(title, grid, rows)
+
+
+def _under(title: str | None, grid: Table, rows: Iterable[Sequence[str | RichText]]) -> Group:
+    for row in rows:
+        grid.add_row(*(cell if isinstance(cell, RichText) else Text(cell) for cell in row))
+    return Group(grid) if title is None else Group(Text(title, style="italic"), grid)
+
+
+def spread(parts: Iterable[Any]) -> Iterator[Any]:
+    """Parts of an answer with an empty line after each."""
+    for part in parts:
+        yield part
+        yield Text()
 
 
 def number(value: float | None, form: str = ".3f") -> str:
-    return "–" if value is None else format(value, form)
+    return MISSING if value is None else format(value, form)
 
 
 def interval(value: Any) -> str:
     if math.isnan(value.value):
-        return "–"  # not defined on these rows
+        return MISSING  # not defined on these rows
     return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
-from .. import listed, one_line
 from ..metrics import METRICS
+from ..words import listed, one_line
+from .parts import Text, spread, table
 
 if TYPE_CHECKING:
-    from . import Audit, NearPair
+    from ..audit import Audit, NearPair
 
 ROWS, TEXT, CLASSES, LOSSES = 15, 110, 10, 5  # shown; with more classes, mistakes are listed instead
 
 
-def tables(audit: Audit) -> Iterator[Any]:
+def audit_tables(audit: Audit) -> Iterator[Any]:
     """Confusion, losses, labels in doubt, repeats, and what rows are worth."""
-    yield from _confusions(audit)
-    yield from _losses(audit)
-    yield from _doubted(audit)
-    yield from _repeated(audit)
+    yield from spread((*_confusions(audit), *_losses(audit), *_doubted(audit), *_repeated(audit)))
     for dropped in audit.worth:
         yield Text(f"• {dropped.sentence}")
         for w in dropped.scores:
@@ -33,18 +29,6 @@ def tables(audit: Audit) -> Iterator[Any]:
             )
     for note in audit.notes:
         yield Text(note, style="dim")
-
-
-def _titled(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], right: int = 0) -> Iterator[Any]:
-    """A table under its title, which may be wider than it; the last `right` columns stand to the right."""
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if place >= len(header) - right else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    yield Text(title, style="italic")
-    yield table
-    yield Text()
 
 
 def _confusions(audit: Audit) -> Iterator[Any]:
@@ -57,19 +41,18 @@ def _confusions(audit: Audit) -> Iterator[Any]:
             [names[i], *(f"{n:,} ({share:.0%})" for n, share in zip(counts, best.shares[i], strict=True))]
             for i, counts in enumerate(best.counts.tolist())
         ]
-        yield from _titled(title, ["true ↓ said →", *names], rows, right=k)
+        yield table(title, ["true ↓ said →", *names], rows, right=names)
     else:
         wrong = best.counts * (1 - np.eye(k, dtype=np.int64))
         order = np.argsort(-wrong, axis=None, kind="stable")[:ROWS].tolist()
         places = [divmod(place, k) for place in order]
         rows = [[names[i], names[j], f"{wrong[i, j]:,}"] for i, j in places if wrong[i, j]]
-        yield from _titled(f"most frequent mistakes of {best.name}", ("true", "said", "rows"), rows, right=1)
+        yield table(f"most frequent mistakes of {best.name}", ("true", "said", "rows"), rows, right=("rows",))
     if (b := audit.between) is not None:
         yield Text(
             f"{b.a} and {b.b} say different things of {b.differ:,} rows: {b.only_a:,} only {b.a} gets right, "
             f"{b.only_b:,} only {b.b}; both are right on {b.both_right:,}, both wrong on {b.both_wrong:,}."
         )
-        yield Text()
 
 
 def _losses(audit: Audit) -> Iterator[Any]:
@@ -87,7 +70,7 @@ def _losses(audit: Audit) -> Iterator[Any]:
             for r in extremes[:LOSSES]
         ]
         if rows:
-            yield from _titled(f"{which} loss of {name}", ("row", "loss", "label", "said", "text"), rows)
+            yield table(f"{which} loss of {name}", ("row", "loss", "label", "said", "text"), rows)
 
 
 def _doubted(audit: Audit) -> Iterator[Any]:
@@ -96,13 +79,12 @@ def _doubted(audit: Audit) -> Iterator[Any]:
         [r.row_id, one_line(r.label, 24), one_line(r.suggested, 24), f"{r.score:.3f}", r.kind, one_line(r.text, TEXT)]
         for r in audit.rows[:ROWS]
     ]
-    yield from _titled(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
+    yield table(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
     heard = [
         f"{split}: {listed(f'{name} {w:.2f}' for name, w in weights.items())}"
         for split, weights in audit.speakers.items()
     ]
     yield Text(f"who speaks of them, and how much it counts: {'; '.join(heard)}", style="dim")
-    yield Text()
 
 
 def _repeated(audit: Audit) -> Iterator[Any]:
@@ -110,14 +92,15 @@ def _repeated(audit: Audit) -> Iterator[Any]:
     rows = [
         [pair, f"{count:,}", *([f"{audit.near.get(pair, 0):,}"] if near else [])] for pair, count in audit.exact.items()
     ]
-    yield from _titled("repeated texts", ("rows of the second in the first", "exact", *near), rows, right=1 + len(near))
+    counts = ("exact", *near)
+    yield table("repeated texts", ("rows of the second in the first", *counts), rows, right=counts)
     some = [
         [f"{p.cosine:.3f}", p.label, p.other_label, one_line(p.text, 60), one_line(p.other_text, 60)]
         for p in apart(audit)
     ]
     if some:
         header = ("cosine", "label", "other", "text", "near-repeat")
-        yield from _titled("nearest pairs with different labels", header, some)
+        yield table("nearest pairs with different labels", header, some)
 
 
 def apart(audit: Audit) -> list[NearPair]:
