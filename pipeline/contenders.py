@@ -21,7 +21,7 @@ from .cascade import cascade_fit
 from .data import Dataset, SourceOptions, read, subset
 from .encoder.checkpoint import EncoderSpec, locate, trained
 from .encoder.declared import note_pooling
-from .encoder.pooling import parts, ways
+from .encoder.pooling import pairs, parts, storage_of
 from .encoder.tokens import tokenizer
 from .estimates import (
     Job,
@@ -35,7 +35,7 @@ from .estimates import (
 )
 from .explore import Profile
 from .explore import profile as look_at
-from .extract import Embedded, embed
+from .extract import Embedded, Matrices, embed
 from .extract.embedding_cache import EmbeddingCache, open_cache
 from .finetune import FineTuneSettings, check, timed, tuned_fit
 from .finetune.device import is_main_process
@@ -89,7 +89,7 @@ class TaskVectors:
         """Those of one pooling; 'auto' is several, among which the folds choose."""
         pooling = self.checkpoint.pooling(pooling)
         several, digest = self._several(pooling), self.checkpoint.checkpoint_digest
-        names = ways(several) if several else (pooling,)
+        names = (*several, *pairs(several)) if several else (pooling,)
         digests = {name: digest(name) for name in names}
         return Encoded(
             vectors=lambda: self._vectors(pooling, several),
@@ -105,9 +105,7 @@ class TaskVectors:
     def _vectors(self, pooling: str, several: tuple[str, ...]) -> dict[str, Any]:
         if not several:
             return {role: matrix.vectors for role, matrix in self.embedded.matrices(pooling).items()}
-        matrices = {name: self.embedded.matrices(name) for name in several}
-        roles = self.task.dataset.roles
-        return {role: {name: by_role[role].vectors for name, by_role in matrices.items()} for role in roles}
+        return {role: Matrices(self.embedded, split, several) for role, split in self.task.dataset.roles.items()}
 
     def described(self, pooling: str, cache: EmbeddingCache) -> dict[str, Any]:
         """What a run on vectors says of them, so that prediction can make the same ones."""
@@ -123,8 +121,10 @@ class TaskVectors:
         }
         if self.checkpoint.prompt:
             facts["prompt"] = self.checkpoint.prompt
-        if spec.storage != "float32":
-            facts["storage"] = spec.storage
+        if (storage := storage_of(pooling, spec.storage)) != "float32":
+            facts["storage"] = storage
+        if pooling == "auto" and self.checkpoint.layers != (None,):
+            facts["layers"] = ",".join("last" if layer is None else str(layer) for layer in self.checkpoint.layers)
         if cache.variant.calibration:  # of int8: another one makes other vectors
             facts["calibration"] = cache.variant.calibration
         return facts

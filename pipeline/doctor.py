@@ -36,6 +36,7 @@ from .encoder.hardware import (
     torch_has_cuda,
 )
 from .encoder.int8 import speed_of
+from .encoder.pooling import storage_of
 from .encoder.tokens import Tokens, tokenizer
 from .extract.embedding_cache import open_cache
 from .extract.extractor import Texts
@@ -263,7 +264,8 @@ def estimate(
     best = next((row for row in speeds if row.chosen and row.tokens_per_second), None)
     setup = (best.setup_seconds or 0.0) if best and tokens else 0.0
     seconds = setup + (tokens / best.tokens_per_second if best and best.tokens_per_second else 0.0)
-    width = checkpoint.dim * len(checkpoint.poolings(spec.pooling))
+    half = [storage_of(name, spec.storage) == "float16" for name in checkpoint.poolings(spec.pooling)]
+    width = checkpoint.dim * sum(2 if rounded else 4 for rounded in half)  # bytes a row
     return Job(
         source=source.source,
         rows=rows,
@@ -271,7 +273,7 @@ def estimate(
         tokens=tokens,
         truncated_share=float((lengths > checkpoint.max_length).mean()),
         seconds=seconds,
-        disk_mb=rows * float((~cached).mean()) * (width * (2 if spec.storage == "float16" else 4) + 28) / 1e6,
+        disk_mb=rows * float((~cached).mean()) * (width + 28) / 1e6,
     )
 
 

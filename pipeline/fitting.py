@@ -11,7 +11,7 @@ from pathlib import Path
 from . import UserError, kinds, listed, log
 from .contenders import estimates, fit, fits_of, linear_runs, tuned_runs
 from .encoder import POOLERS, locate
-from .encoder.pooling import NORMALIZED, stored, ways
+from .encoder.pooling import NORMALIZED, base, pairs
 from .finetune import check as check_tuning
 from .finetune import kind_of as kind_of_tuning
 from .finetune.training import epochs_of
@@ -87,8 +87,9 @@ def digests_of(task: Task) -> set[str]:
     """Of the task's encoders, under every pooling that a run may have."""
     digests: set[str] = set()
     for checkpoint, spec in ((locate(spec), spec) for spec in task.encoders):
-        usual = (*POOLERS, *(name + NORMALIZED for name in POOLERS), "cls+mean", *ways(checkpoint.auto_poolings))
-        names = [name for name in usual if not (checkpoint.is_decoder and stored(name) == "cls")]
+        several = checkpoint.auto_poolings
+        usual = (*POOLERS, *(name + NORMALIZED for name in POOLERS), "cls+mean", *several, *pairs(several))
+        names = [name for name in usual if not (checkpoint.is_decoder and base(name) == "cls")]
         for read in (checkpoint, replace(checkpoint, prompt="")):  # fine-tuning knows no prompts
             digests |= {read.checkpoint_digest(name) for name in (*names, *read.resolved(spec.pooling))}
     return digests

@@ -93,11 +93,11 @@ class Encoder:
         self.token_budget, self.setup_seconds = budget, setup_seconds
         self._begun: deque[tuple[TokenBatch, Any]] = deque()
 
-    def vectors_digest(self, pooling: str, storage: str = "float32") -> str:
+    def vectors_digest(self, pooling: str, storage: str = "auto") -> str:
         """The folder of the vectors that this encoder makes for `pooling`."""
         return vectors_digest(self.checkpoint, pooling, self.variant(storage))
 
-    def variant(self, storage: str = "float32") -> Variant:
+    def variant(self, storage: str = "auto") -> Variant:
         """What its numbers depend on, if they are stored as `storage`."""
         return Variant(self.engine, self.precision, self.calibration, storage, self.cls_only)
 

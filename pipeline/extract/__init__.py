@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Extracted:
             "dim": self.checkpoint.vector_dim(first),
             "pooling": ",".join(self.spec.pooling),
             "precision": self.embedding_cache.backend.precision,
-            "storage": self.embedding_cache.variant.storage,
+            "storage": self.embedding_cache.storage(first),
             "engine": self.embedding_cache.backend.engine,
             "device": self.embedding_cache.backend.device,
             "prompt": self.checkpoint.prompt,
@@ -189,6 +189,26 @@ class Embedded:
     def encoder_mb(self) -> float:
         """Size of the encoder's weights, in MB."""
         return sum(file.stat().st_size for file in self.checkpoint.weights) / 1e6
+
+
+@dataclass(frozen=True)
+class Matrices(Mapping[str, np.ndarray]):
+    """Vectors (n, d) of one split by pooling, read when they are wanted: those of all layers at once are many."""
+
+    embedded: Embedded
+    split: str
+    poolings: tuple[str, ...]
+
+    def __getitem__(self, pooling: str) -> np.ndarray:
+        if pooling not in self.poolings:
+            raise KeyError(pooling)
+        return self.embedded.matrix(self.split, pooling).vectors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.poolings)
+
+    def __len__(self) -> int:
+        return len(self.poolings)
 
 
 def embed(dataset: Dataset, spec: EncoderSpec, runtime: Runtime, cache: Path, progress: Progress) -> Embedded:

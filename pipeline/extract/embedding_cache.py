@@ -15,7 +15,7 @@ from ..encoder.checkpoint import CLS_BLOCKS, Checkpoint, EncoderSpec, Variant, v
 from ..encoder.converted import known_fault
 from ..encoder.hardware import PRECISIONS, RUNS, Backend, choose_backend
 from ..encoder.int8 import calibration_of
-from ..encoder.pooling import parts, side_by_side
+from ..encoder.pooling import parts, side_by_side, storage_of
 from ..files import disk_errors, publish
 from ..store import Located, Rows, Store
 from ..store.remote import bring
@@ -63,6 +63,10 @@ class EmbeddingCache:
         """What the vectors of `pooling` depend on; for a concatenation the digests of its parts."""
         return "+".join(self.stores[part].folder.name for part in parts((self.checkpoint.pooling(pooling),)))
 
+    def storage(self, pooling: str) -> str:
+        """What the vectors of `pooling` are stored as."""
+        return storage_of(pooling, self.variant.storage)
+
     def encode_seconds(self, keys: np.ndarray) -> float:
         """What these texts cost to encode once, in the pooling that took longest (all are made in one pass)."""
         located = self.find(keys)
@@ -78,7 +82,7 @@ class EmbeddingCache:
                 **({"prompt": self.checkpoint.prompt} if self.checkpoint.prompt else {}),
                 "engine": self.backend.engine,
                 "precision": self.backend.precision,
-                "storage": self.variant.storage,
+                "storage": self.storage(pooling),
                 "dim": self.checkpoint.dim,
             }
             describe(store.folder, about)
@@ -134,16 +138,17 @@ def open_variant(
 
     Raises UserError for a storage that there is not.
     """
-    choose(DTYPES, variant.storage, "storage of vectors")
     by_length = checkpoint.config.get("model_type") in LEFT_PADDED
     stores = {}
     for part in parts(pooling):
         folder = Path(cache) / vectors_digest(checkpoint, part, variant)
-        stores[part] = Store(folder, checkpoint.dim, variant.storage, by_length)
+        storage = storage_of(part, variant.storage)
+        choose(DTYPES, storage, "storage of vectors")
+        stores[part] = Store(folder, checkpoint.dim, storage, by_length)
     return EmbeddingCache(checkpoint, backend, variant, stores)
 
 
-def cache_of(encoder: Encoder, cache: Path, storage: str = "float32") -> EmbeddingCache:
+def cache_of(encoder: Encoder, cache: Path, storage: str = "auto") -> EmbeddingCache:
     """The folders that an open encoder's vectors belong to."""
     return open_variant(encoder.checkpoint, encoder.poolings, encoder.backend, encoder.variant(storage), cache)
 

@@ -96,7 +96,7 @@ def _write(
             [
                 embedding_cache.backend.engine,
                 embedding_cache.backend.precision,
-                embedding_cache.variant.storage,
+                embedding_cache.storage(poolings[0]),
                 *poolings,
             ]
         )
@@ -117,7 +117,7 @@ def _schema(embedding_cache: EmbeddingCache, poolings: tuple[str, ...], parts: i
         "encoder": embedding_cache.checkpoint.name,
         "engine": embedding_cache.backend.engine,
         "precision": embedding_cache.backend.precision,
-        "storage": embedding_cache.variant.storage,
+        "storage": "+".join(sorted({embedding_cache.storage(name) for name in poolings})),
         "max_length": embedding_cache.max_length,
         "checkpoint_digest": {name: embedding_cache.checkpoint.checkpoint_digest(name) for name in poolings},
         "vectors_digest": {name: embedding_cache.digest(name) for name in poolings},

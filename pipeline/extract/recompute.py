@@ -84,11 +84,8 @@ def recompute(
     cosine = np.min([_cosines(stored[name], fresh[name]) for name in stored], axis=0)  # (k,)
     precision = embedding_cache.backend.precision
     exact = precision not in COSINES
-    rounding = (
-        HALF * max(float(np.abs(v).max()) for v in fresh.values())
-        if embedding_cache.variant.storage == "float16"
-        else 0.0
-    )
+    rounded = (float(np.abs(v).max()) for name, v in fresh.items() if embedding_cache.storage(name) == "float16")
+    rounding = HALF * max(rounded, default=0.0)
     tolerance = TOLERANCE + rounding if exact else COSINES[precision]
     return Recomputed(
         encoder=checkpoint.name,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import Progress, UserError, choose, listed, log, silent
-from ..encoder.pooling import ways
+from ..encoder.pooling import pairs
 from ..metrics import METRICS
 from .calibrate import best_threshold, calibration, paired_interval, prior_shift, temperature
 from .folds import Folds, split
@@ -299,23 +299,29 @@ def choose_pooling(
     settings: LinearSettings,
     progress: Progress = silent,
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Among poolings (name -> (n, d) of the train rows) and all of them side by side, the lowest out-of-fold log loss.
+    """Among poolings (name -> (n, d) of the train rows) and the best two side by side, the lowest out-of-fold log loss.
 
     Judged without resampling, in the folds that the fit itself uses.
     """
     truth = np.unique(labels, return_inverse=True)[1]
     folds = split(labels, groups, class_names, settings.folds, settings.seed)
     names = tuple(class_names[c] for c in np.unique(labels))
-    candidates = ways(tuple(vectors))
-    history: list[dict[str, Any]] = []
-    for way in candidates:
+    scores: dict[str, tuple[float, float]] = {}  # pooling → log loss, C
+
+    def judge(way: str) -> None:
         matrix = np.asarray(pooled(vectors, way), np.float32)
         state_memory(len(matrix), matrix.shape[1], truth, folds.count, "none")
         path = _Problem(matrix, truth, folds, names, settings).candidate("none", progress).path
-        history.append({"what": "pooling", "pooling": way, "C": path.C, "log_loss": path.log_loss})
-    best = min(history, key=lambda point: point["log_loss"])["pooling"]
-    log.info(f"pooling {best} of {listed(candidates)}, by log loss in the folds")
-    return best, history
+        scores[way] = (path.log_loss, path.C)
+
+    for name in vectors:
+        judge(name)
+    together = pairs(vectors)
+    if together:
+        judge(min(together, key=lambda pair: sum(scores[name][0] for name in pair.split("+"))))
+    best = min(scores, key=lambda way: scores[way])
+    log.info(f"pooling {best} of {listed(scores)}, by log loss in the folds")
+    return best, [{"what": "pooling", "pooling": way, "C": C, "log_loss": loss} for way, (loss, C) in scores.items()]
 
 
 def state_memory(n: int, d: int, truth: np.ndarray, folds: int, imbalance: str) -> float:
