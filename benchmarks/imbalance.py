@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.lr import searched
 from pipeline import silent
-from pipeline.contenders import TaskVectors
 from pipeline.data import SourceOptions, read
 from pipeline.data.splits import normalize_whitespace
 from pipeline.encoder import EncoderSpec, Runtime
@@ -34,6 +33,7 @@ from pipeline.linear import LinearSettings, fit_lr
 from pipeline.linear.folds import equal, split
 from pipeline.run import Predictions
 from pipeline.task import Task
+from pipeline.vectors import TaskVectors
 from pipeline.verdict.measure import measure
 
 RESULTS = Path(__file__).parent / "results" / "imbalance.json"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from . import UserError, listed, options, show
 from .metrics import METRICS, with_usual
@@ -52,6 +53,9 @@ def made_of(bundles: Sequence[options.Bundle], source: Any, label: Any, given: d
     named = label is None or isinstance(label, str)
     words = ["data" if in_memory else os.fspath(source)]
     given = given | ({"label": label} if named else {})
+    vectors = given.get("vectors")
+    if hasattr(vectors, "shape"):  # an array is no word
+        given = given | {"vectors": None}
     words = [*words_of(command, given), "--", *words]
     try:
         made = command.main(args=words, standalone_mode=False)
@@ -62,7 +66,22 @@ def made_of(bundles: Sequence[options.Bundle], source: Any, label: Any, given: d
 
         first = made[bundles[0].name]
         made[bundles[0].name] = with_rows(first, frames(source, None if named else label))
+    if hasattr(vectors, "shape"):
+        made[bundles[0].name] = with_vectors(made[bundles[0].name], vectors)
     return [made[bundle.name] for bundle in bundles]
+
+
+def with_vectors(value: Any, vectors: Any) -> Any:
+    """TaskOptions with an array of vectors (n, d), one for each row of the one table in memory, in its order.
+
+    Raises UserError for a source of another form, or of another number of rows.
+    """
+    frames = value.source.frames
+    rows = [frame.count_rows() for frame in frames.splits.values()] if frames else []
+    if rows != [len(vectors)]:
+        told = f"{listed(rows)} rows" if rows else "a source that is not in memory"
+        raise UserError(f"vectors: {len(vectors):,} for {told}; pass one for each row of one table, or a file")
+    return replace(value, vectors=(np.asarray(vectors),))
 
 
 def with_rows(value: Any, rows: Any) -> Any:
@@ -182,7 +201,8 @@ def compare(source: Any, label: Any = None, **given: Any) -> Verdict:
     """Fit what is missing, then judge: is a probe enough?
 
     `source` is a pandas or polars frame, a `datasets.Dataset`, a dict of those by split, lists of texts and labels, a
-    path, or a name. `label` is its column, or the labels (n,) themselves where `source` is a list of texts.
+    path, or a name. `label` is its column, or the labels (n,) themselves where `source` is a list of texts. `vectors`
+    is a file, or an array (n, d) with a vector for each row of `source`, in its order.
 
     Raises UserError for what cannot be read, learnt from or compared, TypeError for an option that there is not.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import Progress, UserError, listed, log, silent
 from .audit import Audit, AuditSettings, audit
-from .contenders import check_names, judged_vectors, profile_of, role_vectors
+from .contenders import check_names, profile_for
 from .data import Split
 from .encoder.hardware import cpu_name, hardware
 from .estimates import multiply_rate
@@ -27,6 +27,7 @@ from .metrics import METRICS, change, metric_for, score, unit
 from .report import Material, write_report
 from .run import Run, load_run, runs_folder, runs_of
 from .task import Task, TaskOptions
+from .vectors import judged_vectors, role_vectors
 from .verdict import Comparison, admit, compare, group_column
 from .verdict.imported import imported
 from .verdict.regret import Worth
@@ -163,7 +164,7 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     runs = together(runs, external_runs)
     if len(runs) < 2 and rules.only_existing:
         raise too_few(task, runs)
-    profile = profile_of(data, task.encoders[0], task.cache)
+    profile = profile_for(task, rules.contenders)
     comparison = compare(
         runs,
         metric=rules.metric,
@@ -193,7 +194,7 @@ def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
     folds = folds_of(task)
     pooled, left_out = gathered(folds, rules.contenders, rules.only_existing, rules.budget)
     shared = rows_of_all(data.train, pooled)
-    profile = profile_of(data, task.encoders[0], task.cache)
+    profile = profile_for(task, rules.contenders)
     comparison = compare(
         [one.run for one in pooled],
         metric=rules.metric,

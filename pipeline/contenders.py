@@ -7,9 +7,9 @@ extracted, so that the same function answers what exists, what is missing, and h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ import numpy as np
 from . import UserError, choose, kinds
 from .baseline import majority_fit
 from .cascade import cascade_fit
-from .data import Dataset, SourceOptions, read, subset
+from .data import Dataset, SourceOptions, read
 from .encoder.checkpoint import EncoderSpec, locate, trained
-from .encoder.declared import note_pooling
-from .encoder.pooling import pairs, parts, storage_of
+from .encoder.pooling import parts
 from .encoder.tokens import tokenizer
 from .estimates import (
     Job,
     extraction_seconds,
+    given_jobs,
     head_seconds,
     jobs,
     linear_seconds,
@@ -35,18 +35,18 @@ from .estimates import (
 )
 from .explore import Profile
 from .explore import profile as look_at
-from .extract import Embedded, Matrices, embed
-from .extract.embedding_cache import EmbeddingCache, open_cache
 from .finetune import FineTuneSettings, check, timed, tuned_fit
 from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
-from .linear import Encoded, EncodingFacts, LinearSettings, linear_fit
+from .linear import LinearSettings, linear_fit
 from .run import Fit, Run, answer
 from .stack import stack_fit
-from .store import text_keys
 from .task import Task
 from .tfidf import TfidfSettings, tfidf_fit
+from .vectors import one_each, vectors_of
+
+UNCUT = 1_000_000  # words a text, of which nothing is cut
 
 
 def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
@@ -54,113 +54,25 @@ def profile(source: SourceOptions, encoder: EncoderSpec, cache: Path, show_token
     return profile_of(read(source, allow_one_class=True), encoder, cache, show_tokens)
 
 
+class Words:
+    """White space for a tokenizer, where no encoder reads the texts."""
+
+    def lengths(self, texts: Sequence[tuple[str, ...]]) -> np.ndarray:
+        """Words of each text (n,)."""
+        return np.array([sum(len(part.split()) for part in text) for text in texts], np.int64)
+
+
+def profile_for(task: Task, names: tuple[str, ...]) -> Profile:
+    """A task's data set before anything is fitted; counted in words where no encoder of its own takes part."""
+    if task.vectors and not any(kinds.tuned(name) for name in names):
+        return look_at(task.dataset, Words(), UNCUT)
+    return profile_of(task.dataset, task.encoders[0], task.cache)
+
+
 def profile_of(dataset: Dataset, encoder: EncoderSpec, cache: Path, show_tokens: int = 0) -> Profile:
     """The same for a data set in memory."""
     checkpoint = locate(encoder)
     return look_at(dataset, tokenizer(checkpoint, cache), checkpoint.limit, checkpoint.max_length, show_tokens)
-
-
-# ── vectors ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class TaskVectors:
-    """The vectors of a task's data set by one encoder: known by name at once, extracted when somebody wants them."""
-
-    def __init__(self, task: Task, spec: EncoderSpec) -> None:
-        self.task, self.spec = task, spec
-        self.checkpoint = locate(spec)
-        self.single = replace(spec, pooling=self.checkpoint.poolings(spec.pooling))
-        note_pooling(self.checkpoint.declared, spec.pooling, spec.name)
-
-    @cached_property
-    def embedded(self) -> Embedded:
-        """The vectors themselves; what is missing is encoded."""
-        task = self.task
-        return embed(task.dataset, self.single, task.runtime, task.cache, task.progress)
-
-    @cached_property
-    def cache(self) -> EmbeddingCache:
-        """Where they lie, or will."""
-        task, data = self.task, self.task.dataset
-        keys = [text_keys(data.splits[split].texts) for split in dict.fromkeys(data.roles.values())]
-        return open_cache(self.checkpoint, self.single, task.runtime, task.cache, np.concatenate(keys))
-
-    def encoded(self, pooling: str) -> Encoded:
-        """Those of one pooling; 'auto' is several, among which the folds choose."""
-        pooling = self.checkpoint.pooling(pooling)
-        several, digest = self._several(pooling), self.checkpoint.checkpoint_digest
-        names = (*several, *pairs(several)) if several else (pooling,)
-        digests = {name: digest(name) for name in names}
-        return Encoded(
-            vectors=lambda: self._vectors(pooling, several),
-            checkpoint_digest=digests if several else digests[pooling],
-            settings=self.described(pooling, self.cache),
-            facts=lambda: facts_of(self.embedded),
-            calibrated=lambda: self.described(pooling, self.embedded.extracted.embedding_cache),
-        )
-
-    def _several(self, pooling: str) -> tuple[str, ...]:
-        return self.checkpoint.auto_poolings if pooling == "auto" else ()
-
-    def _vectors(self, pooling: str, several: tuple[str, ...]) -> dict[str, Any]:
-        if not several:
-            return {role: matrix.vectors for role, matrix in self.embedded.matrices(pooling).items()}
-        return {role: Matrices(self.embedded, split, several) for role, split in self.task.dataset.roles.items()}
-
-    def described(self, pooling: str, cache: EmbeddingCache) -> dict[str, Any]:
-        """What a run on vectors says of them, so that prediction can make the same ones."""
-        spec = self.spec
-        facts = {
-            "encoder": str(Path(spec.name).resolve()) if Path(spec.name).exists() else spec.name,
-            "revision": spec.revision,
-            "pooling": pooling,
-            "max_length": self.checkpoint.max_length,
-            "engine": cache.backend.engine,
-            "precision": cache.backend.precision,
-            "text_parts": len(self.task.dataset.text_columns),
-        }
-        if self.checkpoint.prompt:
-            facts["prompt"] = self.checkpoint.prompt
-        if (storage := storage_of(pooling, spec.storage)) != "float32":
-            facts["storage"] = storage
-        if pooling == "auto" and self.checkpoint.layers != (None,):
-            facts["layers"] = ",".join("last" if layer is None else str(layer) for layer in self.checkpoint.layers)
-        if cache.variant.calibration:  # of int8: another one makes other vectors
-            facts["calibration"] = cache.variant.calibration
-        return facts
-
-
-def facts_of(done: Embedded) -> EncodingFacts:
-    """What encoding costs, for a run on vectors to add to its own: of the rows that it learns from and chooses on."""
-    return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *done.ms_per_text())
-
-
-def role_vectors(task: Task) -> dict[str, np.ndarray] | None:
-    """Vectors (n, d) of every role's split, of the first encoder and pooling; None if they are not all on disk."""
-    keys = {role: text_keys(task.dataset.role(role).texts) for role in task.dataset.roles}
-    embedding_cache = complete_cache(task, np.concatenate(list(keys.values())))
-    if embedding_cache is None:
-        return None
-    pooling = next(iter(embedding_cache.stores))
-    return {role: embedding_cache.serve(wanted, pooling).vectors for role, wanted in keys.items()}
-
-
-def judged_vectors(task: Task, rows: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Vectors of the judged split, or of the `rows` (n,) of a whole one, by pooling, for the page's map.
-
-    None of them if they are not all on disk.
-    """
-    split = task.dataset.test if rows is None else subset(task.dataset.train, np.flatnonzero(rows))
-    wanted = text_keys(split.texts)
-    embedding_cache = complete_cache(task, wanted)
-    return {p: embedding_cache.serve(wanted, p).vectors for p in embedding_cache.stores} if embedding_cache else {}
-
-
-def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
-    """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
-    spec = task.encoders[0]
-    embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
-    return embedding_cache if embedding_cache.present(wanted).all() else None
 
 
 # ── fits ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,9 +91,8 @@ def tfidf_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 def linear_fits(task: Task, settings: tuple[LinearSettings, ...] | None = None) -> Iterator[Fit]:
     """Logistic regression for each encoder, pooling and linear setting (None: the task's)."""
-    for spec in task.encoders:
-        vectors = TaskVectors(task, spec)
-        for pooling in spec.pooling:
+    for vectors in vectors_of(task):
+        for pooling in vectors.poolings:
             encoded = vectors.encoded(pooling)
             for one in settings or task.linear:
                 yield linear_fit(encoded, task.dataset, replace(one, seed=task.seed), task.runs, task.progress)
@@ -201,16 +112,15 @@ def frozen_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     Several seeds only where this head is what is trained (--freeze), not where it stands beside the full encoder.
     """
     check(task.tuning)
-    for spec in task.encoders:
-        if "auto" in spec.pooling:
-            parts(spec.pooling)  # is for logistic regression, whose folds choose
-        vectors = TaskVectors(task, spec)
-        for pooling in spec.pooling:
+    for vectors in vectors_of(task):
+        if "auto" in vectors.poolings:
+            parts(vectors.poolings)  # is for logistic regression, whose folds choose
+        for pooling in vectors.poolings:
             encoded = vectors.encoded(pooling)
             for number in range(task.seeds if task.tuning.freeze else 1):
                 settings = replace(task.tuning, seed=task.seed + number, freeze=True)
                 if settings.head == "standard" and settings.dropout is None:
-                    settings = replace(settings, dropout=own_dropout(vectors.checkpoint.config))
+                    settings = replace(settings, dropout=own_dropout(vectors.config))
                 yield frozen_fit(encoded, task.dataset, settings, task.runs, task.progress)
 
 
@@ -261,11 +171,9 @@ def scratch_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 def joined_fits(task: Task, variant: str = "", kind: str = "stack") -> Iterator[Fit]:
     """A stack or cascade of the contenders that the task names, for each encoder and pooling."""
-    for spec in task.encoders:
-        for pooling in spec.pooling:
-            one = replace(task, encoders=(replace(spec, pooling=(pooling,)),), seeds=1)
-            parts = [next(fits_of(one, name)) for name in task.joined(kind)]
-            yield (stack_fit if kind == "stack" else cascade_fit)(parts, task.dataset, task.runs, task.seed)
+    for one in one_each(replace(task, seeds=1)):
+        joined = [next(fits_of(one, name)) for name in task.joined(kind)]
+        yield (stack_fit if kind == "stack" else cascade_fit)(joined, task.dataset, task.runs, task.seed)
 
 
 # ── the table ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,12 +241,16 @@ def tuned_runs(task: Task) -> list[Run]:
 def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
     """About how many seconds each contender takes if nothing of it is there yet, `extract` first if one needs it."""
     check_names(names)
-    work, seconds = jobs(task), {}
-    if any(kinds.kind_row(name).needs_vectors for name in names):
+    rows = {name: kinds.kind_row(name) for name in names}
+    given = given_jobs(task)
+    work = jobs(task) if not given or any(kinds.tuned(name) for name in names) else []
+    seconds = {}
+    if not given and any(row.needs_vectors for row in rows.values()):
         seconds["extract"] = sum(map(extraction_seconds, work))
     for name in names:
         row, variant = contender(name)
-        each = work if kinds.kind_row(name).needs_encoder else work[:1]
+        each = given if given and not kinds.tuned(name) else work
+        each = each if rows[name].needs_encoder else each[:1]
         seconds[name] = sum(row.seconds(replace(job, variant=variant)) for job in each)
         seconds[name] += parts_seconds(task, [part for part in row.parts(task) if part not in names])
     return seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Job:
 
     task: Task
     spec: EncoderSpec
-    checkpoint: Checkpoint
+    checkpoint: Any  # a Checkpoint, or a VectorFile: both know their `dim`
     rows: int  # of train
     tokens: float  # a text, on average, as fed
     rate: float  # float32 multiply-adds a second of this machine's processors, measured
@@ -95,6 +96,14 @@ def jobs(task: Task) -> list[Job]:
     return [job(task, spec, rate, device, rate_there) for spec in task.encoders]
 
 
+def given_jobs(task: Task) -> list[Job]:
+    """The same for each file of vectors, whose rows nothing has to encode."""
+    if not task.vectors:
+        return []
+    rate, rows, spec = multiply_rate(), len(task.dataset.train.texts), task.encoders[0]
+    return [Job(task, spec, file, rows, 0.0, rate, "cpu", rate) for file in task.vectors]
+
+
 def job(task: Task, spec: EncoderSpec, rate: float, device: str, device_rate: float) -> Job:
     """The same for one of them."""
     checkpoint = locate(spec)
@@ -143,7 +152,7 @@ def extraction_seconds(job: Job) -> float:
 
 def linear_seconds(job: Job) -> float:
     classes = len(job.task.dataset.class_names)
-    return 0.5 + LINEAR_COST * job.rows * job.checkpoint.dim * classes / job.rate
+    return 0.5 + LINEAR_COST * job.rows * int(job.checkpoint.dim) * classes / job.rate
 
 
 def resampled_seconds(job: Job) -> float:

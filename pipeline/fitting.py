@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import UserError, kinds, listed, log
 from .contenders import estimates, fit, fits_of, linear_runs, tuned_runs
-from .encoder import POOLERS, locate
+from .encoder import POOLERS, Checkpoint, EncoderSpec, locate
 from .encoder.pooling import NORMALIZED, base, pairs
 from .finetune import check as check_tuning
 from .finetune import kind_of as kind_of_tuning
@@ -56,7 +56,8 @@ def remaining(task: Task, names: tuple[str, ...]) -> dict[str, Estimate]:
     """What each contender will take; `extract` first if vectors are missing and one that is not there needs them."""
     alone = estimates(task, names)
     each = {name: Estimate(alone[name], missing(task, name)) for name in names}
-    extract = {"extract": Estimate(alone["extract"], 1.0)} if any(needs_extraction(n, each) for n in names) else {}
+    wanted = "extract" in alone and any(needs_extraction(n, each) for n in names)
+    extract = {"extract": Estimate(alone["extract"], 1.0)} if wanted else {}
     return extract | each
 
 
@@ -85,8 +86,8 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
 
 def digests_of(task: Task) -> set[str]:
     """Of the task's encoders, under every pooling that a run may have."""
-    digests: set[str] = set()
-    for checkpoint, spec in ((locate(spec), spec) for spec in task.encoders):
+    digests: set[str] = {file.digest for file in task.vectors}
+    for checkpoint, spec in located(task):
         several = checkpoint.auto_poolings
         usual = (*POOLERS, *(name + NORMALIZED for name in POOLERS), "cls+mean", *several, *pairs(several))
         names = [name for name in usual if not (checkpoint.is_decoder and base(name) == "cls")]
@@ -97,7 +98,17 @@ def digests_of(task: Task) -> set[str]:
 
 def limits_of(task: Task) -> set[int | None]:
     """How long texts may be in runs of this task; None: runs that know no tokens."""
-    return {None, *(locate(spec).max_length for spec in task.encoders)}
+    return {None, *(checkpoint.max_length for checkpoint, _ in located(task))}
+
+
+def located(task: Task) -> list[tuple[Checkpoint, EncoderSpec]]:
+    """The task's encoders. Raises UserError for one that cannot be found, unless vectors from a file do without."""
+    try:
+        return [(locate(spec), spec) for spec in task.encoders]
+    except UserError:
+        if not task.vectors:
+            raise
+        return []
 
 
 def too_few(task: Task, runs: Sequence[Run]) -> UserError:

@@ -30,7 +30,7 @@ from .run.model import Layout, damaged, read_model, write_model
 FLOOR = 1e-12  # of a probability, before its logarithm is taken
 MOST_WEIGHT = 10.0  # that a part has; where every row is right, more would always be better
 LAYOUT = Layout("stack", {"weights": "m"}, lists={"k": "class_names", "m": "parts"})
-OF_VECTORS = ("encoder", "revision", "pooling", "max_length", "engine", "precision", *VECTOR_DEFAULTS)
+OF_VECTORS = ("encoder", "revision", "pooling", "max_length", "engine", "precision", "vectors", *VECTOR_DEFAULTS)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from . import Progress, UserError, silent
 from .data import Dataset, SourceOptions, read
 from .encoder import Runtime
 from .encoder.checkpoint import EncoderSpec
+from .extract.vector_file import VectorFile
 from .finetune.training import FineTuneSettings
 from .linear.tune import LinearSettings
 
@@ -30,6 +32,7 @@ class Task:
     seeds: int = 1  # how many of them fine-tuning is repeated with
     stack: tuple[str, ...] = ("tfidf", "lr")  # the contenders that a stack joins
     cascade: tuple[str, ...] | None = None  # who answers first, and who the rest; it is a contender where said
+    vectors: tuple[VectorFile, ...] = ()  # what contenders on vectors read instead of the encoders' own
     progress: Progress = silent
 
     def joined(self, kind: str) -> tuple[str, ...]:
@@ -55,8 +58,13 @@ class TaskOptions:
     seeds: int = 1
     stack: tuple[str, ...] = ("tfidf", "lr")
     cascade: tuple[str, ...] | None = None
+    vectors: tuple[Any, ...] = ()  # files of vectors, or arrays (n, d)
 
     def read(self, progress: Progress = silent) -> Task:
         """The task, its source read. Raises UserError if it cannot be read."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "source"}
-        return Task(read(self.source), seed=self.source.seed, progress=progress, **given)
+        given["vectors"] = tuple(map(VectorFile.opened, self.vectors or ()))
+        task = Task(read(self.source), seed=self.source.seed, progress=progress, **given)
+        for file in task.vectors:
+            file.of(task.dataset)  # a row without a vector is known before anything is fitted
+        return task

@@ -56,6 +56,11 @@ class ExportSettings:
     def export(self, run: Run) -> Handed:
         """Write `run` into the new folder `out`. Raises UserError where `export_run` does."""
         form = program(self.form)
+        if run.settings.get("vectors"):
+            raise UserError(
+                f"{run.folder}: fitted on vectors from {run.settings['encoder']}, and an export takes texts; "
+                "ask `predict --vectors`, or take the weights in its folder model/"
+            )
         if self.repository is not None:
             ready(self.repository)
         out = Path(self.out)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import kinds
-from ..contenders import TaskVectors, fits_of, from_scratch, tuned_fits, tuned_runs, tuning_of
+from ..contenders import fits_of, from_scratch, tuned_fits, tuned_runs, tuning_of
 from ..encoder.checkpoint import EncoderSpec, locate, trained
 from ..finetune import FineTuneSettings, asked, kind_of
 from ..linear import linear_fit
@@ -27,6 +27,7 @@ from ..run import Run
 from ..stack import StackModel, pool
 from ..task import Task
 from ..tfidf import fit_at as fit_tfidf_at
+from ..vectors import GivenVectors, TaskVectors, Vectors, one_each, vectors_of
 from ..verdict.results import plain
 from .results import curve_folder
 from .subsets import smaller
@@ -65,19 +66,19 @@ def tfidf_learners(task: Task) -> list[Learner]:
 
 def linear_learners(task: Task) -> list[Learner]:
     """Logistic regression on stored vectors at the C of the fit on all labels, for each encoder and pooling."""
-    return [linear_learner(task, spec, pooling) for spec in task.encoders for pooling in spec.pooling]
+    return [linear_learner(task, vectors, pooling) for vectors in vectors_of(task) for pooling in vectors.poolings]
 
 
 def stack_learners(task: Task) -> list[Learner]:
     """The parts' fits on the subset joined with the weights of the fit on all labels, for each encoder and pooling."""
     learners = []
-    for spec in task.encoders:
-        for pooling in spec.pooling:
-            one = replace(task, encoders=(replace(spec, pooling=(pooling,)),))
-            run = next(fits_of(one, "stack")).run()
-            weights = StackModel.load(run.model_folder).weights
-            parts = [learners_of(one, kinds.split(name)[0])[0] for name in task.stack]
-            learners.append(_stack_learner(named(task, "stack", spec, pooling), parts, weights, run))
+    for one in one_each(task):
+        run = next(fits_of(one, "stack")).run()
+        weights = StackModel.load(run.model_folder).weights
+        parts = [learners_of(one, kinds.split(name)[0])[0] for name in task.stack]
+        (vectors,) = vectors_of(one)
+        name = named(task, "stack", vectors, vectors.poolings[0])
+        learners.append(_stack_learner(name, parts, weights, run))
     return learners
 
 
@@ -90,24 +91,21 @@ def _stack_learner(name: str, parts: Sequence[Learner], weights: np.ndarray, run
     return Learner(name, "stack", shown, identity, run.checkpoint_digest, fit)
 
 
-def linear_learner(task: Task, spec: EncoderSpec, pooling: str) -> Learner:
+def linear_learner(task: Task, vectors: Vectors, pooling: str) -> Learner:
     """One of them; pooling 'auto' is the one that the fit on all labels chose."""
-    vectors = TaskVectors(task, spec)
     settings = replace(task.linear[0], imbalance="none", seed=task.seed)
     run = linear_fit(vectors.encoded(pooling), task.dataset, settings, task.runs, task.progress).run()
-    chosen, data, done = LinearModel.load(run.model_folder).pooling, task.dataset, vectors.embedded
-    train = done.matrix(data.roles["train"], chosen).vectors
-    test = done.matrix(data.roles["test"], chosen).vectors
+    chosen, data = LinearModel.load(run.model_folder).pooling, task.dataset
+    train, test = vectors.matrix("train", chosen), vectors.matrix("test", chosen)
     C = chosen_c(run)
 
     def fit(rows: np.ndarray, draw: int, first: Facts) -> tuple[np.ndarray, dict[str, Any]]:
         return fit_at(train[rows], data.train.labels[rows], data.class_names, C).proba(test), {}
 
-    digest = done.checkpoint.checkpoint_digest(chosen)
-    facts = vectors.described(chosen, done.extracted.embedding_cache)
+    digest, facts = vectors.digest(chosen), vectors.described(chosen)
     counted = {key: value for key, value in facts.items() if key not in ("encoder", "revision")}
-    shared = {"C": C, "pooling": chosen, "max_length": done.checkpoint.max_length}
-    return Learner(named(task, "lr", spec, pooling), "lr", shared, counted | {"C": C, "of": digest}, digest, fit)
+    shared = {"C": C} | {key: facts[key] for key in ("pooling", "max_length") if key in facts}
+    return Learner(named(task, "lr", vectors, pooling), "lr", shared, counted | {"C": C, "of": digest}, digest, fit)
 
 
 def tuned_learners(task: Task) -> list[Learner]:
@@ -188,8 +186,11 @@ def last_fit(run: Run) -> dict[str, Any]:
     return next(point for point in reversed(run.history) if point.get("what") == "final")
 
 
-def named(task: Task, kind: str, spec: EncoderSpec, pooling: str = "") -> str:
+def named(task: Task, kind: str, read: Vectors | EncoderSpec, pooling: str = "") -> str:
     """The line's name: its kind, and what tells it from the others of that kind."""
+    if isinstance(read, GivenVectors):
+        return f"{kind} ({read.name})" if len(task.vectors) > 1 else kind
+    spec = read.spec if isinstance(read, TaskVectors) else read
     short = {plain("encoder", one.name) for one in task.encoders}
     encoder = plain("encoder", spec.name) if len(short) == len(task.encoders) else spec.name
     if [one.name for one in task.encoders].count(spec.name) > 1:

@@ -194,6 +194,12 @@ tuning_options = Bundle(
     },
     builders.tuning,
 )
+vectors_option = click.option(
+    "--vectors",
+    callback=several(),
+    metavar="FILE.parquet,…",
+    help="Vectors from elsewhere by row_id or text, in place of --encoder's (fine-tuning keeps that).",
+)
 stack_option = click.option(
     "--stack", default="tfidf,lr", callback=several(), metavar="NAME,…", help="What the contender stack joins."
 )

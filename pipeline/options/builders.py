@@ -91,11 +91,11 @@ def looking(pair: tuple[str, ...] | None, **values: Any) -> AuditSettings:
     return AuditSettings(pair=pair and (pair[0], pair[1]), **values)
 
 
-def opening(encoder: str | None, cache: Path, **runtime: Any) -> Opening:
+def opening(encoder: str | None, cache: Path, vectors: Path | None, **runtime: Any) -> Opening:
     from ..encoder import Runtime
     from ..predict import Opening
 
-    return Opening(Runtime(**runtime), cache, encoder)
+    return Opening(Runtime(**runtime), cache, encoder, vectors)
 
 
 def export(source: str | None, text: tuple[str, ...], **values: Any) -> ExportSettings:

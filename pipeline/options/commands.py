@@ -19,13 +19,15 @@ from . import (
     source_options,
     stack_option,
     tuning_options,
+    vectors_option,
 )
 from .parsing import FILE, FOLDER, Bundle, joined, made
 
 TASK = ".task:TaskOptions"
 ENCODING = ".extract.anywhere:EncodingOptions"
 places = {"cache": cache_option, "runs": runs_option}  # where vectors and runs lie
-stacking = places | {"stack": stack_option}
+places_of_fits = places | {"vectors": vectors_option}
+stacking = places_of_fits | {"stack": stack_option}
 shared = (source_options, encoder_options, runtime_options)
 encoding_options = joined("job", ENCODING, *shared, cache=cache_option)
 extract_options = joined(
@@ -38,7 +40,7 @@ extract_options = joined(
         "--recalibrate", is_flag=True, help="int8: calibrate again, on SOURCE; its vectors get a new folder."
     ),
 )
-fit_lr_task = joined("task", TASK, *shared, linear_options, **places)
+fit_lr_task = joined("task", TASK, *shared, linear_options, **places_of_fits)
 fine_tune_task = joined("task", TASK, *shared, tuning_options, seeds=seeds_option, **places)
 compare_task = joined(
     "task",
@@ -56,7 +58,14 @@ audit_task = joined("task", TASK, *shared, search_options, **stacking)
 report_task = joined("task", TASK, judged_source_options, encoder_options, **places)
 moved_encoder = click.option("--encoder", metavar="NAME", help="Where the run's encoder lies now, if it has moved.")
 opening_options = Bundle(
-    "opening", {"encoder": moved_encoder, **runtime_options.options, "cache": cache_option}, builders.opening
+    "opening",
+    {
+        "encoder": moved_encoder,
+        "vectors": click.option("--vectors", type=FILE, help="Of a run on --vectors: those of the texts, by text."),
+        **runtime_options.options,
+        "cache": cache_option,
+    },
+    builders.opening,
 )
 texts_options = Bundle(
     "given",

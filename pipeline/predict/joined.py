@@ -15,7 +15,7 @@ from ..cascade import CascadeModel, together
 from ..encoder import Runtime
 from ..run import Run
 from ..stack import StackModel, part_runs, pool
-from .models import Model, Probe, head_of, open_run
+from .models import Lookup, Model, Probe, head_of, open_run, probe
 from .texts import Texts
 
 
@@ -24,17 +24,18 @@ class Stack:
 
     def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
         self.weights = StackModel.load(run.model_folder).weights
-        self.probes: dict[str, Probe] = {}  # by the checkpoint that their vectors come from
+        self.probes: dict[str, Probe | Lookup] = {}  # by the checkpoint that their vectors come from
         self.parts: list[tuple[str | None, Callable[[Any], np.ndarray]]] = []  # what it reads: a probe's vectors, texts
         for part in part_runs(run):
             row = kinds.kind_row(part.kind)
             if not row.needs_vectors:
                 self.parts.append((None, kinds.load(row.opener)(part, runtime, cache, precision).proba))
                 continue
-            moved = replace(part, settings=part.settings | {"encoder": run.settings["encoder"]})
+            now = {name: run.settings[name] for name in ("encoder", "vectors") if name in run.settings}
+            moved = replace(part, settings=part.settings | now)
             key = str(part.checkpoint_digest)
             if key not in self.probes:
-                self.probes[key] = Probe(moved, runtime, cache, precision)
+                self.probes[key] = probe(moved, runtime, cache, precision)
             self.parts.append((key, head_of(part).proba))
 
     def proba(self, texts: Texts) -> np.ndarray:
@@ -48,7 +49,11 @@ class Cascade:
 
     def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
         self.limit = CascadeModel.load(run.model_folder).threshold
-        self.parts = part_runs(run)
+        now = {name: run.settings[name] for name in ("vectors",) if name in run.settings}
+        self.parts = [
+            replace(part, settings=part.settings | now) if part.settings.get("vectors") else part
+            for part in part_runs(run)
+        ]
         encoder = run.settings.get("encoder")
         moved = [encoder if kinds.kind_row(part.kind).needs_vectors else None for part in self.parts]
         self.openers = [

@@ -15,6 +15,7 @@ from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from ..encoder.hardware import choose_backend
 from ..encoder.pooling import side_by_side
 from ..encoder.tokens import tokenizer
+from ..extract.vector_file import FROM_FILE, VectorFile
 from ..run import Run, probabilities
 from ..run.model import kind_at
 from .texts import Texts
@@ -46,9 +47,14 @@ class Opening:
     runtime: Runtime
     cache: Path
     encoder: str | None = None  # None: where it was
+    vectors: Path | None = None  # those of the texts, of a run on vectors from a file
 
     def open(self, run: Run) -> Model:
-        """Raises UserError where `open_run` does."""
+        """Raises UserError where `open_run` does, and for vectors that the run does not read."""
+        if self.vectors is not None:
+            if not run.settings.get("vectors"):
+                raise UserError(f"--vectors: {run.folder} makes its own vectors; leave it out")
+            run = replace(run, settings=run.settings | {"vectors": str(self.vectors)})
         return open_run(run, self.runtime, self.cache, self.encoder)
 
 
@@ -122,6 +128,33 @@ def placed(run: Run, model: Any) -> Checkpoint:
             f"({here[:8]} instead of {str(model.checkpoint_digest)[:8]}); pass that one, or fit again"
         )
     return checkpoint
+
+
+class Lookup:
+    """A head on vectors from a file, in which each text is looked up."""
+
+    def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
+        self.model, self.columns = head_of(run), run.text_columns
+        self.threshold: float | None = getattr(self.model, "threshold", None)
+        if run.settings["vectors"] == FROM_FILE:
+            raise UserError(
+                f"{run.folder}: fitted on vectors from {run.settings['encoder']}, not on an encoder that is here; "
+                "pass --vectors FILE.parquet with those of the texts, a column 'text' beside them"
+            )
+        self.file = VectorFile.opened(run.settings["vectors"])
+
+    def vectors(self, texts: Texts) -> np.ndarray:
+        """(n, d) float32, in the order of the texts."""
+        return self.file.take(self.file.rows_of([], texts, self.columns), [text[0] for text in texts])
+
+    def proba(self, texts: Texts) -> np.ndarray:
+        """Probabilities (n, k) float32."""
+        return np.asarray(self.model.proba(self.vectors(texts)))
+
+
+def probe(run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> Probe | Lookup:
+    """The model of a run on vectors."""
+    return (Lookup if run.settings.get("vectors") else Probe)(run, runtime, cache, precision)
 
 
 class Probe:

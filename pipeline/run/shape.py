@@ -15,7 +15,7 @@ SETTINGS = {
     "encoder?": str, "revision?": TEXT, "pooling?": str, "precision?": str, "engine?": str, "storage?": str,
     "calibration?": TEXT, "max_length?": int, "text_parts?": int, "layers?": (None, str, int), "imbalance?": TEXT,
     "min_df?": int, "C?": (None, float, str, [float]), "seed?": int, "epochs?": (int, str), "batch_size?": int,
-    "learning_rate?": (None, float, str), "fitted on?": str, "freeze?": bool, "head?": TEXT,
+    "learning_rate?": (None, float, str), "fitted on?": str, "vectors?": str, "freeze?": bool, "head?": TEXT,
     "init_head?": TEXT, "threshold?": (None, str, float),
     "chosen?": (None, {
         "learning_rate?": NUMBER, "epoch?": WHOLE, "epochs?": WHOLE, "device?": TEXT, "precision?": TEXT,
