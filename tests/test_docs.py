@@ -44,7 +44,7 @@ def bundled(monkeypatch, tmp_path, tiny_distilbert):
     monkeypatch.setattr(checkpoint, "MINILM_SHA256", checkpoint.sha256(tiny_distilbert / "model.safetensors"))
     rows = [f"{'a great film' if i % 2 else 'a boring story'} {i},{1 + i % 2}\n" for i in range(120)]
     Path("reviews.csv").write_text("body,stars\n" + "".join(rows), "utf-8")
-    Path("texts.csv").write_text("text\nwin a prize\ncome home\n", "utf-8")
+    Path("texts.csv").write_text("id,text\n1,win a prize\n2,come home\n", "utf-8")
     return tmp_path
 
 
