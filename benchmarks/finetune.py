@@ -32,7 +32,7 @@ from pipeline.encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from pipeline.encoder.tokens import tokenizer
 from pipeline.finetune.device import machine
 from pipeline.finetune.heads import HeadSpec, build, isolated, quiet
-from pipeline.finetune.training import FineTuneSettings, Rows, inputs, logits, tokenised, trainer_for
+from pipeline.finetune.training import FineTuneSettings, Rows, TrainingJob, inputs, logits, tokenised, trainer_for
 
 RESULTS = Path(__file__).parent / "results" / "finetune.json"
 SILENT: Callable[..., None] = lambda *_: None  # noqa: E731
@@ -62,7 +62,8 @@ def ours(model: Any, rows: dict[str, Rows], settings: FineTuneSettings, where: A
 
     with tempfile.TemporaryDirectory() as folder:
         rate = settings.learning_rate or 1e-4
-        trainer = trainer_for(model, rows["train"], settings, rate, where, Path(folder), TrainerCallback())
+        job = TrainingJob(rows["train"], None, names, settings, rate, where, Path(folder), SILENT)
+        trainer = trainer_for(model, job, TrainerCallback())
         trainer.args.save_strategy = "no"
         trainer.train()
 

@@ -221,17 +221,69 @@ def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp
     assert run.settings["chosen"]["epoch"] == 1 + int(np.argmin(losses[1:]))  # equal scores: the lower loss
 
 
-def test_the_learning_rate_is_chosen_on_validation_and_its_cost_counted(tiny_distilbert, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.finetune.RATES", (1e-7, 1e-2))
-    settings = replace(FAST, epochs=2, learning_rate=None)
-    run = fine_tune(dataset(), locate(EncoderSpec(str(tiny_distilbert))), settings, Runtime(), tmp_path)
+@pytest.mark.parametrize(("rates", "epochs"), [((1e-9, 1e-8, 1e-2), 4), ((1e-9, 1e-2), 2)])
+def test_a_searched_training_is_the_one_at_its_rate(rates, epochs, tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.finetune.RATES", rates)
+    monkeypatch.setattr("pipeline.finetune.rates.JUDGED", (60, 60))  # validation is enough: nothing is held out
+    monkeypatch.setattr("pipeline.finetune.rates.FEWEST_STEPS", 15)  # the second rung ends the third epoch
+    checkpoint, settings = locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=epochs, learning_rate=None)
+    seen = []
+    run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path, lambda *told: seen.append(told))
     tried = [record for record in run.history if "search" in record]
+    steps = {4: [15, 30, 30], 2: [15, 15]}[epochs]
     assert [(record["learning_rate"], record["steps"], record["chosen"]) for record in tried] == [
-        (1e-7, 20, False),
-        (1e-2, 20, True),
+        (rate, step, rate == 1e-2) for rate, step in zip(rates, steps, strict=True)
     ]
     assert run.settings["chosen"]["learning_rate"] == 1e-2
     assert run.cost.fit_seconds > sum(record["seconds"] for record in tried)
+    total = {4: 3 * 15 + 2 * 15, 2: 2 * 15}[epochs]
+    assert [told for told in seen if told[0] == "learning rate"] == [
+        ("learning rate", step, total) for step in range(1, total + 1)
+    ]
+    assert [told[1] for told in seen if told[0] == "fine-tune"] == list(range(steps[-1] + 1, 10 * epochs + 1))
+    given = fine_tune(dataset(), checkpoint, replace(settings, learning_rate=1e-2), Runtime(), tmp_path)
+    np.testing.assert_array_equal(run.predictions["test"].proba, given.predictions["test"].proba)
+    judged = [[e["validation"] for e in [r for r in one.history if "epoch" in r]] for one in (run, given)]
+    assert judged[0] == judged[1]
+
+
+def test_a_rate_that_diverges_is_left_and_all_of_them_are_one_line(tiny_distilbert, tmp_path, monkeypatch):
+    from pipeline.finetune import job
+
+    advance = job.advance
+
+    def broken(model, one, *rest):
+        if one.rate > limit:
+            raise job.diverged(1, one.rate)
+        advance(model, one, *rest)
+
+    monkeypatch.setattr("pipeline.finetune.rates.advance", broken)
+    monkeypatch.setattr("pipeline.finetune.RATES", (1e-3, 1e-2, 1e-1))
+    checkpoint, limit = locate(EncoderSpec(str(tiny_distilbert))), 5e-3
+    settings = replace(FAST, epochs=1, learning_rate=None)
+    run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path)
+    assert run.settings["chosen"]["learning_rate"] == 1e-3
+    assert [record.get("log_loss") is None for record in run.history if "search" in record] == [False, True, True]
+    limit = 0
+    with pytest.raises(UserError, match="the training diverged"):
+        fine_tune(dataset(), checkpoint, replace(settings, seed=1), Runtime(), tmp_path)
+
+
+def test_killed_after_its_search_it_does_not_search_again(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.finetune.RATES", (1e-9, 1e-2))
+    monkeypatch.setattr("pipeline.finetune.rates.FEWEST_STEPS", 15)
+    checkpoint, settings = locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=2, learning_rate=None)
+
+    def kill(stage, done, total):
+        if (stage, done) == ("fine-tune", 17):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path, kill)
+    seen = []
+    run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path, lambda *told: seen.append(told[:2]))
+    assert seen == [("fine-tune", step) for step in range(16, 21)]
+    assert [record["steps"] for record in run.history if "search" in record] == [15, 15]
 
 
 def test_without_validation_the_last_epoch_stands(tiny_distilbert, tmp_path):
@@ -306,17 +358,19 @@ def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distil
 def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_distilbert, tmp_path):
     from transformers import TrainerCallback
 
+    from pipeline import silent
     from pipeline.encoder.tokens import tokenizer
     from pipeline.finetune.device import machine
     from pipeline.finetune.heads import HeadSpec, build
-    from pipeline.finetune.training import tokenised, trainer_for
+    from pipeline.finetune.training import TrainingJob, tokenised, trainer_for
 
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     rows = tokenised([("good film",), ("bad film",)] * 4, np.array([0, 1] * 4), tokenizer(checkpoint), 8, 0)
     settings = replace(FAST, epochs=5, batch_size=4, warmup=0.2, schedule=schedule)
     callback = type("Quiet", (TrainerCallback,), {})()
     model = build(checkpoint, ("a", "b"), HeadSpec(), 0)
-    trainer = trainer_for(model, rows, settings, 1e-3, machine("cpu", "fp32"), tmp_path, callback)
+    job = TrainingJob(rows, None, ("a", "b"), settings, 1e-3, machine("cpu", "fp32"), tmp_path, silent)
+    trainer = trainer_for(model, job, callback)
     trainer.create_optimizer_and_scheduler(10)
     rates = []
     for _ in range(11):

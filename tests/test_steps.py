@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.encoder.batches import padding_share
-from pipeline.finetune.batches import LengthSampler, calls
+from pipeline.finetune.batches import HeldOut, LengthSampler, calls
 from pipeline.finetune.dropout import attention, cheapen, drop
 
 
@@ -56,6 +56,15 @@ def test_an_epoch_has_its_own_order_and_always_the_same():
     again.set_epoch(1)
     assert first != list(sampler) == list(again)
     assert list(LengthSampler(lengths(200), 16, seed=2)) != first
+
+
+def test_rows_that_are_held_out_are_replaced_until_they_are_not():
+    sampler = LengthSampler(lengths(50), 16, seed=1, held=HeldOut(np.arange(0, 50, 5), epochs=1))
+    first = list(sampler)
+    assert len(first) == 50
+    assert set(first) == set(range(50)) - set(range(0, 50, 5))
+    sampler.set_epoch(1)
+    assert sorted(sampler) == list(range(50))
 
 
 def test_calls_hold_every_row_once_and_hardly_any_padding():

@@ -1,15 +1,15 @@
 """The parts of a training, on numbers that fit in the head."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline import UserError, silent
+from pipeline import UserError
 from pipeline.finetune import device
 from pipeline.finetune.device import Machine, machine
-from pipeline.finetune.job import TrainingJob, TrainingState
-from pipeline.finetune.rates import by_chance, search_steps, smallest_good, with_held_out
+from pipeline.finetune.job import TrainingState
+from pipeline.finetune.rates import by_chance, held_out, row_passes, rungs, smallest_good, steps_of_rungs, survivors
 from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, epochs_of, log_losses, logits
 
 
@@ -38,10 +38,31 @@ def test_the_smallest_rate_that_is_as_good_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "epochs", "steps"), [(16000, 64, 2, 75), (16000, 32, 3, 150), (300, 32, 3, 20), (64, 32, 3, 6)]
+    ("rows", "batch", "epochs", "steps"),
+    [(16000, 64, 2, [16, 32]), (16000, 32, 3, [49, 98]), (300, 32, 3, [4, 8]), (64, 32, 3, [4, 6]), (9, 9, 3, [3, 3])],
 )
-def test_a_short_run_is_a_share_of_the_real_one(rows, batch, epochs, steps):
-    assert search_steps(rows, FineTuneSettings(epochs=epochs, batch_size=batch)) == steps
+def test_rungs_are_a_share_of_the_training(rows, batch, epochs, steps):
+    assert rungs(rows, FineTuneSettings(epochs=epochs, batch_size=batch), rates=3) == steps
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(4459, 3), (16000, 3), (2000, 4), (480, 17)])
+def test_a_search_costs_an_eighth_of_the_steps_at_most(rows, epochs):
+    settings = FineTuneSettings(epochs=epochs)
+    searched = row_passes(rows, settings) / row_passes(rows, replace(settings, learning_rate=1e-4))
+    assert 1.09 < searched < 1.105  # and 2 % go into judging
+
+
+def test_steps_are_those_of_the_rates_that_are_left():
+    assert steps_of_rungs([16, 32], rates=3) == [3 * 16, 2 * 16]
+    assert steps_of_rungs([10], rates=2) == [20]
+
+
+def test_the_worse_half_stops():
+    losses = {place: np.full(50, value) for place, value in enumerate([0.9, 0.4, np.inf, 0.5, 0.3])}
+    assert survivors(losses) == [1, 3, 4]
+    assert survivors({0: np.full(50, 0.9), 2: np.full(50, np.inf)}) == [0]
+    noisy = np.random.default_rng(0).uniform(0, 1, 50)
+    assert survivors({1: noisy, 2: noisy[::-1]}) == [1]  # as good: the smaller rate
 
 
 def test_a_course_ends_with_its_epochs_or_its_patience():
@@ -130,30 +151,18 @@ def test_auto_is_about_250_steps_in_3_to_30_passes(rows, batch, accumulation, ep
     assert epochs_of(FineTuneSettings(epochs=2, batch_size=batch), rows) == 2
 
 
-def job_of(train, validation):
-    """Rows whose only token is their number; the last two of train are the same text."""
-    names = [*range(train - 1), train - 2]
-    rows = Rows([np.array([i]) for i in names], None, np.arange(train), pad_id=0)
-    judged = Rows([np.array([1000 + i]) for i in range(validation)], None, np.arange(validation), pad_id=0)
-    return TrainingJob(rows, judged, ("a", "b"), FineTuneSettings(), 0.0, Machine("cpu", "fp32"), Path(), silent)
+def rows_of(start, numbers):
+    """Rows whose only token is their number."""
+    return Rows([np.array([start + i]) for i in numbers], None, np.asarray(numbers), pad_id=0)
 
 
 def test_a_search_judges_on_rows_of_train_where_validation_is_small():
-    searched = with_held_out(job_of(480, 50))
-    assert (len(searched.train), len(searched.validation)) == (480 - 96, 50 + 96)  # a fifth at most
-    assert (len(with_held_out(job_of(2000, 150)).validation), len(with_held_out(job_of(2000, 150)).train)) == (
-        200,
-        1950,
-    )
-    learnt, judged = ({int(ids[0]) for ids in rows.ids} for rows in (searched.train, searched.validation))
-    assert not learnt & judged
-    assert 478 in learnt  # the text that stands twice
-    assert searched.validation.labels[50:].tolist() == [int(ids[0]) for ids in searched.validation.ids[50:]]
-
-
-def test_a_search_leaves_train_alone_where_validation_is_large():
-    job = job_of(480, 200)
-    assert with_held_out(job) is job
+    names = [*range(479), 478]  # the last two are the same text
+    held = held_out(rows_of(0, names), rows_of(1000, range(50)), FineTuneSettings(epochs=17))
+    assert (len(held.places), held.epochs) == (50, 2)  # 33 steps of 17 times 15
+    assert not {478, 479} & set(held.places.tolist())
+    assert len(held_out(rows_of(0, range(100)), rows_of(1000, range(5)), FineTuneSettings(epochs=3)).places) == 20
+    assert len(held_out(rows_of(0, names), rows_of(1000, range(100)), FineTuneSettings(epochs=3)).places) == 0
 
 
 def test_a_run_on_few_rows_says_what_chance_decides():

@@ -17,11 +17,12 @@ from ..encoder.checkpoint import Checkpoint
 from ..encoder.tokens import tokenizer
 from ..linear.probe import LinearModel, softmax
 from ..run import Cost, Fit, Fitted, Question, Run, load_run
+from .batches import HeldOut
 from .device import is_main_process, machine, note
 from .heads import HEADS, HeadSpec, build, freeze_below, parameters, write
-from .job import TrainingJob, TrainingState, last_state, train
-from .rates import RATES, SCRATCH_RATES, by_chance, search_rate
-from .training import SCHEDULES, FineTuneSettings, Rows, epochs_of, logits, tokenised
+from .job import TrainingState, adopt, last_state, train
+from .rates import RATES, SCRATCH_RATES, by_chance, held_out, search_rate
+from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, tokenised
 from .tuned import FineTuned, load_finetuned, timed
 from .work import working
 
@@ -174,11 +175,11 @@ class _Training:
         if resumed is not None:
             note(f"resuming after epoch {state.epoch} of {self.settings.epochs}")
         if not state.history:
-            rate, state.history = self.rate(job)
+            state, resumed = self.start(job, started, worked)
         else:
-            rate = _chosen_rate(state.history)
-        state.seconds += time.perf_counter() - started
-        state.cpu_seconds += time.process_time() - worked
+            state.seconds += time.perf_counter() - started
+            state.cpu_seconds += time.process_time() - worked
+        rate = _chosen_rate(state.history)
         model = self.model()
         state = train(model, replace(job, rate=rate), state, resumed)
         return Fitted(
@@ -198,9 +199,11 @@ class _Training:
     def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles
         labelled = "validation" in roles and (self.dataset.validation.labels >= 0).all()
-        validation = self.rows("validation") if labelled else None
+        train, validation = self.rows("train"), self.rows("validation") if labelled else None
+        searched = validation is not None and self.settings.learning_rate is None
+        held = held_out(train, validation, self.settings) if validation is not None and searched else HeldOut()
         return TrainingJob(
-            self.rows("train"), validation, self.class_names, self.settings, 0.0, self.machine, work, self.progress
+            train, validation, self.class_names, self.settings, 0.0, self.machine, work, self.progress, held
         )
 
     def rows(self, role: str) -> Rows:
@@ -217,20 +220,25 @@ class _Training:
             freeze_below(model, settings.unfreeze)
         return model.to(self.machine.device)
 
-    def rate(self, job: TrainingJob) -> tuple[float, list[dict[str, Any]]]:
-        """The learning rate, and what was tried for it."""
-        settings = self.settings
-        if settings.learning_rate is not None:
-            return settings.learning_rate, [{"learning_rate": settings.learning_rate, "chosen": True}]
-        if job.validation is None:
-            note(f"no validation split to choose a learning rate on: {DEFAULT_RATE:g} is taken")
-            return DEFAULT_RATE, [{"learning_rate": DEFAULT_RATE, "chosen": True}]
-        rates = SCRATCH_RATES if settings.from_scratch else RATES
-        rate, tried = search_rate(self.model, job, rates)
-        for record in tried:
-            record["chosen"] = record["learning_rate"] == rate
-        note(f"learning rate {rate:g}, by validation log loss after {tried[0]['steps']} steps each")
-        return rate, tried
+    def start(self, job: TrainingJob, started: float, worked: float) -> tuple[TrainingState, Path | None]:
+        """A training that has a learning rate, and the checkpoint from which it goes on if that was searched for."""
+        settings, search = self.settings, None
+        if settings.learning_rate is None and job.validation is not None:
+            search = search_rate(self.model, job, SCRATCH_RATES if settings.from_scratch else RATES)
+            for record in search.tried:
+                record["chosen"] = record["learning_rate"] == search.rate
+            state = replace(search.state, history=[*search.tried, *search.state.history])
+            last = search.tried[-1]["steps"]
+            note(
+                f"learning rate {search.rate:g}, by validation log loss; the others stopped after {last} steps at most"
+            )
+        else:
+            rate = settings.learning_rate or DEFAULT_RATE
+            if settings.learning_rate is None:
+                note(f"no validation split to choose a learning rate on: {rate:g} is taken")
+            state = TrainingState(history=[{"learning_rate": rate, "chosen": True}])
+        state.seconds, state.cpu_seconds = time.perf_counter() - started, time.process_time() - worked
+        return state, adopt(search.folder, job.work, state) if search else None
 
     def cost(self, model: Any, state: TrainingState) -> Cost:
         """What the training took, over all the processes that it was resumed in."""

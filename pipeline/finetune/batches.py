@@ -8,6 +8,7 @@ gradient is the sum over a step's rows, so that it does not depend on how they w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,23 @@ def epoch_order(lengths: np.ndarray, rows: int, random: np.random.Generator) -> 
     return np.concatenate([*(steps[i] for i in random.permutation(len(steps))), rest])
 
 
-class LengthSampler:
-    """A sampler in `epoch_order`: every epoch another order, the same for the same seed and epoch."""
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Rows that the first epochs do not learn from, because something is chosen on them meanwhile."""
 
-    def __init__(self, lengths: np.ndarray, rows: int, seed: int) -> None:
+    places: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (h,) of the n rows, fewer than all
+    epochs: int = 0
+
+
+class LengthSampler:
+    """A sampler in `epoch_order`: every epoch another order, the same for the same seed and epoch.
+
+    Every epoch has as many rows; where some are held out, others are drawn in their place.
+    """
+
+    def __init__(self, lengths: np.ndarray, rows: int, seed: int, held: HeldOut | None = None) -> None:
         self.lengths, self.rows, self.seed, self.epoch = lengths, rows, seed, 0
+        self.held = held or HeldOut()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -51,7 +64,11 @@ class LengthSampler:
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        yield from epoch_order(self.lengths, self.rows, np.random.default_rng([self.seed, self.epoch])).tolist()
+        random = np.random.default_rng([self.seed, self.epoch])
+        rows, held = np.arange(len(self.lengths)), self.held.places
+        if self.epoch < self.held.epochs and len(held):
+            rows[held] = random.choice(np.delete(rows, held), len(held), replace=len(held) > len(rows) / 2)
+        yield from rows[epoch_order(self.lengths[rows], self.rows, random)].tolist()
 
 
 def calls(batch: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,14 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .. import Progress, UserError
+from .. import UserError
 from ..files import disk_errors, draft, publish
-from ..metrics import scores
-from .device import Machine, is_main_process, together
+from .device import is_main_process, together
 from .heads import isolated, quiet
-from .training import FineTuneSettings, Rows, finite, logits, trainer_for
+from .training import FineTuneSettings, TrainingJob, finite, trainer_for
 
 MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
 
@@ -60,30 +57,8 @@ def last_state(work: Path) -> tuple[TrainingState, Path | None]:
     return TrainingState(), None
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """What one training needs to know."""
-
-    train: Rows
-    validation: Rows | None
-    class_names: tuple[str, ...]
-    settings: FineTuneSettings
-    rate: float
-    machine: Machine
-    work: Path
-    progress: Progress
-
-    def judge(self, model: Any) -> dict[str, Any] | None:
-        """Scores on validation."""
-        if self.validation is None:
-            return None
-        found = logits(model, self.validation, self.machine).astype(np.float64)
-        if not np.isfinite(found).all():
-            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
-        proba = np.exp(found - found.max(1, keepdims=True))
-        names = ("accuracy", "macro_f1", "log_loss")
-        judged = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names, names=names)
-        return {name: judged[name] for name in names}
+class DivergedError(UserError):
+    """The numbers of a training are no numbers any more."""
 
 
 def train(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path | None) -> TrainingState:
@@ -92,15 +67,39 @@ def train(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path |
 
     Raises UserError if the loss has become something that is not a number.
     """
+    advance(model, job, state, checkpoint)
+    _load(model, _weights(job.work, state.best_epoch or state.epoch))
+    return state
+
+
+def advance(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path | None) -> None:
+    """The same up to the step where the job pauses, or to its end; `model` has the weights of then.
+
+    Raises DivergedError as `train` does.
+    """
     with quiet(), isolated(job.settings.seed):
+        if not any("epoch" in record for record in state.history):
+            state.history.append({"epoch": 0, **_flat(job.judge(model))})
         if not state.finished(job.settings):
             watcher = _watcher(model, job, state)
-            trainer = trainer_for(model, job.train, job.settings, job.rate, job.machine, job.work, watcher)
+            trainer = trainer_for(model, job, watcher)
             watcher.tell = trainer.log
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         together()  # the writer may still be writing them
-        _load(model, _weights(job.work, state.best_epoch or state.epoch))
-    return state
+
+
+def adopt(folder: Path, work: Path, state: TrainingState) -> Path:
+    """Go on in `work` with what the training at one rate has kept in `folder`; returns its checkpoint."""
+    (checkpoint,) = folder.glob("checkpoint-*")
+    if is_main_process():
+        for file in folder.glob("epoch-*.safetensors"):
+            file.replace(work / file.name)
+        state.write(checkpoint / MILESTONE)
+        checkpoint.replace(work / checkpoint.name)
+        for other in work.glob("rate-*"):
+            shutil.rmtree(other, ignore_errors=True)
+    together()
+    return work / checkpoint.name
 
 
 def _weights(work: Path, epoch: int) -> Path:
@@ -123,7 +122,7 @@ def _load(model: Any, file: Path) -> None:
 
 
 def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
-    """A TrainerCallback that judges every epoch, keeps the best one's weights and says how far it is."""
+    """A TrainerCallback that judges every epoch, keeps the best one's weights, pauses and says how far it is."""
     from transformers import TrainerCallback
 
     settings = job.settings
@@ -131,37 +130,29 @@ def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
 
     class Watcher(TrainerCallback):
         tell: Callable[[dict[str, Any]], None]  # to the trackers
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if not any("epoch" in record for record in training.history):
-                training.history.append({"epoch": 0, **_flat(job.judge(model))})
+        paused = False  # within an epoch
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             job.progress("fine-tune", state.global_step, state.max_steps)
+            if state.global_step == job.until and state.global_step % (state.max_steps // int(args.num_train_epochs)):
+                self.paused = control.should_save = control.should_training_stop = True
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.began = time.perf_counter()
 
         def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if self.paused:  # the Trainer ends an epoch wherever it stops
+                control.should_save = control.should_log = False
+                return
             seconds = time.perf_counter() - self.began
-            training.epoch += 1
             found = job.judge(model)
-            if found is not None and found["log_loss"] is None:
-                raise diverged(training.epoch, job.rate)
-            training.history.append({"epoch": training.epoch, "seconds": round(seconds, 3), **_flat(found)})
+            if _ended(training, found, seconds, job.rate) and is_main_process():
+                _keep(model, _weights(job.work, training.epoch))
             if settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
-            score = (0.0, 0.0) if found is None else (found["macro_f1"], -found["log_loss"])
-            if found is None or score > (training.best_score, -training.best_loss):
-                training.best_epoch = training.epoch
-                if found is None or found["macro_f1"] > training.best_score:
-                    training.better_epoch = training.epoch
-                if found is not None:
-                    training.best_score, training.best_loss = found["macro_f1"], found["log_loss"]
-                if is_main_process():
-                    _keep(model, _weights(job.work, training.epoch))
-            if training.finished(settings):  # the weights are kept: nothing is left to resume
-                control.should_save, control.should_training_stop = False, True
+            if training.finished(settings) or state.global_step == job.until:
+                control.should_training_stop = True
+                control.should_save = job.until is not None  # else its weights are kept, and nothing is resumed
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
@@ -182,8 +173,28 @@ def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
     return Watcher()
 
 
-def diverged(epoch: int, rate: float) -> UserError:
-    return UserError(
+def _ended(training: TrainingState, found: dict[str, Any] | None, seconds: float, rate: float) -> bool:
+    """Add an epoch and its scores on validation to a course; whether it is the best so far.
+
+    Raises DivergedError if its loss is not a number.
+    """
+    training.epoch += 1
+    if found is not None and found["log_loss"] is None:
+        raise diverged(training.epoch, rate)
+    training.history.append({"epoch": training.epoch, "seconds": round(seconds, 3), **_flat(found)})
+    score = (0.0, 0.0) if found is None else (found["macro_f1"], -found["log_loss"])
+    if found is not None and score <= (training.best_score, -training.best_loss):
+        return False
+    training.best_epoch = training.epoch
+    if found is None or found["macro_f1"] > training.best_score:
+        training.better_epoch = training.epoch
+    if found is not None:
+        training.best_score, training.best_loss = found["macro_f1"], found["log_loss"]
+    return True
+
+
+def diverged(epoch: int, rate: float) -> DivergedError:
+    return DivergedError(
         f"the training diverged: in epoch {epoch} its numbers are no numbers any more, at learning rate {rate:g}; "
         "pass a smaller --learning-rate"
     )

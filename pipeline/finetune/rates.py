@@ -1,78 +1,158 @@
-"""The learning rate of a fine-tuning, chosen on validation in short runs of the same training."""
+"""The learning rate of a fine-tuning: several start it together, and the one that does best on validation goes on."""
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import Progress
 from ..metrics import scores
 from ..words import counted
-from .heads import isolated, quiet
-from .job import TrainingJob
-from .training import FineTuneSettings, epochs_of, finite, log_losses, logits, steps_an_epoch, trainer_for
+from .batches import HeldOut
+from .job import DivergedError, TrainingState, advance, diverged
+from .training import FineTuneSettings, Rows, TrainingJob, epochs_of, finite, log_losses, logits, steps_an_epoch
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt
-SEARCH_SHARE, SEARCH_STEPS, SEARCH_ROWS = 0.15, (20, 150), 1000
-JUDGED_ROWS = 200  # of validation, and of train where it has fewer: on 10 rows chance chooses a rate
+LAST_RUNG = 0.065  # share of the steps after which one rate is left; each rung before lies half as far
+FEWEST_STEPS = 4  # of the first rung: the very first step is made at rate 0
+JUDGED_SHARE, JUDGED = 0.012, (100, 1000)  # rows judged at each rung, for each row that is learnt from
 FEW_ROWS = 100  # of train, on which a run says what chance decided
 
 
-def search_rate(
-    make: Callable[[], Any], job: TrainingJob, rates: Sequence[float]
-) -> tuple[float, list[dict[str, Any]]]:
-    """The learning rate to train with, and what was tried: a short run of each rate, judged by validation log loss.
+@dataclass(frozen=True)
+class Search:
+    """The learning rate that a search leaves, what it tried, and how far the training at that rate has come."""
 
-    The smallest rate that is not worse than the best by more than one standard error of their difference over the
-    rows (the one-standard-error rule of Breiman et al. 1984): short runs flatter large rates.
+    rate: float
+    tried: list[dict[str, Any]]
+    state: TrainingState
+    folder: Path  # with the checkpoint to go on from
+
+
+def search_rate(make: Callable[[], Any], job: TrainingJob, rates: Sequence[float]) -> Search:
+    """Successive halving (Jamieson and Talwalkar 2016) of `rates`, ascending: all start the very training that is
+    meant, at each rung the worse half by validation log loss stops, and what the last one has learnt is kept.
+
+    Of the last two the smaller rate goes on if it is not worse by more than one standard error of their difference
+    over the rows (the one-standard-error rule of Breiman et al. 1984): early steps flatter large rates.
+
+    Raises DivergedError if the training diverges at every rate.
     """
-    settings, tried, losses = job.settings, [], []
-    steps = search_steps(len(job.train), settings)
-    job = with_held_out(job)
+    steps, some = rungs(len(job.train), job.settings, len(rates)), judged_rows(job)
+    states, tried = [TrainingState() for _ in rates], [_record(rate) for rate in rates]
+    alive, done, total = list(range(len(rates))), 0, sum(steps_of_rungs(steps, len(rates)))
+    checkpoints: list[Path | None] = [None for _ in rates]
+    losses: dict[int, np.ndarray] = {}
+    before = 0
+    for step in steps:
+        for place in alive:
+            if place in losses and (states[place].finished(job.settings) or not np.isfinite(losses[place].mean())):
+                continue  # nothing is left to train
+            start = time.perf_counter()
+            if states[0].history and not states[place].history:  # the same weights: they need not be judged again
+                states[place].history = [dict(states[0].history[0])]
+            tell = partial(_told, job.progress, done - before, total)
+            one = replace(job, rate=rates[place], work=job.work / f"rate-{place}", until=step, progress=tell)
+            model = make()
+            losses[place], found = _judged(model, one, states[place], checkpoints[place], some)
+            checkpoints[place] = next(iter(one.work.glob("checkpoint-*")), None)
+            done += step - before
+            tried[place] |= {"steps": step, "log_loss": finite(losses[place].mean())}
+            tried[place]["macro_f1"] = _macro_f1(found, some.labels, job.class_names)
+            tried[place]["seconds"] = round(tried[place]["seconds"] + time.perf_counter() - start, 3)
+            del model
+            gc.collect()  # a Trainer and its model hold each other; three of them would lie side by side
+        alive, before = survivors({place: losses[place] for place in alive}), step
+    (winner,) = alive
+    if not np.isfinite(losses[winner].mean()):
+        raise diverged(1, rates[winner])
+    return Search(rates[winner], tried, states[winner], job.work / f"rate-{winner}")
+
+
+def _record(rate: float) -> dict[str, Any]:
+    return {"search": "learning_rate", "learning_rate": rate, "seconds": 0.0}
+
+
+def _told(progress: Progress, done: int, total: int, stage: str, step: int, steps: int) -> None:
+    progress("learning rate", done + step, total)
+
+
+def _judged(
+    model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path | None, some: Rows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log losses (n,) of rows and their logits (n, k) when a training has come to its rung; infinite if it diverged."""
+    try:
+        advance(model, job, state, checkpoint)
+    except DivergedError:
+        return np.full(len(some), np.inf), np.zeros((len(some), len(job.class_names)))
+    found = logits(model, some, job.machine)
+    return log_losses(found, some.labels), found
+
+
+def survivors(losses: Mapping[int, np.ndarray]) -> list[int]:
+    """The better half, by mean, of the places whose losses (n,) are given, ascending; of two, by `smallest_good`."""
+    places = sorted(losses)
+    if len(places) <= 2:
+        return [places[smallest_good([losses[place] for place in places])]]
+    best = sorted(places, key=lambda place: float(losses[place].mean()))
+    return sorted(best[: -(-len(places) // 2)])
+
+
+def rungs(rows: int, settings: FineTuneSettings, rates: int) -> list[int]:
+    """The steps after which the worse half of `rates` rates stops, each once."""
+    whole = steps_an_epoch(rows, settings) * epochs_of(settings, rows)
+    count = max(1, math.ceil(math.log2(rates)))
+    first = max(FEWEST_STEPS, round(LAST_RUNG * whole / 2 ** (count - 1)))
+    return [min(whole, first * 2**rung) for rung in range(count)]
+
+
+def steps_of_rungs(steps: Sequence[int], rates: int) -> list[int]:
+    """Steps between each rung and the one before, of all the rates that are still trained."""
+    alive = [rates]
+    for _ in steps:
+        alive.append(-(-alive[-1] // 2))
+    return [count * (step - before) for count, step, before in zip(alive, steps, [0, *steps], strict=False)]
+
+
+def judged_rows(job: TrainingJob) -> Rows:
+    """The rows that rates are judged on: of validation, and those that train has held out."""
     assert job.validation is not None
-    places = np.sort(np.random.default_rng(settings.seed).permutation(len(job.validation))[:SEARCH_ROWS])
-    some = job.validation.take(places)
-    for number, rate in enumerate(rates):
-        start = time.perf_counter()
-        found = _short_run(make(), job, rate, steps, (number, len(rates)))
-        found = logits(found, some, job.machine)
-        gc.collect()  # a Trainer and its model hold each other; three of them would lie side by side
-        losses.append(log_losses(found, some.labels))
-        f1 = _macro_f1(found, some.labels, job.class_names)
-        tried.append(
-            {
-                "search": "learning_rate",
-                "learning_rate": rate,
-                "steps": steps,
-                "log_loss": finite(losses[-1].mean()),
-                "macro_f1": f1,
-                "seconds": round(time.perf_counter() - start, 3),
-            }
-        )
-    return rates[smallest_good(losses)], tried
+    some = job.validation.joined(job.train.take(job.held.places))
+    places = np.random.default_rng(job.settings.seed).permutation(len(some))[
+        : judged_count(len(job.train), job.settings)
+    ]
+    return some.take(np.sort(places))
 
 
-def with_held_out(job: TrainingJob) -> TrainingJob:
-    """The same training, judged on at least `JUDGED_ROWS` rows where a fifth of train makes them up.
+def judged_count(rows: int, settings: FineTuneSettings) -> int:
+    low, high = JUDGED
+    return max(low, min(high, round(JUDGED_SHARE * rows * epochs_of(settings, rows))))
 
-    Held out are rows whose tokens no other row of train has: what is judged is nowhere learnt.
+
+def held_out(train: Rows, validation: Rows, settings: FineTuneSettings) -> HeldOut:
+    """Rows of train that rates are judged on where validation has too few: a fifth of train at most.
+
+    Their tokens are those of no other row of train, and they are not learnt from before the search has ended.
     """
-    assert job.validation is not None
-    missing = min(JUDGED_ROWS - len(job.validation), len(job.train) // 5)
+    missing = min(JUDGED[0] - len(validation), len(train) // 5)
     if missing <= 0:
-        return job
-    texts = [ids.tobytes() for ids in job.train.ids]
+        return HeldOut()
+    texts = [ids.tobytes() for ids in train.ids]
     times = Counter(texts)
     single = np.array([place for place, text in enumerate(texts) if times[text] == 1], np.int64)
-    held = np.random.default_rng(job.settings.seed).permutation(single)[:missing]
-    learnt = np.setdiff1d(np.arange(len(texts)), held)
-    return replace(job, train=job.train.take(learnt), validation=job.validation.joined(job.train.take(held)))
+    held = np.random.default_rng(settings.seed).permutation(single)[:missing]
+    last = rungs(len(train), settings, len(RATES))[-1]
+    return HeldOut(np.sort(held), -(-last // steps_an_epoch(len(train), settings)))
 
 
 def by_chance(train: int, validation: int) -> tuple[str, ...]:
@@ -90,17 +170,11 @@ def by_chance(train: int, validation: int) -> tuple[str, ...]:
     )
 
 
-def search_steps(rows: int, settings: FineTuneSettings) -> int:
-    """Steps of one short run: 15 % of the real one's, between 20 and 150, never more than the real one's."""
-    whole = steps_an_epoch(rows, settings) * epochs_of(settings, rows)
-    low, high = SEARCH_STEPS
-    return min(whole, max(low, min(high, round(SEARCH_SHARE * whole))))
-
-
 def row_passes(rows: int, settings: FineTuneSettings) -> int:
     """Rows that a whole fit on `rows` rows learns from, counted each time, the search included: what it costs."""
     step = settings.batch_size * settings.gradient_accumulation
-    searched = len(RATES) * search_steps(rows, settings) * step if settings.learning_rate is None else 0
+    steps = rungs(rows, settings, len(RATES))
+    searched = (sum(steps_of_rungs(steps, len(RATES))) - steps[-1]) * step if settings.learning_rate is None else 0
     return rows * epochs_of(settings, rows) + searched
 
 
@@ -121,16 +195,3 @@ def smallest_good(losses: Sequence[np.ndarray]) -> int:
 def _macro_f1(found: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> float:
     onehot = np.eye(found.shape[1])[np.nan_to_num(found).argmax(1)]
     return float(scores(labels, onehot, class_names, names=("macro_f1",))["macro_f1"])
-
-
-def _short_run(model: Any, job: TrainingJob, rate: float, steps: int, place: tuple[int, int]) -> Any:
-    from transformers import TrainerCallback
-
-    class Ticker(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            job.progress("learning rate", place[0] * steps + state.global_step, place[1] * steps)
-
-    with quiet(), isolated(job.settings.seed):
-        trainer = trainer_for(model, job.train, job.settings, rate, job.machine, job.work, Ticker(), steps)
-        trainer.train()
-    return model

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import UserError, listed
+from .. import Progress, UserError, listed
 from ..encoder.batches import TokenBatch, pad
 from ..encoder.tokens import Tokenizer, Tokens
+from ..metrics import scores
 from ..words import error_line
-from .batches import LengthSampler, calls
+from .batches import HeldOut, LengthSampler, calls
 from .device import Machine, world_size
 from .dropout import cheapen
 from .heads import encoder_of
@@ -36,7 +37,7 @@ class FineTuneSettings:
 
     epochs: int | None = None  # None: about AUTO_STEPS steps, by `epochs_of`
     batch_size: int = 32  # rows a step, over all devices; times `gradient_accumulation`
-    learning_rate: float | None = None  # None: chosen on validation in short runs
+    learning_rate: float | None = None  # None: chosen on validation among several that start together
     weight_decay: float = 0.01
     warmup: float = 0.1  # share of the steps
     schedule: str = "linear"  # of SCHEDULES
@@ -152,6 +153,34 @@ def log_losses(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
 # ── the Trainer ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@dataclass(frozen=True)
+class TrainingJob:
+    """What one training needs to know."""
+
+    train: Rows
+    validation: Rows | None
+    class_names: tuple[str, ...]
+    settings: FineTuneSettings
+    rate: float
+    machine: Machine
+    work: Path
+    progress: Progress
+    held: HeldOut = field(default_factory=HeldOut)
+    until: int | None = None  # the step after which it pauses; None: it goes on to the end
+
+    def judge(self, model: Any) -> dict[str, Any] | None:
+        """Scores on validation."""
+        if self.validation is None:
+            return None
+        found = logits(model, self.validation, self.machine).astype(np.float64)
+        if not np.isfinite(found).all():
+            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
+        proba = np.exp(found - found.max(1, keepdims=True))
+        names = ("accuracy", "macro_f1", "log_loss")
+        judged = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names, names=names)
+        return {name: judged[name] for name in names}
+
+
 def _collate(items: list[dict[str, Any]], pad_id: int) -> dict[str, Any]:
     import torch
 
@@ -195,10 +224,12 @@ def _trainer_class() -> Any:
     class LengthTrainer(Trainer):
         """A Trainer whose steps are rows of like length; alone on a CPU it computes each in the calls that it needs."""
 
+        held = HeldOut()
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * world_size()
             learnt: Any = self.train_dataset  # our `Rows`
-            return LengthSampler(learnt.lengths, rows, self.args.seed)
+            return LengthSampler(learnt.lengths, rows, self.args.seed, self.held)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             if self.args.device.type != "cpu" or world_size() > 1:  # processes must agree in how often they exchange
@@ -209,29 +240,21 @@ def _trainer_class() -> Any:
     return LengthTrainer
 
 
-def trainer_for(
-    model: Any,
-    rows: Rows,
-    settings: FineTuneSettings,
-    rate: float,
-    machine: Machine,
-    folder: Path,
-    callback: Any,
-    steps: int = -1,
-) -> Any:
-    """A Trainer that keeps quiet; `steps` > 0 is a short run that saves nothing."""
+def trainer_for(model: Any, job: TrainingJob, callback: Any) -> Any:
+    """A Trainer that keeps quiet; only one that goes on to the end speaks to trackers."""
     from transformers import PrinterCallback
 
-    trackers = list(settings.report_to) if steps < 0 else []
+    settings, rows, folder = job.settings, job.train, job.work
+    trackers = list(settings.report_to) if job.until is None else []
     if "tensorboard" in trackers:  # its default is the work folder, which does not outlive the training
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "trackers" / folder.name.lstrip(".")))
-    if machine.device == "cpu":
+    if job.machine.device == "cpu":
         cheapen(model, encoder_of(model))
     weights = balanced_weights(rows.labels, int(model.config.num_labels)) if settings.class_weights else None
     try:
         trainer = _trainer_class()(
             model=model,
-            args=_arguments(settings, epochs_of(settings, len(rows)), rate, machine, str(folder), steps),
+            args=_arguments(job, trackers),
             train_dataset=rows,
             data_collator=partial(_collate, pad_id=rows.pad_id),
             compute_loss_func=_loss(settings, weights),
@@ -241,20 +264,21 @@ def trainer_for(
         if not trackers:
             raise
         raise UserError(f"--report-to {listed(trackers)}: {error_line(error)}; or leave it out") from error
+    trainer.held = job.held
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _arguments(settings: FineTuneSettings, epochs: int, rate: float, machine: Machine, folder: str, steps: int) -> Any:
+def _arguments(job: TrainingJob, trackers: list[str]) -> Any:
     from transformers import TrainingArguments
 
+    settings, machine = job.settings, job.machine
     arguments = TrainingArguments(
-        output_dir=folder,
-        num_train_epochs=epochs,
-        max_steps=steps,
+        output_dir=str(job.work),
+        num_train_epochs=epochs_of(settings, len(job.train)),
         per_device_train_batch_size=max(1, settings.batch_size // world_size()),
         gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=rate,
+        learning_rate=job.rate,
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup,
         lr_scheduler_type=SCHEDULES[settings.schedule],
@@ -262,9 +286,9 @@ def _arguments(settings: FineTuneSettings, epochs: int, rate: float, machine: Ma
         fp16=machine.precision == "fp16",
         use_cpu=machine.device == "cpu",
         eval_strategy="no",
-        save_strategy="no" if steps > 0 else "epoch",
+        save_strategy="epoch",
         logging_strategy="epoch",
-        report_to=list(settings.report_to) if steps < 0 and settings.report_to else "none",
+        report_to=trackers or "none",
         disable_tqdm=True,
         log_level="error",
         seed=settings.seed,

@@ -172,7 +172,7 @@ tuning_options = Bundle(
             default="auto",
             callback=auto(float),
             metavar="auto|X",
-            help="auto tries 2e-5, 5e-5 and 1e-4 in short runs, judged on validation.",
+            help="auto starts 2e-5, 5e-5 and 1e-4 together; the best on validation goes on.",
         ),
         "weight_decay": click.option("--weight-decay", default=0.01, type=float, help="Of AdamW."),
         "warmup": click.option("--warmup", default=0.1, type=float, help="Share of the steps."),
