@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .audit import AuditSettings
     from .comparison import ComparisonSettings
     from .data import SourceOptions
+    from .disagreement import LabelSettings
     from .encoder import EncoderSpec, Runtime
     from .export import ExportSettings
     from .extract.anywhere import EncodingOptions
@@ -162,6 +163,25 @@ def audit(
     if out is not None:
         click.echo(f"{export(audited.rows, out):,} suspicious labels: {out}", err=True)
     show.result(audited, as_json)
+
+
+@command("label-next", "probe-or-tune label-next RUN RUN --pool texts.csv --count 200 --out next.csv")
+@click.argument("runs", nargs=2, type=options.FOLDER, metavar="RUN RUN")
+@commands.label_options
+@commands.opening_options
+@options.json_option
+def label_next(runs: tuple[Path, Path], settings: LabelSettings, opening: Opening, as_json: bool) -> None:
+    """Which of two runs is better on texts without labels: the rows to label, and the verdict that they bring.
+
+    Rows are drawn at random among those on which the two differ; the others cannot tell them apart.
+    """
+    from . import show
+    from .disagreement import label_next
+    from .run import load_run
+
+    with show.progress() as progress:
+        found = label_next([load_run(run) for run in runs], settings, opening, progress)
+    show.result(found, as_json)
 
 
 @command("predict", "echo 'win a free phone' | probe-or-tune predict runs/sms-spam-…/lr-…")

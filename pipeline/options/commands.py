@@ -11,6 +11,7 @@ from . import (
     cluster_options,
     encoder_options,
     judged_source_options,
+    judging,
     linear_options,
     runs_option,
     runtime_options,
@@ -85,6 +86,21 @@ texts_options = Bundle(
         ),
     },
     made(".predict:Given"),
+)
+label_options = Bundle(
+    "settings",
+    {
+        "pool": click.option("--pool", required=True, type=FILE, help="Texts without labels: parquet, csv, jsonl."),
+        "text": click.option(
+            "--text", multiple=True, metavar="COLUMN", help="Column of the text in --pool (default: the runs' own)."
+        ),
+        "count": click.option("--count", default=200, type=click.IntRange(1), help="Rows to label next."),
+        "out": click.option("--out", type=FILE, help="Write them here: .csv, or .json for Label Studio."),
+        "labelled": click.option("--labelled", type=FILE, help="Labels so far: that file, filled in, or exported."),
+        "margin": judging["margin"],
+        "seed": click.option("--seed", default=42, type=click.IntRange(0), help="Of the order in which rows come."),
+    },
+    made(".disagreement:LabelSettings"),
 )
 answer_options = Bundle(
     "ask",

@@ -86,5 +86,6 @@ SHOWN: dict[str, Callable[[Any], Iterable[Any]]] = {  # type of a result → wha
     "Extracted": tables.extraction_tables,
     "Outcome": verdicts.comparison_tables,
     "Audit": audits.audit_tables,
+    "Settled": verdicts.settled_lines,
     "Curve": verdicts.curve_tables,
 }

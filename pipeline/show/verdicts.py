@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from ..verdict import Comparison, Contender
 
 
+def settled_lines(found: Any) -> Iterator[Any]:
+    """Who is right more often on a pool, and what is to be labelled."""
+    yield Text(found.sentence, style="bold")
+    for note in found.notes:
+        yield Text(note, style="dim")
+    if found.out:
+        yield Text(f"{found.drawn:,} rows to label: {found.out}")
+
+
 def comparison_tables(outcome: Any) -> Iterator[Any]:
     """Scores, costs and differences, then the recommendation and what is known beyond it."""
     comparison = outcome.comparison
