@@ -276,7 +276,7 @@ def label_next(runs: Sequence[Run], settings: LabelSettings, opening: Opening, p
     order = pool.order(settings.seed).tolist()
     place = {row: i for i, row in enumerate(order)}
     reached = max((place[row] for row in labels), default=-1) + 1
-    notes = ()
+    notes: tuple[str, ...] = ()
     if skipped := reached - len(labels):
         notes = (f"{skipped:,} rows that were drawn have no label: taken as if left out at random",)
     drawn = [row for row in order if row not in labels][: settings.count] if settings.out else []
