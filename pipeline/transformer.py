@@ -83,8 +83,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     >>> model = make_pipeline(FrozenEncoder("minilm"), StandardScaler(), LogisticRegression())
     >>> model.fit(texts, ["spam", "ham", "spam", "ham"] * 3).predict(texts[:2]).tolist()
     ['spam', 'ham']
-    >>> model[0].set_output(transform="pandas").transform(texts[:2]).columns[:2].tolist()
-    ['mean-normalized_0', 'mean-normalized_1']
+    >>> FrozenEncoder("minilm", pooling="mean").set_output(transform="pandas").fit_transform(texts).columns[:2].tolist()
+    ['mean_0', 'mean_1']
     """
 
     def __init__(

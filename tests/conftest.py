@@ -10,7 +10,7 @@ import signal
 import socket
 import string
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,6 +85,17 @@ def _own_addresses() -> list[str]:
         return socket.gethostbyname_ex(socket.gethostname())[2]
     except OSError:
         return []
+
+
+@pytest.fixture(autouse=True, scope="module")
+def same_kinds() -> Iterator[None]:
+    """A kind of run that a module adds is gone after it."""
+    from pipeline.kinds import KINDS
+
+    before = dict(KINDS)
+    yield
+    KINDS.clear()
+    KINDS.update(before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -267,7 +267,7 @@ def test_a_run_fitted_on_other_vectors_predicts_with_a_note(
     )
     caplog.set_level("INFO", "pipeline")
     model = predict.open_run(load_run(run.folder), EFFORT, tmp_path / "cache")
-    assert (model.encoder.engine, model.encoder.precision) == ("openvino", "fp32")  # type: ignore[attr-defined]
+    assert (model.model.encoder.engine, model.model.encoder.precision) == ("openvino", "fp32")  # type: ignore[attr-defined]
     assert [r.getMessage() for r in caplog.records if "predicting from" in r.getMessage()] == ([note] if note else [])
     kept = run.predictions["test"]
     proba = model.proba(mails.test.texts)

@@ -112,9 +112,11 @@ def test_the_table_holds_the_numbers_of_the_comparison(page, comparison):
         for cell, metric in zip(cells[1:3], ("accuracy", "macro_f1"), strict=True):
             at = contender.metrics[metric]
             assert cell == f"{100 * at.value:.1f} {100 * at.low:.1f}–{100 * at.high:.1f}"
-    assert page.row("fine-tune")[3:] == ["19 min", "1.98 ms", "91.3 MB"]
-    assert page.row("majority")[3:] == ["< 0.1 s", "0.0004 ms", "0.001 MB"]
-    assert page.row("lr")[3] == "34 s"  # learning and encoding
+        loss = comparison.regret.get(contender.name)  # none of guessing
+        assert cells[3] == ("–" if loss is None else f"{100 * loss:.1f} points")
+    assert page.row("fine-tune")[4:] == ["19 min", "1.98 ms", "91.3 MB"]
+    assert page.row("majority")[4:] == ["< 0.1 s", "0.0004 ms", "0.001 MB"]
+    assert page.row("lr")[4] == "34 s"  # learning and encoding
 
 
 def test_charts_hold_the_numbers_of_the_comparison(page, comparison):
@@ -221,7 +223,7 @@ def test_all_sections_in_order_with_their_links(page):
 def test_what_is_not_known_is_left_out(comparison, tmp_path):
     page = Page(write_report(tmp_path / "report.html", comparison, []))
     assert sections(page) == ["verdict", "scores", "cost", "made"]
-    assert page.row("fine-tune")[3] == "19 min"
+    assert page.row("fine-tune")[4] == "19 min"
 
 
 def test_a_single_contender_without_costs(runs, tmp_path):
