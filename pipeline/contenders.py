@@ -39,6 +39,7 @@ from .finetune import FineTuneSettings, check, timed, tuned_fit
 from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
+from .finetune.work import Places
 from .linear import LinearSettings, linear_fit
 from .run import Fit, Run, answer
 from .stack import stack_fit
@@ -147,7 +148,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 
 def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
-    fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, task.runs, task.progress)
+    fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, Places(task.runs, task.cache), task.progress)
     some = task.dataset.validation if "validation" in task.dataset.roles else task.dataset.train
     served = partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
     return replace(fit, after=served) if is_main_process() else fit

@@ -17,13 +17,12 @@ from pipeline.finetune.heads import (
     build,
     encoder_of,
     folded,
-    freeze_below,
-    layers_of,
     linear_head,
     parameters,
     read,
     write,
 )
+from pipeline.finetune.layers import freeze_below, layers_of
 from pipeline.finetune.training import logits, tokenised
 from pipeline.linear.probe import LinearModel
 

@@ -1,150 +1,113 @@
-"""Inner layers: `mean@1` is what torch has there, one pass keeps all, and the folds choose among them."""
+"""The layers below those that are trained run once, and training on what they make is training the encoder."""
 
-import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_encoder import EFFORT, batches_of, vectors
+from test_finetune import FAST, dataset
 
-from pipeline import UserError
-from pipeline.encoder import ENGINES, EncoderSpec, locate, open_encoder
-from pipeline.encoder.converted import names_of
-from pipeline.encoder.pooling import at_layer, base, layer_of, pairs, parts
-from pipeline.encoder.quiet import quiet
-from pipeline.linear.tune import LinearSettings, choose_pooling
-from pipeline.run import load_run
+from pipeline.encoder import Runtime
+from pipeline.encoder.checkpoint import EncoderSpec, locate
+from pipeline.finetune import fine_tune, layers, tuned_fit
+from pipeline.finetune.device import Machine
+from pipeline.finetune.heads import HeadSpec, build
+from pipeline.finetune.layers import freeze_below
+from pipeline.finetune.training import Rows
+from pipeline.finetune.work import Places
 
-INNER = ("cls@0", "mean@0", "cls@1", "mean@1", "max@1")
+SETTINGS = replace(FAST, unfreeze=1, epochs=2)
 
 
-def hidden_states(here, batch):
-    """The states (layers + 1, t, d) of one text by transformers itself."""
+def kept(folder):
+    return list((folder / "states").glob("*"))
+
+
+@pytest.mark.parametrize("encoder", ["tiny_distilbert", "tiny_bert"])
+@pytest.mark.parametrize(("head", "rate"), [("standard", 1e-3), ("linear", None)])
+def test_training_on_kept_states_is_training_the_encoder(encoder, head, rate, request, tmp_path):
+    checkpoint = locate(EncoderSpec(str(request.getfixturevalue(encoder))))
+    settings, data = replace(SETTINGS, head=head, learning_rate=rate), dataset(pairs=encoder == "tiny_bert")
+    plain = fine_tune(data, checkpoint, settings, Runtime(), tmp_path / "plain")
+    run = tuned_fit(data, checkpoint, settings, Runtime(), Places(tmp_path / "runs", tmp_path / "cache")).run()
+    assert len(kept(tmp_path / "cache")) == 1
+    assert run.settings["chosen"]["learning_rate"] == plain.settings["chosen"]["learning_rate"]
+    for one, other in zip(run.history, plain.history, strict=True):
+        if one.get("epoch"):
+            assert one["loss"] == pytest.approx(other["loss"], abs=5e-5)
+    np.testing.assert_allclose(run.predictions["test"].proba, plain.predictions["test"].proba, atol=1e-4)
+    assert (
+        abs(run.history[-1]["validation"]["log_loss"] - run.history[-3]["validation"]["log_loss"]) > 4e-4
+    )  # it learnt
+    assert run.cost.trained_parameters == plain.cost.trained_parameters
+
+
+def test_states_are_computed_once_for_a_set_of_texts_and_again_where_damaged(tiny_bert, tmp_path, monkeypatch, caplog):
+    checkpoint, places = locate(EncoderSpec(str(tiny_bert))), Places(tmp_path / "runs", tmp_path / "cache")
+    computed, compute = [], layers.Below.compute
+
+    def counted(self, rows, *rest):
+        computed.append(len(rows))
+        return compute(self, rows, *rest)
+
+    monkeypatch.setattr(layers.Below, "compute", counted)
+
+    def fit(**changes):
+        return tuned_fit(dataset(), checkpoint, replace(SETTINGS, **changes), Runtime(), places).run()
+
+    first = fit()
+    texts = {text for rows in dataset().splits.values() for text in rows.texts}
+    assert computed == [len(texts)]  # each text once, however often it stands there
+    fit(seed=1)
+    assert computed == [len(texts)]
+    (file,) = kept(places.cache)
+    damaged = bytearray(file.read_bytes())
+    damaged[-3] ^= 4
+    file.write_bytes(damaged)
+    places = replace(places, runs=tmp_path / "again")
+    again = fit()
+    assert computed == [len(texts)] * 2
+    assert "damaged states" in caplog.text
+    np.testing.assert_array_equal(again.predictions["test"].proba, first.predictions["test"].proba)
+
+
+@pytest.mark.parametrize("why", ["large", "disk", "architecture"])
+def test_where_states_cannot_be_kept_every_epoch_computes_them(why, tiny_bert, tmp_path, monkeypatch):
+    checkpoint, places = locate(EncoderSpec(str(tiny_bert))), Places(tmp_path / "runs", tmp_path / "cache")
+    if why == "large":
+        monkeypatch.setattr(layers, "LARGEST", 100)
+    elif why == "disk":
+        (tmp_path / "cache").write_text("a file")
+    else:
+        monkeypatch.setattr(layers, "TOLERANCE", -1.0)
+    plain = fine_tune(dataset(), checkpoint, SETTINGS, Runtime(), tmp_path / "plain")
+    run = tuned_fit(dataset(), checkpoint, SETTINGS, Runtime(), places).run()
+    np.testing.assert_array_equal(run.predictions["test"].proba, plain.predictions["test"].proba)
+
+
+def test_states_that_are_not_those_below_are_noticed(tiny_bert):
+    checkpoint = locate(EncoderSpec(str(tiny_bert)))
+    model, here = build(checkpoint, ("a", "b"), HeadSpec(), 0), Machine("cpu", "fp32")
+    words = [np.array([2, 7, 8, 9, 3]), np.array([2, 11, 3]), np.array([2, 12, 13, 3])]
+    rows = Rows(words, None, np.zeros(3, np.int64), pad_id=0)
+    below = layers.Below(checkpoint, Path(), 1, "fp32")
+    states = np.split(below.compute(rows, np.array([5, 8, 12]), model, here), [5, 8])
+    upper = layers.upper_part(model, 1)
+    assert layers.computes_the_same(model, upper, replace(rows, states=states), here)
+    assert not layers.computes_the_same(model, layers.upper_part(model, 2), replace(rows, states=states), here)
+    states[2] = states[2][::-1]
+    assert not layers.computes_the_same(model, upper, replace(rows, states=states), here)
+
+
+def test_what_is_frozen_drops_nothing_out(tiny_bert):
     import torch
-    from transformers import AutoModel
 
-    with quiet():
-        model = AutoModel.from_pretrained(here.folder, local_files_only=True, dtype=torch.float32).eval()
-    types = {} if batch.types is None else {"token_type_ids": torch.from_numpy(batch.types)}
-    with torch.inference_mode():
-        ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)
-        states = model(ids, mask, output_hidden_states=True, **types).hidden_states
-    return np.stack([state[0].numpy() for state in states])
-
-
-@pytest.mark.parametrize("engine", list(ENGINES))
-@pytest.mark.parametrize("encoder", ["tiny_distilbert", "tiny_bert", "tiny_roberta"])
-def test_each_layer_is_what_torch_has_there(encoder, engine, tmp_path, request):
-    here = locate(EncoderSpec(str(request.getfixturevalue(encoder))))
-    found = vectors(open_encoder(here, (*INNER, "mean"), engine, "fp32", EFFORT, tmp_path))
-    assert list(found) == ["mean", *INNER]
-    for batch in batches_of(here, budget=1):
-        states, row = hidden_states(here, batch), int(batch.rows[0])
-        for name in found:
-            of_layer = states[-1 if layer_of(name) is None else layer_of(name)]
-            expected = {"cls": of_layer[0], "mean": of_layer.mean(0), "max": of_layer.max(0)}[base(name)]
-            np.testing.assert_allclose(found[name][row], expected, atol=1e-5, err_msg=name)
-
-
-def test_the_highest_layer_wanted_is_the_last_one_computed(tiny_bert, tmp_path):
-    here = locate(EncoderSpec(str(tiny_bert)))
-    open_encoder(here, ("mean@1",), "openvino", "fp32", EFFORT, tmp_path)
-    open_encoder(here, ("mean",), "openvino", "fp32", EFFORT, tmp_path)
-    sizes = [
-        (tmp_path / "models" / here.digest / f"{names_of(p)[0]}.bin").stat().st_size for p in [("mean@1",), ("mean",)]
-    ]
-    assert sizes[0] < 0.8 * sizes[1]
-
-
-def test_names(tiny_bert):
-    here = locate(EncoderSpec(str(tiny_bert), layers=("all", 0)))  # two layers
-    assert here.auto_poolings == ("cls", "mean", "cls@0", "mean@0", "cls@1", "mean@1")
-    assert locate(EncoderSpec(str(tiny_bert), layers=("1",))).auto_poolings == ("cls@1", "mean@1")
-    assert here.pooling("mean@2+cls@1-normalized") == "mean+cls@1-normalized"
-    assert parts(["mean@1-normalized+cls", "max"]) == ("cls", "max", "mean@1")
-    assert (at_layer("mean-normalized", 3), at_layer("mean@3", None)) == ("mean@3-normalized", "mean")
-    assert pairs(("cls", "mean", "mean-normalized")) == ("cls+mean", "cls+mean-normalized")
-    plain = locate(EncoderSpec(str(tiny_bert)))
-    assert here.checkpoint_digest("mean@2") == plain.checkpoint_digest("mean")
-    assert len({plain.checkpoint_digest(name) for name in ("mean", "mean@0", "mean@1", "cls@1")}) == 4
-
-
-@pytest.mark.parametrize(
-    ("wish", "message"),
-    [
-        ({"layers": ("3",)}, "no layer '3': .* has 1 to 2, and 0, the embeddings"),
-        ({"layers": ("-1",)}, "no layer '-1'"),
-        ({"layers": ("first",)}, "no layer 'first'"),
-        ({"pooling": ("mean@7",)}, "no layer '7'"),
-        ({"pooling": ("mean@x",)}, "no layer 'x'; write a number, as in mean@3"),
-        ({"pooling": ("mean@",)}, "no layer ''"),
-        ({"pooling": ("mean@01",)}, "no layer '01'"),
-        ({"pooling": ("median@1",)}, "no pooling 'median'"),
-    ],
-)
-def test_what_is_no_layer_is_refused(tiny_bert, wish, message):
-    with pytest.raises(UserError, match=message):
-        locate(EncoderSpec(str(tiny_bert), **wish))
-
-
-def test_a_config_that_does_not_say_how_many(tiny_bert, tmp_path):
-    shutil.copytree(tiny_bert, tmp_path / "bert")
-    config = json.loads((tmp_path / "bert" / "config.json").read_text())
-    del config["num_hidden_layers"]
-    (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
-    assert locate(EncoderSpec(str(tmp_path / "bert"))).layers == (None,)
-    with pytest.raises(UserError, match=r"none of num_hidden_layers.*pass --layers last"):
-        locate(EncoderSpec(str(tmp_path / "bert"), layers=("all",)))
-
-
-def test_one_pass_keeps_all_and_the_folds_choose(run, reviews, tmp_path):
-    columns = (reviews, "--text", "body", "--label", "verdict", "--json")
-    runs = ("--runs", tmp_path / "runs")
-    status, out, err = run("extract", *columns, "--layers", "all")
-    first = json.loads(out)
-    assert (status, first["pooling"], first["storage"]) == (0, "cls,mean,cls@1,mean@1", "float32"), err
-    storage = {}
-    for folder in first["folders"]:
-        about = json.loads((tmp_path / "cache" / folder.rpartition("/")[2] / "about.json").read_text("utf-8"))
-        storage[about["pooling"]] = about["storage"]
-    assert storage == {"cls": "float32", "mean": "float32", "cls@1": "float16", "mean@1": "float16"}
-    status, out, err = run("fit-lr", *columns, *runs, "--layers", "all", "--pooling", "auto")
-    fitted = json.loads(out)
-    assert (status, fitted["kind"], fitted["settings"]["layers"]) == (0, "lr+auto", "1,last"), err
-    record = json.loads((Path(fitted["run"]) / "run.json").read_text("utf-8"))
-    tried = [point["pooling"] for point in record["history"] if point["what"] == "pooling"]
-    assert tried[:4] == ["cls", "mean", "cls@1", "mean@1"]
-    assert len(tried) == 5
-    assert json.loads(run("extract", *columns)[1])["encoded"] == 0  # the last layer's are those of any other pass
-    exact = json.loads(run("extract", *columns, "--layers", "all", "--storage", "float32")[1])
-    assert exact["encoded"] > 0
-    status, _, err = run("extract", *columns, "--layers", "9")
-    assert status == 1
-    assert "no layer '9'" in err
-
-
-@pytest.mark.parametrize(("storage", "tolerance"), [("auto", 1e-2), ("float32", 1e-5)])
-def test_a_probe_on_an_inner_layer_predicts_what_it_predicted(run, reviews, tmp_path, storage, tolerance):
-    columns = (reviews, "--text", "body", "--label", "verdict", "--json", "--runs", tmp_path / "runs")
-    status, out, err = run("fit-lr", *columns, "--pooling", "cls@1+mean@0", "--storage", storage)
-    assert status == 0, err
-    fitted = load_run(Path(json.loads(out)["run"]))
-    test = fitted.predictions["test"]
-    rows = [int(name.rpartition(":")[2]) for name in test.row_ids]
-    texts = [line.partition(",")[0] for line in reviews.read_text("utf-8").splitlines()[1:]]
-    status, out, err = run("predict", fitted.folder, *(texts[row] for row in rows), encoder=False)
-    answers = [json.loads(line)["proba"] for line in out.splitlines()]
-    np.testing.assert_allclose([[a[c] for c in fitted.class_names] for a in answers], test.proba, atol=tolerance)
-
-
-def test_the_best_two_stand_side_by_side():
-    random = np.random.default_rng(0)
-    y = np.repeat(np.arange(3), 60)
-    centres = np.eye(3, 6, dtype=np.float32) * 3
-    better, good, noise = (
-        (centres[y] * size + random.normal(size=(180, 6))).astype(np.float32) for size in (1.0, 0.7, 0.0)
-    )
-    vectors = {"cls": noise, "mean": good, "cls@1": better, "mean@1": noise}
-    _, tried = choose_pooling(vectors, y, np.arange(180), ("a", "b", "c"), LinearSettings())
-    assert [point["pooling"] for point in tried] == ["cls", "mean", "cls@1", "mean@1", "mean+cls@1"]
+    model = build(locate(EncoderSpec(str(tiny_bert))), ("a", "b"), HeadSpec("linear"), 0)
+    freeze_below(model, 1)
+    model.train()
+    seen = []
+    layers.layers_of(model)[1].register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    words = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    answers = [model(**words)["logits"] for _ in range(2)]
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(answers[0], answers[1])  # above, it does

@@ -13,9 +13,7 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS = 350, 50, 6
 # What breaks a limit today, and by how much. This may only shrink: nothing is added, no number grows, and what no
 # longer breaks a limit leaves the list.
 LISTED = {
-    "lines of a file": {
-        "pipeline/finetune/heads.py": 358,
-    },
+    "lines of a file": {},
     "lines of a function": {},
     "parameters": {},
 }

@@ -12,19 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import Progress, UserError, choose, silent
+import numpy as np
+
+from .. import Progress, UserError, choose, log, silent
 from ..encoder.checkpoint import Checkpoint
 from ..encoder.tokens import tokenizer
 from ..linear.probe import LinearModel, softmax
 from ..run import Cost, Fit, Fitted, Question, Run, load_run
+from ..store import text_keys
+from ..words import error_line
 from .batches import HeldOut
 from .device import is_main_process, machine, note
-from .heads import HEADS, HeadSpec, build, freeze_below, parameters, write
+from .heads import HEADS, HeadSpec, build, parameters, write
 from .job import TrainingState, adopt, last_state, train
+from .layers import Below, computes_the_same, freeze_below, upper_part
 from .rates import RATES, SCRATCH_RATES, by_chance, held_out, search_rate
 from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, tokenised
 from .tuned import FineTuned, load_finetuned, timed
-from .work import working
+from .work import Places, working
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -122,10 +127,10 @@ def tuned_fit(
     checkpoint: Checkpoint,
     settings: FineTuneSettings,
     runtime: Runtime,
-    runs: Path,
+    places: Places,
     progress: Progress = silent,
 ) -> Fit:
-    """The fit of a fine-tuned encoder.
+    """The fit of a fine-tuned encoder. Where only its last layers are trained, the cache keeps what those below make.
 
     Raises UserError for settings that make no sense.
     """
@@ -133,9 +138,11 @@ def tuned_fit(
     assert not settings.freeze, "a frozen encoder needs vectors: frozen_fit"
 
     def learn(work: Path) -> Fitted:
-        return _Training(dataset, checkpoint, settings, runtime, progress).fitted(work)
+        return _Training(dataset, checkpoint, settings, (runtime, places.cache), progress).fitted(work)
 
-    return Fit(question_of(settings, dataset, checkpoint, runs), learn, partial(working, settings, runtime.threads))
+    return Fit(
+        question_of(settings, dataset, checkpoint, places.runs), learn, partial(working, settings, runtime.threads)
+    )
 
 
 def fine_tune(
@@ -151,25 +158,33 @@ def fine_tune(
     Raises UserError for settings that make no sense, an encoder that cannot be fine-tuned, and a device that is not
     there.
     """
-    return tuned_fit(dataset, checkpoint, settings, runtime, runs, progress).run()
+    return tuned_fit(dataset, checkpoint, settings, runtime, Places(runs), progress).run()
 
 
 class _Training:
     """One training, from tokens to a model with what it says."""
 
     def __init__(
-        self, dataset: Dataset, checkpoint: Checkpoint, settings: FineTuneSettings, runtime: Runtime, progress: Progress
+        self,
+        dataset: Dataset,
+        checkpoint: Checkpoint,
+        settings: FineTuneSettings,
+        here: tuple[Runtime, Path | None],
+        progress: Progress,
     ) -> None:
         settings = replace(settings, epochs=epochs_of(settings, len(dataset.train)))
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
-        self.machine = machine(runtime.device, settings.precision)
+        self.machine, self.cache = machine(here[0].device, settings.precision), here[1]
         self.class_names = tuple(dataset.class_names)
         self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings, dataset))
         self.tokenizer = tokenizer(checkpoint)
+        self.states: dict[bytes, np.ndarray] | None = None  # text key → (t, d) below the layers that are trained
 
     def fitted(self, work: Path) -> Fitted:
         """The trained model, from the last epoch that is kept in `work` on."""
         started, worked = time.perf_counter(), time.process_time()
+        model = self.model()
+        self.states = self.below(model)
         job = self.job(work)
         state, resumed = last_state(work)
         if resumed is not None:
@@ -181,7 +196,7 @@ class _Training:
             state.cpu_seconds += time.process_time() - worked
         rate = _chosen_rate(state.history)
         model = self.model()
-        state = train(model, replace(job, rate=rate), state, resumed)
+        state = train(self.learner(model), replace(job, rate=rate), state, resumed)
         return Fitted(
             proba=lambda role: softmax(logits(model, self.rows(role), self.machine)),
             roles=tuple(role for role in ("validation", "test") if role in self.dataset.roles),
@@ -199,7 +214,7 @@ class _Training:
     def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles
         labelled = "validation" in roles and (self.dataset.validation.labels >= 0).all()
-        train, validation = self.rows("train"), self.rows("validation") if labelled else None
+        train, validation = self.fed("train"), self.fed("validation") if labelled else None
         searched = validation is not None and self.settings.learning_rate is None
         held = held_out(train, validation, self.settings) if validation is not None and searched else HeldOut()
         return TrainingJob(
@@ -211,6 +226,38 @@ class _Training:
         split = getattr(self.dataset, role)
         limit = _max_length(self.settings, self.checkpoint)
         return tokenised(split.texts, split.labels, self.tokenizer, limit, self.checkpoint.pad_id)
+
+    def fed(self, role: str) -> Rows:
+        """The same as what is trained is given them."""
+        rows, states = self.rows(role), self.states
+        if states is None:
+            return rows
+        return replace(rows, states=[states[key.tobytes()] for key in text_keys(getattr(self.dataset, role).texts)])
+
+    def below(self, model: Any) -> dict[bytes, np.ndarray] | None:
+        """What the layers that are not trained make of every text; None where they are run in every epoch."""
+        if not self.settings.unfreeze or self.cache is None:
+            return None
+        texts = [text for split in self.dataset.roles.values() for text in self.dataset.splits[split].texts]
+        keys, first = np.unique(text_keys(texts), axis=0, return_index=True)
+        limit = _max_length(self.settings, self.checkpoint)
+        unique, none = [texts[i] for i in first], np.zeros(len(first), np.int64)
+        rows = tokenised(unique, none, self.tokenizer, limit, self.checkpoint.pad_id)
+        below = Below(self.checkpoint, Path(self.cache), self.settings.unfreeze, self.machine.precision)
+        states = below.states(below.file(keys, limit), rows, model, self.machine)
+        try:
+            good = states and computes_the_same(model, self.upper(model), replace(rows, states=states), self.machine)
+        except (LookupError, StopIteration, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            log.debug("the layers below run in every epoch: %s", error_line(error))
+            good = False
+        return {key.tobytes(): state for key, state in zip(keys, states, strict=True)} if states and good else None
+
+    def upper(self, model: Any) -> Any:
+        return upper_part(model, self.settings.unfreeze or 0)
+
+    def learner(self, model: Any) -> Any:
+        """What is trained of a model, which shares its weights: all of it, or what lies above the kept states."""
+        return model if self.states is None else self.upper(model)
 
     def model(self) -> Any:
         """A fresh model, always the same one."""
@@ -224,7 +271,9 @@ class _Training:
         """A training that has a learning rate, and the checkpoint from which it goes on if that was searched for."""
         settings, search = self.settings, None
         if settings.learning_rate is None and job.validation is not None:
-            search = search_rate(self.model, job, SCRATCH_RATES if settings.from_scratch else RATES)
+            search = search_rate(
+                lambda: self.learner(self.model()), job, SCRATCH_RATES if settings.from_scratch else RATES
+            )
             for record in search.tried:
                 record["chosen"] = record["learning_rate"] == search.rate
             state = replace(search.state, history=[*search.tried, *search.state.history])

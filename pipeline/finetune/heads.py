@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = 1
-LAYERS = ("layer", "layers", "h", "block")  # what architectures call the list of their layers
 DROPOUTS = (
     "classifier_dropout",
     "classifier_dropout_prob",
@@ -90,8 +89,8 @@ def _classifier(encoder: Any, head: Any) -> Any:
             super().__init__()
             self.encoder, self.head, self.config = encoder, head, encoder.config
 
-        def forward(self, input_ids: Any, attention_mask: Any, **types: Any) -> Any:
-            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)[0]  # (b, t, d)
+        def forward(self, attention_mask: Any, **texts: Any) -> Any:
+            hidden = self.encoder(attention_mask=attention_mask, **texts)[0]  # (b, t, d)
             return SequenceClassifierOutput(logits=self.head(hidden[:, 0]))
 
     return Classifier()
@@ -239,38 +238,6 @@ def head_of(model: Any) -> list[Any]:
     """Everything of a model that is not its encoder."""
     encoder = encoder_of(model)
     return [child for child in model.children() if child is not encoder]
-
-
-def layers_of(model: Any) -> Any:
-    """The encoder's layers, first to last, as one ModuleList.
-
-    Raises UserError if the architecture keeps them in a way that is not known here.
-    """
-    from torch import nn
-
-    encoder = encoder_of(model)
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.ModuleList) and name.rpartition(".")[2] in LAYERS and len(module):
-            return module
-    raise UserError(f"--unfreeze: cannot tell the layers of {type(encoder).__name__}; train it whole")
-
-
-def freeze_below(model: Any, layers: int) -> None:
-    """Leave only the last `layers` layers of the encoder, what comes after them, and the head trainable.
-
-    Raises UserError if the encoder has fewer layers.
-    """
-    stack = layers_of(model)
-    if not 0 <= layers <= len(stack):
-        raise UserError(f"--unfreeze {layers}: the encoder has {len(stack)} layers; pass 0 to {len(stack)}")
-    encoder = encoder_of(model)
-    free = [*stack[len(stack) - layers :]]
-    free += [part for name in ("pooler", "final_norm") if (part := getattr(encoder, name, None)) is not None]
-    for parameter in encoder.parameters():
-        parameter.requires_grad_(False)
-    for part in free:
-        for parameter in part.parameters():
-            parameter.requires_grad_(True)
 
 
 # ── the folder ──────────────────────────────────────────────────────────────────────────────────────────────────────

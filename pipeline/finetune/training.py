@@ -25,8 +25,7 @@ from .device import Machine, world_size
 from .dropout import cheapen
 from .heads import encoder_of
 
-TOKEN_BUDGET = {"cpu": 4096}  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
-GPU_BUDGET = 32768
+CPU_BUDGET, GPU_BUDGET = 4096, 32768  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # ours → transformers' name
 
@@ -79,6 +78,7 @@ class Rows:
     types: list[np.ndarray] | None
     labels: np.ndarray  # (n,) int64
     pad_id: int
+    states: list[np.ndarray] | None = None  # n arrays (t_i, d) float16: what the layers below make of them
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,6 +86,8 @@ class Rows:
     def __getitem__(self, i: int) -> dict[str, Any]:
         """One text as the Trainer wants it: it reads the lengths off `input_ids`, without copying."""
         item = {"input_ids": self.ids[i], "labels": self.labels[i]}
+        if self.states is not None:
+            return item | {"states": self.states[i]}
         return item if self.types is None else item | {"token_type_ids": self.types[i]}
 
     @property
@@ -94,16 +96,24 @@ class Rows:
 
     def take(self, places: np.ndarray) -> Rows:
         types = None if self.types is None else [self.types[i] for i in places]
-        return Rows([self.ids[i] for i in places], types, self.labels[places], self.pad_id)
+        states = None if self.states is None else [self.states[i] for i in places]
+        return Rows([self.ids[i] for i in places], types, self.labels[places], self.pad_id, states)
 
     def joined(self, other: Rows) -> Rows:
         """These rows, then those of `other`."""
         types = None if self.types is None or other.types is None else [*self.types, *other.types]
-        return Rows([*self.ids, *other.ids], types, np.concatenate([self.labels, other.labels]), self.pad_id)
+        states = None if self.states is None or other.states is None else [*self.states, *other.states]
+        return Rows([*self.ids, *other.ids], types, np.concatenate([self.labels, other.labels]), self.pad_id, states)
 
     def batches(self, token_budget: int) -> Iterator[TokenBatch]:
         """All rows under a token budget, longest first."""
         return Tokens(self.ids, self.types, self.lengths, self.pad_id).batches(token_budget)
+
+    def fed(self, token_budget: int, machine: Machine) -> Iterator[tuple[TokenBatch, dict[str, Any]]]:
+        """The same, each with what a model is given of it."""
+        for batch in self.batches(token_budget):
+            states = None if self.states is None else [self.states[row] for row in batch.rows]
+            yield batch, inputs(batch, machine, states)
 
 
 def tokenised(
@@ -124,8 +134,8 @@ def logits(model: Any, rows: Rows, machine: Machine, token_budget: int | None = 
     training, out = model.training, np.zeros((len(rows), 0), np.float32)
     model.eval()
     with torch.inference_mode(), machine.arithmetic():
-        for batch in rows.batches(token_budget or TOKEN_BUDGET.get(machine.device, GPU_BUDGET)):
-            found = model(**inputs(batch, machine))["logits"].float().cpu().numpy()  # (b, k)
+        for batch, fed in rows.fed(token_budget or (CPU_BUDGET if machine.device == "cpu" else GPU_BUDGET), machine):
+            found = model(**fed)["logits"].float().cpu().numpy()  # (b, k)
             if not out.shape[1]:
                 out = np.zeros((len(rows), found.shape[1]), np.float32)
             out[batch.rows] = found
@@ -133,12 +143,21 @@ def logits(model: Any, rows: Rows, machine: Machine, token_budget: int | None = 
     return out
 
 
-def inputs(batch: TokenBatch, machine: Machine) -> dict[str, Any]:
+def inputs(batch: TokenBatch, machine: Machine, states: list[np.ndarray] | None = None) -> dict[str, Any]:
     """A padded batch as the keyword arguments of a transformers model, on the machine's device."""
     import torch
 
-    arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
-    return {name: torch.from_numpy(a).to(machine.device) for name, a in arrays.items() if a is not None}
+    return {name: torch.from_numpy(a).to(machine.device) for name, a in _arrays(batch, states).items()}
+
+
+def _arrays(batch: TokenBatch, states: list[np.ndarray] | None) -> dict[str, np.ndarray]:
+    if states is None:
+        arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+        return {name: array for name, array in arrays.items() if array is not None}
+    padded = np.zeros((*batch.mask.shape, states[0].shape[1]), np.float32)  # (b, t, d)
+    for row, state in zip(padded, states, strict=True):
+        row[: len(state)] = state
+    return {"inputs_embeds": padded, "attention_mask": batch.mask}
 
 
 def log_losses(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -186,9 +205,9 @@ def _collate(items: list[dict[str, Any]], pad_id: int) -> dict[str, Any]:
 
     types = [item["token_type_ids"] for item in items] if "token_type_ids" in items[0] else None
     batch = pad(np.arange(len(items)), [item["input_ids"] for item in items], types, pad_id)
-    arrays = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.types}
+    arrays = _arrays(batch, [item["states"] for item in items] if "states" in items[0] else None)
     arrays["labels"] = np.array([item["labels"] for item in items])
-    return {name: torch.from_numpy(array) for name, array in arrays.items() if array is not None}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:

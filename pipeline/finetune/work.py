@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import UserError
@@ -16,6 +17,14 @@ from .heads import isolated
 from .training import FineTuneSettings
 
 NO_ROOM = ("out of memory", "allocate memory", "not enough memory", "failed to allocate", "bad_alloc")  # torch's words
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a training's run lies, and what the layers that it leaves alone make of texts (None: nothing is kept)."""
+
+    runs: Path
+    cache: Path | None = None
 
 
 @contextlib.contextmanager
