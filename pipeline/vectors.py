@@ -186,6 +186,6 @@ def judged_vectors(task: Task, rows: np.ndarray | None = None) -> dict[str, np.n
 
 def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
     """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
-    spec = task.encoders[0]
+    spec = replace(task.encoders[0], layers=("last",))  # the page's maps are of what is asked for by name
     embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
     return embedding_cache if embedding_cache.present(wanted).all() else None
