@@ -172,7 +172,7 @@ def loop(data: Dataset, checkpoint: Checkpoint, options: argparse.Namespace) -> 
 def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     """One extraction into an empty cache, then the same epochs on its vectors."""
     from pipeline.extract import embed
-    from pipeline.finetune.frozen import fit_frozen_head
+    from pipeline.finetune.frozen import frozen_fit
     from pipeline.linear import Encoded
 
     spec, runtime = EncoderSpec(options.encoder, pooling=("cls",)), Runtime(device=options.device)
@@ -181,7 +181,7 @@ def cached(data: Dataset, options: argparse.Namespace, folder: Path) -> float:
     settings = FineTuneSettings(epochs=options.epochs, batch_size=options.batch_size, freeze=True, head="linear")
     vectors = {role: matrix.vectors for role, matrix in matrices.items()}
     encoded = Encoded(lambda: vectors, done.checkpoint.checkpoint_digest("cls"), {"pooling": "cls"})
-    run = fit_frozen_head(encoded, data, settings, folder / "runs")
+    run = frozen_fit(encoded, data, settings, folder / "runs").run()
     print(f"  of which the head took {run.cost.fit_seconds:.1f} s, judged after every epoch")
     return float(run.metrics["validation"]["accuracy"])
 

@@ -210,10 +210,10 @@ def fitted(home: Path) -> Path:
     from tables import sentences, write_csv
 
     from pipeline.data import SourceOptions, read
-    from pipeline.tfidf import TfidfSettings, fit_tfidf
+    from pipeline.tfidf import TfidfSettings, tfidf_fit
 
     source = read(SourceOptions(str(write_csv(home / "reviews.csv", sentences(200)))))
-    made = fit_tfidf(source, TfidfSettings(C=(1.0,), folds=2, features="words"), home / "runs").folder
+    made = tfidf_fit(source, TfidfSettings(C=(1.0,), folds=2, features="words"), home / "runs").run().folder
     assert made is not None
     return made
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .data.splits import normalize_whitespace
 from .linear.folds import equal, split
-from .run import Cost, Fit, Fitted, Question, Run
+from .run import Cost, Fit, Fitted, Question
 from .run.model import Layout, damaged, read_model, write_model
 
 MAJORITY = Layout("majority")
@@ -66,11 +66,3 @@ def majority_fit(dataset: Any, runs: Path, seed: int = 42) -> Fit:
         )
 
     return Fit(Question("majority", dataset, runs, seed), learn)
-
-
-def fit_majority(dataset: Any, runs: Path, seed: int = 42) -> Run:
-    """The run that knows only how often each class occurs in train.
-
-    Raises UserError if train has one class only.
-    """
-    return majority_fit(dataset, runs, seed).run()

@@ -167,17 +167,19 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     profile = profile_for(task, rules.contenders)
     comparison = compare(
         runs,
-        metric=rules.metric,
-        margin=rules.margin,
-        worth=rules.worth,
-        prefer=rules.prefer,
+        **judging_of(rules),
         tried=tried_before(task, runs),
         truncated_share=profile.splits[data.roles["test"]].truncated_share,
         by=by,
-        by_name=rules.by or "",
         left_out=left_out,
     )
     return Judged(runs, comparison, profile)
+
+
+def judging_of(rules: ComparisonSettings) -> dict[str, Any]:
+    """What is judged by, as `compare` takes it."""
+    same = ("metric", "margin", "worth", "prefer")
+    return {name: getattr(rules, name) for name in same} | {"by_name": rules.by or ""}
 
 
 def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
@@ -197,14 +199,10 @@ def judge_folds(task: Task, rules: ComparisonSettings) -> Judged:
     profile = profile_for(task, rules.contenders)
     comparison = compare(
         [one.run for one in pooled],
-        metric=rules.metric,
-        margin=rules.margin,
-        worth=rules.worth,
-        prefer=rules.prefer,
+        **judging_of(rules),
         tried=other_settings(folds, pooled),
         truncated_share=profile.splits[data.roles["train"]].truncated_share,
         by=None if by is None else by[shared],
-        by_name=rules.by or "",
         left_out=left_out,
         folds=folds.judged,
     )

@@ -12,6 +12,11 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))
 
 
+def encodable(text: str) -> str:
+    """Text that UTF-8 can hold: half of a surrogate pair is no character and becomes '?'."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def one_line(text: str | Iterable[str], limit: int) -> str:
     """A stranger's text, or a pair, on one line of at most `limit` characters.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import UserError
-from pipeline.baseline import MajorityModel, fit_majority
+from pipeline.baseline import MajorityModel, majority_fit
 
 
 def part(name, texts, truth):
@@ -23,18 +23,18 @@ def world(**parts):
 
 def test_majority_is_the_class_shares(tmp_path):
     dataset = world(train=part("train", [("a",), ("b",), ("c",), ("d",)], [0, 0, 0, 1]), test=part("t", [("x",)], [1]))
-    run = fit_majority(dataset, tmp_path)
+    run = majority_fit(dataset, tmp_path).run()
     assert run.kind == "majority"
     assert run.checkpoint_digest is None
     assert run.predictions["test"].proba.tolist() == [[0.75, 0.25]]
     assert set(run.predictions) == {"train", "test"}
     assert MajorityModel.load(run.model_folder).proba([("x",), ("y",)]).tolist() == [[0.75, 0.25]] * 2
-    assert fit_majority(dataset, tmp_path).folder == run.folder
+    assert majority_fit(dataset, tmp_path).run().folder == run.folder
 
 
 def test_majority_of_one_class_is_refused(tmp_path):
     with pytest.raises(UserError, match="one class only"):
-        fit_majority(world(train=part("train", [("a",), ("b",)], [1, 1])), tmp_path)
+        majority_fit(world(train=part("train", [("a",), ("b",)], [1, 1])), tmp_path).run()
 
 
 @pytest.mark.parametrize("prior", [[1.0], ["a", "b"], [float("nan"), 1], None, [-1, 2]])

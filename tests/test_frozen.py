@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.data import Dataset, Split
-from pipeline.finetune.frozen import FrozenHead, buffers, fit_frozen_head, load_frozen, minibatches, moments
+from pipeline.finetune.frozen import FrozenHead, buffers, frozen_fit, load_frozen, minibatches, moments
 from pipeline.finetune.training import FineTuneSettings
 from pipeline.linear import Encoded
 from pipeline.linear.probe import LinearModel
@@ -37,9 +37,9 @@ def toy(rings: bool = False):
 
 def fit(tmp_path, settings=SETTINGS, rings=False, pooling="cls"):
     vectors, data = toy(rings)
-    return fit_frozen_head(
+    return frozen_fit(
         Encoded(lambda: vectors, "c" * 32, {"pooling": pooling, "text_parts": 1}), data, settings, tmp_path
-    ), vectors
+    ).run(), vectors
 
 
 def test_a_linear_head_is_a_linear_model(tmp_path):
@@ -132,7 +132,7 @@ def test_bad_input_is_refused(tmp_path):
     vectors, data = toy()
     vectors["train"][3, 1] = np.nan
     with pytest.raises(UserError, match="not finite"):
-        fit_frozen_head(Encoded(lambda: vectors, "c" * 32), data, SETTINGS, tmp_path)
+        frozen_fit(Encoded(lambda: vectors, "c" * 32), data, SETTINGS, tmp_path).run()
     with pytest.raises(UserError, match="choose one of linear, standard"):
         fit(tmp_path, replace(SETTINGS, head="mlp"))
     run, _ = fit(tmp_path, replace(SETTINGS, head="standard", epochs=1))

@@ -9,14 +9,14 @@ from tables import sentences, write_csv
 
 from pipeline.data import SourceOptions, read
 from pipeline.run import load_run
-from pipeline.tfidf import TfidfSettings, fit_tfidf
+from pipeline.tfidf import TfidfSettings, tfidf_fit
 
 
 @pytest.fixture
 def fitted(reviews, tmp_path) -> Path:
     """The folder of a TF-IDF run, fitted on column `body`."""
     data = read(SourceOptions(str(reviews), text=("body",), label="verdict"))
-    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").folder
+    made = tfidf_fit(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").run().folder
     assert made is not None
     return made
 

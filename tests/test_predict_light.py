@@ -19,7 +19,7 @@ sys.exit(code)
 @pytest.mark.parametrize("kind", ["lr", "majority"])
 def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
     pytest.importorskip("openvino")
-    from pipeline.baseline import fit_majority
+    from pipeline.baseline import majority_fit
     from pipeline.contenders import linear_runs
     from pipeline.data import SourceOptions, read
     from pipeline.encoder import EncoderSpec
@@ -28,7 +28,7 @@ def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
     data = read(SourceOptions("sms-spam", rows="first:200"))
     spec = EncoderSpec(str(tiny_distilbert), engine="openvino", precision="fp32")
     task = Task(data, encoders=(spec,), cache=tmp_path / "cache", runs=tmp_path / "runs")
-    run = linear_runs(task)[0] if kind == "lr" else fit_majority(data, tmp_path / "runs")
+    run = linear_runs(task)[0] if kind == "lr" else majority_fit(data, tmp_path / "runs").run()
     words = ["predict", str(run.folder), "win a prize", "--cache", str(tmp_path / "cache"), "--device", "cpu"]
     done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -38,10 +38,10 @@ def test_predicting_imports_nothing_heavy(kind, tmp_path, tiny_distilbert):
 
 def test_counting_words_needs_no_scikit_learn(tmp_path):
     from pipeline.data import SourceOptions, read
-    from pipeline.tfidf import TfidfSettings, fit_tfidf
+    from pipeline.tfidf import TfidfSettings, tfidf_fit
 
     data = read(SourceOptions("sms-spam", rows="first:200"))
-    run = fit_tfidf(data, TfidfSettings(), tmp_path / "runs")
+    run = tfidf_fit(data, TfidfSettings(), tmp_path / "runs").run()
     words = ["predict", str(run.folder), "win a prize"]
     done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 @pytest.fixture(scope="module")
 def known(tmp_path_factory, tiny_distilbert):
     """What the examples may name: RUN and BASELINE are folders of runs, TMP is a folder to write into."""
-    from pipeline.baseline import fit_majority
+    from pipeline.baseline import majority_fit
     from pipeline.contenders import linear_runs
     from pipeline.data import SourceOptions, read
     from pipeline.task import Task
@@ -25,7 +25,7 @@ def known(tmp_path_factory, tiny_distilbert):
     data = read(SourceOptions("sms-spam", rows="first:300"))
     spec = checkpoint.EncoderSpec(str(tiny_distilbert), engine="torch", precision="fp32")
     task = Task(data, encoders=(spec,), cache=home / "cache", runs=home / "runs")
-    run, baseline = linear_runs(task)[0], fit_majority(data, home / "runs")
+    run, baseline = linear_runs(task)[0], majority_fit(data, home / "runs").run()
     return {"RUN": run.folder, "BASELINE": baseline.folder, "TMP": home}
 
 

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from tables import names
 
 from pipeline import UserError
-from pipeline.baseline import fit_majority
+from pipeline.baseline import majority_fit
 from pipeline.data import SourceOptions, read
 from pipeline.run import load_run
 from pipeline.run.shape import RECORD
-from pipeline.tfidf import TfidfSettings, fit_tfidf
+from pipeline.tfidf import TfidfSettings, tfidf_fit
 from pipeline.untrusted import check
 
 OTHERS = [None, 5, -1, 1.5, "x", "", True, [], {}, [5], {"a": 5}, math.inf, math.nan, 10**400, "9" * 5000, [[[[]]]]]
@@ -44,9 +44,9 @@ def changed(record, path, value):
 def fitted(reviews, tmp_path) -> Path:
     """The folder of a TF-IDF run; another one and majority lie beside it."""
     data = read(SourceOptions(str(reviews), text=("body",), label="verdict"))
-    fit_majority(data, tmp_path / "runs")
-    fit_tfidf(data, TfidfSettings(C=(1.0,), min_df=1, folds=2, features="words"), tmp_path / "runs")
-    made = fit_tfidf(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").folder
+    majority_fit(data, tmp_path / "runs").run()
+    tfidf_fit(data, TfidfSettings(C=(1.0,), min_df=1, folds=2, features="words"), tmp_path / "runs").run()
+    made = tfidf_fit(data, TfidfSettings(C=(1.0,), folds=2, features="words"), tmp_path / "runs").run().folder
     assert made is not None
     return made
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from pipeline import UserError, tfidf
 from pipeline.predict import Given, answers, open_run, texts_in
 from pipeline.run import load_run
-from pipeline.tfidf import TfidfModel, TfidfSettings, fit_tfidf
+from pipeline.tfidf import TfidfModel, TfidfSettings, tfidf_fit
 from pipeline.tfidf.terms import ANALYZERS, Terms, candidates, learn_terms, matrix_of, pieces, words
 
 GOOD, BAD = ["nice", "lovely", "great work", "well done"], ["awful", "terrible", "bad work", "badly done"]
@@ -137,7 +137,7 @@ def test_an_unknown_feature_is_refused():
 
 def test_run_learns_and_comes_back(tmp_path):
     dataset = world()
-    run = fit_tfidf(dataset, TfidfSettings(), tmp_path)
+    run = tfidf_fit(dataset, TfidfSettings(), tmp_path).run()
     assert run.kind == "tfidf"
     assert run.metrics["test"]["accuracy"] > 0.95
     assert run.metrics["train"]["accuracy"] > 0.95
@@ -147,7 +147,7 @@ def test_run_learns_and_comes_back(tmp_path):
     assert run.cost.ms_per_text_single > 0
     assert sorted(file.name for file in run.model_folder.iterdir()) == ["model.json", "model.safetensors"]
     assert load_run(run.folder).history == run.history
-    assert fit_tfidf(dataset, TfidfSettings(), tmp_path).folder == run.folder
+    assert tfidf_fit(dataset, TfidfSettings(), tmp_path).run().folder == run.folder
 
 
 def test_features_are_those_of_the_lowest_loss(tmp_path):
@@ -156,7 +156,7 @@ def test_features_are_those_of_the_lowest_loss(tmp_path):
     endings = [("ung", "heit")[label] for label in truth]  # no two texts share a word
     stems = ["".join(rng.choice(list("abcdefgh"), 7)) for _ in truth]
     texts = [(f"{stem}{ending}",) for stem, ending in zip(stems, endings, strict=True)]
-    run = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path)
+    run = tfidf_fit(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path).run()
     losses = {point["features"]: point["log_loss"] for point in run.history if point["what"] == "features"}
     assert list(losses) == ["words", "characters", "both"]
     assert losses["characters"] < 0.2 < losses["words"]
@@ -166,7 +166,7 @@ def test_features_are_those_of_the_lowest_loss(tmp_path):
         == {"characters": ["characters"], "both": ["words", "characters"]}[min(losses, key=losses.get)]
     )
     assert run.metrics["train"]["accuracy"] > 0.95
-    only = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(features="words"), tmp_path)
+    only = tfidf_fit(world(train=part("train", texts, truth)), TfidfSettings(features="words"), tmp_path).run()
     assert only.folder != run.folder
     assert only.metrics["train"]["accuracy"] < 0.7
 
@@ -176,13 +176,13 @@ def test_chinese_is_told_apart(tmp_path):
     truth = rng.integers(0, 2, 120)
     filler = list("天地人山水火木金土日月星")
     texts = [("".join(rng.choice(filler, 5)) + "坏好"[label] + "".join(rng.choice(filler, 5)),) for label in truth]
-    run = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path)
+    run = tfidf_fit(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path).run()
     assert run.metrics["train"]["accuracy"] > 0.9  # a clause is one word: by words alone this is guessing
 
 
 def test_model_is_scikit_learns_at_the_chosen_penalty(tmp_path):
     dataset = world()
-    run = fit_tfidf(dataset, TfidfSettings(C=(3.0,), features="words"), tmp_path)
+    run = tfidf_fit(dataset, TfidfSettings(C=(3.0,), features="words"), tmp_path).run()
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
     rows = vectoriser.fit_transform([row[0] for row in dataset.train.texts])
     theirs = LogisticRegression(C=3.0, tol=1e-8, max_iter=5000).fit(rows, dataset.train.labels)
@@ -195,7 +195,7 @@ def test_pairs_know_which_side_a_word_is_on(tmp_path):
     truth = rng.integers(0, 2, 120)
     texts = [("warm", "cold") if label else ("cold", "warm") for label in truth]
     texts = [(f"{a} number{i}", f"{b} number{i}") for i, (a, b) in enumerate(texts)]
-    run = fit_tfidf(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path)
+    run = tfidf_fit(world(train=part("train", texts, truth)), TfidfSettings(), tmp_path).run()
     assert run.metrics["train"]["accuracy"] == 1
     assert list(texts_in(run, Given(("warm", "cold")), [])) == [[("warm", "cold")]]
     assert list(texts_in(run, Given(), ["warm\tcold\n"])) == [[("warm", "cold")]]
@@ -206,25 +206,27 @@ def test_pairs_know_which_side_a_word_is_on(tmp_path):
 @pytest.mark.parametrize("texts", [[("",)] * 10, [("\t",), (" ",), ("\n",), ("",), ("\u3000",)] * 2])
 def test_no_terms_at_all_is_the_majority_class_and_said(tmp_path, texts):
     texts = [*texts[:-1], ("b",)]  # two different texts, so that there are folds
-    run = fit_tfidf(world(train=part("train", texts, [0] * 7 + [1] * 3)), TfidfSettings(features="words"), tmp_path)
+    run = tfidf_fit(
+        world(train=part("train", texts, [0] * 7 + [1] * 3)), TfidfSettings(features="words"), tmp_path
+    ).run()
     model = TfidfModel.load(run.model_folder)
     assert model.terms == ()
     assert np.allclose(model.proba([("anything at all",)]), [[0.7, 0.3]], atol=1e-3)
     assert any("TF-IDF is the majority class here" in note for note in run.notes)
-    assert fit_tfidf(world(train=part("train", texts, [0] * 7 + [1] * 3)), TfidfSettings(), tmp_path / "auto")
+    assert tfidf_fit(world(train=part("train", texts, [0] * 7 + [1] * 3)), TfidfSettings(), tmp_path / "auto").run()
 
 
 def test_words_that_occur_once_are_used_where_nothing_else_is_there(tmp_path):
     texts = [(word,) for word in ("one", "two", "three", "four", "five", "six")]
-    run = fit_tfidf(world(train=part("train", texts, [0, 1] * 3)), TfidfSettings(features="words"), tmp_path)
+    run = tfidf_fit(world(train=part("train", texts, [0, 1] * 3)), TfidfSettings(features="words"), tmp_path).run()
     assert len(TfidfModel.load(run.model_folder).terms[0].vocabulary) == 6
 
 
 def test_folds_one_after_the_other_give_what_they_give_together(tmp_path, monkeypatch):
     settings = TfidfSettings(features="words")
-    together = fit_tfidf(world(), settings, tmp_path / "1")
+    together = tfidf_fit(world(), settings, tmp_path / "1").run()
     monkeypatch.setattr(tfidf, "MOST_WEIGHTS", 10_000)
-    apart = fit_tfidf(world(), settings, tmp_path / "2")
+    apart = tfidf_fit(world(), settings, tmp_path / "2").run()
     assert np.abs(apart.predictions["train"].proba - together.predictions["train"].proba).max() < 1e-2
     assert np.abs(apart.predictions["test"].proba - together.predictions["test"].proba).max() < 1e-3
 
@@ -233,7 +235,7 @@ def test_a_class_that_is_not_in_train(tmp_path):
     texts, truth = reviews(30, 1)
     dataset = world(train=part("train", [*texts, ("odd one",)], [*(2 * truth), 1]))
     dataset.class_names = ("bad", "odd", "good", "never")
-    run = fit_tfidf(dataset, TfidfSettings(), tmp_path)
+    run = tfidf_fit(dataset, TfidfSettings(), tmp_path).run()
     assert run.predictions["train"].proba.shape == (31, 4)
     assert run.predictions["train"].proba[:, 3].max() == 0
     assert any("odd" in note for note in run.notes)
@@ -259,14 +261,14 @@ def test_characters_are_tried_where_that_takes_minutes_at_most():
 
 def test_what_was_not_tried_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(tfidf.terms, "MOST_WORK", 10)
-    run = fit_tfidf(world(), TfidfSettings(), tmp_path)
+    run = tfidf_fit(world(), TfidfSettings(), tmp_path).run()
     assert "words and characters were not compared: words alone are counted" in run.notes
     assert [point["features"] for point in run.history if point["what"] == "final"] == [["words"]]
 
 
 def test_many_classes_say_what_was_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(tfidf, "most_terms", lambda classes, vectorizers: 5)
-    run = fit_tfidf(world(), TfidfSettings(features="words"), tmp_path)
+    run = tfidf_fit(world(), TfidfSettings(features="words"), tmp_path).run()
     assert "of 2 classes, the 5 most frequent terms alone are counted" in run.notes
     assert len(TfidfModel.load(run.model_folder).terms[0].vocabulary) == 5
 
@@ -318,7 +320,7 @@ def test_half_a_character_is_kept(tmp_path):
 def test_a_model_of_an_earlier_version_predicts(tmp_path):
     """It has one vocabulary of words, and no terms."""
     dataset = world()
-    run = fit_tfidf(dataset, TfidfSettings(features="words"), tmp_path)
+    run = tfidf_fit(dataset, TfidfSettings(features="words"), tmp_path).run()
     vocabulary = TfidfModel.load(run.model_folder).terms[0].vocabulary
     changed(run.model_folder, {"vocabulary": list(vocabulary)}, drop=("terms",))
     assert np.array_equal(open_run(run).proba(dataset.test.texts), run.predictions["test"].proba)
@@ -326,7 +328,7 @@ def test_a_model_of_an_earlier_version_predicts(tmp_path):
     for name in ("features", "vectorizer"):
         del record["settings"][name]
     (run.folder / "run.json").write_text(json.dumps(record), "utf-8")
-    again = fit_tfidf(dataset, TfidfSettings(), tmp_path)  # it answers no question of today
+    again = tfidf_fit(dataset, TfidfSettings(), tmp_path).run()  # it answers no question of today
     assert again.folder != run.folder
     assert load_run(run.folder).settings == record["settings"]
     shutil.rmtree(again.folder)

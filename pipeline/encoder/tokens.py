@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import UserError
 from ..files import draft
-from ..words import error_line
+from ..words import encodable, error_line
 from .batches import CALL_COST, TOKEN_BUDGET, TokenBatch, pad, plan
 from .checkpoint import Checkpoint, cuts_left, read_json, tokenizer_digest
 from .opener import opened
@@ -128,7 +128,9 @@ class Tokenizer:
             try:
                 yield from self.backend.encode_batch_fast(chunk)
             except (TypeError, UnicodeEncodeError):  # half of a surrogate pair is no character: it becomes '?'
-                yield from self.backend.encode_batch_fast([_encodable(text) for text in chunk])
+                yield from self.backend.encode_batch_fast(
+                    [encodable(t) if isinstance(t, str) else tuple(map(encodable, t)) for t in chunk]
+                )
 
     def _fed(self, text: tuple[str, ...]) -> str | tuple[str, ...]:
         """A text with the prompt before it; the first of a pair has it."""
@@ -165,12 +167,6 @@ def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     if short + long > room:
         short, long = room // 2, room // 2 + room % 2
     return (short, long) if first <= second else (long, short)
-
-
-def _encodable(text: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if isinstance(text, tuple):
-        return tuple(part.encode("utf-8", "replace").decode("utf-8") for part in text)
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 # ── from a checkpoint ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from ..data.labels import are_dates, same_but_for_looks
+from ..words import counted
 from .record import Finding, Profile
+
+_rows = partial(counted, thing="row")
 
 
 def find(profile: Profile, roles: Mapping[str, str]) -> tuple[Finding, ...]:
@@ -167,10 +171,6 @@ def _rare_findings(made: Profile, roles: Mapping[str, str]) -> list[Finding]:
         "their scores are little more than chance."
     )
     return [Finding("rare classes", len(thin) / len(counts) / 10, sentence)]
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row" + ("" if count == 1 else "s")
 
 
 LOOKS = (

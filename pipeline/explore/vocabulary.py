@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..words import encodable
+
 MOST = 20  # unknown words that are named, the most frequent
 READ = 20_000  # texts with unknown tokens that are read again for them
 LONGEST = 40  # characters of a word that are kept
-
-
-def encodable(text: tuple[str, ...]) -> tuple[str, ...]:
-    """A text that UTF-8 can write: half of a surrogate pair becomes '?'."""
-    return tuple(part.encode("utf-8", "replace").decode("utf-8") for part in text)
 
 
 def unknown_words(
@@ -24,7 +21,7 @@ def unknown_words(
     """The words that most often become the unknown token, and how often; `unknown` (n,) counts them by text."""
     counts: Counter[str] = Counter()
     for row in np.flatnonzero(unknown)[:READ].tolist():
-        parts = encodable(texts[row])
+        parts = tuple(map(encodable, texts[row]))
         encoding = backend.encode(*parts)
         for token, (start, end), part in zip(encoding.ids, encoding.offsets, encoding.sequence_ids, strict=True):
             if token == unknown_id and part is not None:
@@ -34,4 +31,4 @@ def unknown_words(
 
 def tokens_of(text: tuple[str, ...], backend: Any) -> list[str]:
     """The tokens of a full text, special ones included."""
-    return list(backend.encode(*encodable(text)).tokens)
+    return list(backend.encode(*map(encodable, text)).tokens)

@@ -83,7 +83,7 @@ class Worker:
 
         Raises UserError if the encoder is not the one that the driver found.
         """
-        self.checkpoint, self.cache = locate(self.job.spec), cache_at(self.job.cache)
+        self.checkpoint, self.cache = locate(self.job.spec), cache_folder(self.job.cache)
         if self.checkpoint.digest != self.job.checkpoint:
             raise UserError(
                 f"{self.job.spec.name} is not the same on every machine ({socket.gethostname()} has another); "
@@ -315,7 +315,7 @@ def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:
     """On a node of the cluster: what `auto` means there."""
     backend = choose_backend(spec.engine, spec.precision, runtime.device)
     if backend.precision == "int8":
-        cache, checkpoint = cache_at(place), locate(spec)
+        cache, checkpoint = cache_folder(place), locate(spec)
         bring(cache, models_below(checkpoint), INT8)
         calibrated(checkpoint, checkpoint.poolings(spec.pooling), cache)
         send(cache, models_below(checkpoint), INT8)
@@ -325,11 +325,6 @@ def settle(spec: EncoderSpec, runtime: Runtime, place: str) -> Backend:
 def place_of(cache: Path) -> str:
     """The cache as every node finds it."""
     return url_of(cache) or str(Path(cache).absolute())
-
-
-def cache_at(place: str) -> Path:
-    """The cache on this node: a folder that every node sees, or this node's mirror of a URL."""
-    return cache_folder(place)
 
 
 def stream(ray: Any, rows: Any, total: int, job: Job, workers: int, worker: type[Worker]) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ from ..encoder import Runtime
 from ..encoder.checkpoint import EncoderSpec, locate
 from ..files import disk_errors, draft
 from ..store import text_keys
+from ..words import encodable
 from .embedding_cache import EmbeddingCache, open_cache
 
 BLOCK = 8192  # rows that are read, served and written together: a row group of the file
@@ -136,12 +137,7 @@ def _batch(chunk: Chunk, vectors: dict[str, np.ndarray], schema: Any) -> Any:
         raise UserError(f"split '{chunk.split}' has {parts} texts a row, another split has not; pass --text COLUMN")
     strings = list(zip(*chunk.texts, strict=True))  # 1 or 2 columns of n
     labels = [None] * count if chunk.labels is None else [label or None for label in chunk.labels.tolist()]
-    plain = [[chunk.split] * count, chunk.row_ids.tolist(), *([_encodable(t) for t in column] for column in strings)]
+    plain = [[chunk.split] * count, chunk.row_ids.tolist(), *(list(map(encodable, column)) for column in strings)]
     arrays = [pa.array(column, pa.string()) for column in (*plain, labels)]
     arrays += [pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1]) for rows in vectors.values()]
     return pa.record_batch(arrays, schema=schema)
-
-
-def _encodable(text: str) -> str:
-    """A text that UTF-8 can hold: half of a surrogate pair is no character and becomes '?'."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

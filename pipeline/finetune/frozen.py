@@ -19,7 +19,7 @@ from ..kinds import KINDS
 from ..linear import VECTOR_DEFAULTS, Encoded, probe_cost
 from ..linear.probe import LinearModel, softmax
 from ..metrics import scores
-from ..run import Fit, Fitted, Question, Run
+from ..run import Fit, Fitted, Question
 from ..run.model import Layout, kind_at, read_model, write_model
 from .device import threads
 from .heads import isolated, xavier
@@ -189,19 +189,6 @@ def frozen_fit(
         )
 
     return Fit(question, learn, encoded.around)
-
-
-def fit_frozen_head(
-    encoded: Encoded, dataset: Dataset, settings: FineTuneSettings, runs: Path, progress: Progress = silent
-) -> Run:
-    """The run of a head on vectors of `dataset` (arrays, or whatever gives one for a slice): found or fitted.
-
-    The best epoch is the one with the highest macro F1 on validation, of equal ones that with the lower log loss;
-    without a validation split, the last.
-
-    Raises UserError for a head that there is not, and vectors that are not finite.
-    """
-    return frozen_fit(encoded, dataset, settings, runs, progress).run()
 
 
 def _asked(settings: FineTuneSettings) -> dict[str, Any]:

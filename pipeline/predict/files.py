@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import UserError, choose
 from ..files import disk_errors, draft
-from ..words import error_line
+from ..words import encodable, error_line
 from .answer import Answer
 from .texts import CHUNK
 
@@ -96,7 +96,7 @@ def _column(values: list[Any], field: Any, before: int) -> Any:
 
 def as_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return encodable(text)
 
 
 def batched(answers: Iterable[Answer], size: int) -> Iterator[list[Answer]]:

@@ -49,12 +49,10 @@ def _finish(chart: Any, names: Sequence[str], description: str, height: int) -> 
     return spec
 
 
-def _names_axis(alt: Any, limit: int = 150) -> Any:
-    return alt.Axis(labelExpr="names[datum.value]", title=None, ticks=False, domain=False, labelLimit=limit)
-
-
-def _data(alt: Any, rows: Rows) -> Any:
-    return alt.Data(values=list(rows))
+def _by_name(alt: Any) -> Any:
+    """A line for each name."""
+    axis = alt.Axis(labelExpr="names[datum.value]", title=None, ticks=False, domain=False, labelLimit=150)
+    return alt.Y("i:O", axis=axis)
 
 
 def _lines(names: Sequence[str]) -> int:
@@ -64,17 +62,28 @@ def _lines(names: Sequence[str]) -> int:
 
 def _named(alt: Any, rows: Rows, names: Sequence[str]) -> Any:
     """`rows` with the name of their place, for tooltips and marks."""
-    return _data(alt, [{**row, "name": str(names[row["i"]])} for row in rows])
+    return alt.Data(values=[{**row, "name": str(names[row["i"]])} for row in rows])
 
 
 def _strong(alt: Any) -> Any:
     return alt.Color("strong:O", legend=None, scale=alt.Scale(domain=[0, 1], range=[OTHER, ACCENT]))
 
 
+def _palette(count: int) -> list[str]:
+    return [PALETTE[i % len(PALETTE)] for i in range(count)]
+
+
+def _coloured(alt: Any, names: Sequence[str]) -> Any:
+    """A colour for each of `names`, with a legend."""
+    legend = alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220)
+    scale = alt.Scale(domain=list(range(len(names))), range=_palette(len(names)))
+    return alt.Color("i:O", scale=scale, legend=legend)
+
+
 def _rule(alt: Any, **at: float) -> Any:
     """A dashed line at one value of `x` or `y`."""
     (channel,) = at
-    line = alt.Chart(_data(alt, [{"at": at[channel]}])).mark_rule(color=QUIET, strokeDash=[4, 3])
+    line = alt.Chart(alt.Data(values=[{"at": at[channel]}])).mark_rule(color=QUIET, strokeDash=[4, 3])
     return line.encode(**{channel: "at:Q"})
 
 
@@ -126,9 +135,7 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
     outside = [row | {"low": ends[row["value"] > ends[0]]} for row in rows if not ends[0] <= row["value"] <= ends[1]]
     rows = [row for row in rows if ends[0] <= row["value"] <= ends[1]]
     tips = {" ": "name:N", title: f"value:Q:{form}", "low": f"low:Q:{form}", "high": f"high:Q:{form}"}
-    base = alt.Chart(_named(alt, rows, names)).encode(
-        y=alt.Y("i:O", axis=_names_axis(alt)), color=_strong(alt), tooltip=_tips(alt, tips)
-    )
+    base = alt.Chart(_named(alt, rows, names)).encode(y=_by_name(alt), color=_strong(alt), tooltip=_tips(alt, tips))
     axis = alt.Axis(title=title, format=ticks, tickCount=5)
     rule = base.mark_rule(strokeWidth=3, strokeCap="round", opacity=0.55).encode(
         x=alt.X(
@@ -140,7 +147,7 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
     if zero:
         layers.insert(0, _rule(alt, x=0))
     if outside:
-        far = alt.Chart(_named(alt, outside, names)).encode(y=alt.Y("i:O", axis=_names_axis(alt)), x="low:Q")
+        far = alt.Chart(_named(alt, outside, names)).encode(y=_by_name(alt), x="low:Q")
         layers.append(far.mark_text(align="left", dx=4, color=QUIET).encode(text=alt.Text("value:Q", format=form)))
     return _finish(alt.layer(*layers), names, f"{title} with its interval, one line each", 30 * len(names))
 
@@ -172,11 +179,11 @@ def reliability(rows: Rows) -> Spec:
     alt = _alt()
     scale = alt.Scale(domain=[0, 1])
     diagonal = (
-        alt.Chart(_data(alt, [{"at": 0}, {"at": 1}]))
+        alt.Chart(alt.Data(values=[{"at": 0}, {"at": 1}]))
         .mark_line(color=QUIET, strokeDash=[4, 3])
         .encode(x="at:Q", y="at:Q")
     )
-    base = alt.Chart(_data(alt, rows)).encode(
+    base = alt.Chart(alt.Data(values=list(rows))).encode(
         x=alt.X("confidence:Q", scale=scale, axis=alt.Axis(title="confidence", tickCount=5, format=".1f")),
         y=alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(title="share right", tickCount=5, format=".1f")),
     )
@@ -191,15 +198,10 @@ def reliability(rows: Rows) -> Spec:
 def history(rows: Rows, names: Sequence[str], title: str) -> Spec:
     """Curves over epochs. `rows`: `epoch`, `value`, `i` (which curve, a place in `names`)."""
     alt = _alt()
-    places = list(range(len(names)))
     base = alt.Chart(_named(alt, rows, names)).encode(
         x=alt.X("epoch:Q", axis=alt.Axis(title="epoch", tickMinStep=1)),
         y=alt.Y("value:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title=title, tickCount=5)),
-        color=alt.Color(
-            "i:O",
-            scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
-            legend=alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220),
-        ),
+        color=_coloured(alt, names),
         tooltip=_tips(alt, {" ": "name:N", "epoch": "epoch:Q", "value": "value:Q:.4f"}),
     )
     return _finish(alt.layer(base.mark_line(), base.mark_point(filled=True, size=50)), names, f"{title} by epoch", 220)
@@ -208,17 +210,12 @@ def history(rows: Rows, names: Sequence[str], title: str) -> Spec:
 def abstaining(rows: Rows, names: Sequence[str]) -> Spec:
     """Accuracy of what is answered, by the share left unanswered. `rows`: `i` (place in `names`), `share`, `value`."""
     alt = _alt()
-    places = list(range(len(names)))
     base = alt.Chart(_named(alt, rows, names)).encode(
         x=alt.X("share:Q", axis=alt.Axis(title="share of rows without an answer", format="~%", tickCount=5)),
         y=alt.Y(
             "value:Q", scale=alt.Scale(zero=False), axis=alt.Axis(title="right of the rest", format="~%", tickCount=5)
         ),
-        color=alt.Color(
-            "i:O",
-            scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
-            legend=alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220),
-        ),
+        color=_coloured(alt, names),
         tooltip=_tips(alt, {" ": "name:N", "unanswered": "share:Q:.0%", "right of the rest": "value:Q:.1%"}),
     )
     return _finish(base.mark_line(point=True), names, "Accuracy against the share abstained", 240)
@@ -230,7 +227,6 @@ def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Sp
     `rows`: `i` (place in `names`), `labels`, `value`, `low`, `high`, `draws`.
     """
     alt = _alt()
-    places = list(range(len(names)))
     form = ".1%" if percent else ".3f"
     base = alt.Chart(_named(alt, rows, names)).encode(
         x=alt.X(
@@ -238,11 +234,7 @@ def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Sp
             scale=alt.Scale(type="log", nice=False),
             axis=alt.Axis(title="labels", tickCount=6, labelExpr=AMOUNT),
         ),
-        color=alt.Color(
-            "i:O",
-            scale=alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places]),
-            legend=alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220),
-        ),
+        color=_coloured(alt, names),
     )
     axis = alt.Axis(title=title, format="~%" if percent else "~g", tickCount=5)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False), axis=axis)
@@ -262,13 +254,13 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
     places = list(range(len(splits)))
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
     named = [{**row, "name": names[row["i"]], "part": splits[row["split"]]} for row in rows]
-    scale = alt.Scale(domain=places, range=[PALETTE[p % len(PALETTE)] for p in places])
+    scale = alt.Scale(domain=places, range=_palette(len(splits)))
     legend = alt.Legend(title=None, orient="top", labelExpr="splits[datum.value]", labelLimit=160)
     dots = (
-        alt.Chart(_data(alt, named))
+        alt.Chart(alt.Data(values=named))
         .mark_point(filled=True, size=80, opacity=0.85)
         .encode(
-            y=alt.Y("i:O", axis=_names_axis(alt)),
+            y=_by_name(alt),
             x=alt.X("share:Q", axis=alt.Axis(title="share of the split's rows", format="%", tickCount=5)),
             color=alt.Color("split:N", scale=scale, legend=legend),
             shape=alt.Shape(
@@ -280,9 +272,9 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
         )
     )
     bars = (
-        alt.Chart(_data(alt, [row for row in named if row["split"] == 0]))
+        alt.Chart(alt.Data(values=[row for row in named if row["split"] == 0]))
         .mark_bar(color=PALETTE[0], opacity=0.35, height={"band": 0.6})
-        .encode(y=alt.Y("i:O", axis=_names_axis(alt)), x=alt.X("share:Q"))
+        .encode(y=_by_name(alt), x=alt.X("share:Q"))
     )
     spec = _finish(alt.layer(bars, dots), names, "Share of each class in each split", _lines(names))
     spec["params"].append({"name": "splits", "value": [str(split) for split in splits]})
@@ -292,7 +284,7 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
 def quantiles(rows: Rows, max_length: int | None) -> Spec:
     """Token lengths as a curve. `rows`: `share` (0 to 1, of the texts), `tokens` (at most so long)."""
     alt = _alt()
-    base = alt.Chart(_data(alt, rows)).encode(
+    base = alt.Chart(alt.Data(values=list(rows))).encode(
         x=alt.X(
             "share:Q", axis=alt.Axis(title="share of texts", format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])
         ),
@@ -301,7 +293,7 @@ def quantiles(rows: Rows, max_length: int | None) -> Spec:
     )
     layers = [base.mark_line(color=ACCENT, interpolate="monotone"), base.mark_point(filled=True, size=60, color=ACCENT)]
     if max_length:
-        cut = alt.Chart(_data(alt, [{"at": max_length, "text": f"max_length {max_length}"}]))
+        cut = alt.Chart(alt.Data(values=[{"at": max_length, "text": f"max_length {max_length}"}]))
         layers.append(cut.mark_rule(color=QUIET, strokeDash=[4, 3]).encode(y="at:Q"))
         layers.append(
             cut.mark_text(align="left", dx=4, dy=-7, color=QUIET).encode(y="at:Q", x=alt.value(0), text="text:N")
@@ -313,7 +305,7 @@ def boxes(rows: Rows, names: Sequence[str], title: str) -> Spec:
     """Minimum, quartiles and maximum, one line a name. `rows`: `i`, `min`, `p25`, `p50`, `p75`, `max`."""
     alt = _alt()
     tips = {" ": "name:N"} | {key: f"{key}:Q:,.0f" for key in ("min", "p25", "p50", "p75", "max")}
-    base = alt.Chart(_named(alt, rows, names)).encode(y=alt.Y("i:O", axis=_names_axis(alt)), tooltip=_tips(alt, tips))
+    base = alt.Chart(_named(alt, rows, names)).encode(y=_by_name(alt), tooltip=_tips(alt, tips))
     axis = alt.Axis(title=title, tickCount=5)
     whiskers = base.mark_rule(color=OTHER).encode(x=alt.X("min:Q", axis=axis), x2="max:Q")
     box = base.mark_bar(color=ACCENT, height={"band": 0.55}).encode(x="p25:Q", x2="p75:Q")
@@ -329,7 +321,7 @@ def points(names: Sequence[str]) -> Spec:
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "circle"]
     legend = alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", columns=4, labelLimit=120)
     chart = (
-        alt.Chart(_data(alt, []))
+        alt.Chart(alt.Data(values=[]))
         .mark_point(filled=True, opacity=0.75, size=30)
         .encode(
             x=alt.X("x:Q", axis=alt.Axis(title="first component", labels=False, ticks=False, grid=False)),

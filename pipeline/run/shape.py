@@ -9,7 +9,6 @@ from .. import UserError
 from ..untrusted import MAY_BE_NAN, check, read_json
 
 NUMBER, TEXT, WHOLE = (None, float), (None, str), (None, int)
-SCALAR = (None, bool, str, MAY_BE_NAN)
 SCORES = {"per_class?": {str: {str: (None, MAY_BE_NAN)}}}
 SETTINGS = {
     "encoder?": str, "revision?": TEXT, "pooling?": str, "precision?": str, "engine?": str, "storage?": str,

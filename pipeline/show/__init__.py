@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..words import MISSING, listed, spaced
+from ..words import MISSING, encodable, listed, spaced
 from . import audits, profiles, tables, verdicts
 from .bars import progress as progress
 from .parts import Output, table
@@ -48,7 +48,7 @@ def lines(values: Iterable[Any]) -> None:
     """Print one JSON object a line, each as soon as it is there."""
     for value in values:
         line = json.dumps(value.to_json(), ensure_ascii=sys.stdout.isatty())  # a terminal would obey some signs
-        print(line.encode("utf-8", "replace").decode("utf-8"), flush=True)
+        print(encodable(line), flush=True)
 
 
 def listing(values: Sequence[Any], as_json: bool) -> None:

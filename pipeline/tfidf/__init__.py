@@ -21,11 +21,11 @@ from ..linear.folds import Folds, equal, split
 from ..linear.search import STEP, Found, full, search, shared_block
 from ..linear.solver import Axes, Descent, Solution, own_axes, solve
 from ..linear.tune import all_classes
-from ..run import Cost, Fit, Fitted, Question, Run
+from ..run import Cost, Fit, Fitted, Question
 from .model import TfidfModel
 from .terms import MOST_TERMS, Terms, Texts, candidates, learn_terms, work
 
-__all__ = ["TfidfFit", "TfidfModel", "TfidfSettings", "fit", "fit_at", "fit_tfidf", "tfidf_fit"]
+__all__ = ["TfidfFit", "TfidfModel", "TfidfSettings", "fit", "fit_at", "tfidf_fit"]
 
 GRID = (3.0, 10.0, 30.0, 100.0)
 TRIAL_GRID = (30.0, 300.0)  # C at which the features are compared
@@ -83,14 +83,6 @@ def tfidf_fit(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progr
         )
 
     return Fit(question, learn)
-
-
-def fit_tfidf(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Run:
-    """The run of logistic regression on TF-IDF: found if it has been fitted, else fitted.
-
-    Raises UserError if train has one class only, and for unknown features.
-    """
-    return tfidf_fit(dataset, settings, runs, progress).run()
 
 
 def fit(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -92,9 +91,6 @@ class Group:
     group: str
     rows: int
     metrics: dict[str, dict[str, Interval]]  # contender -> metric -> value and interval
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def groups_of(

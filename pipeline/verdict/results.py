@@ -27,9 +27,6 @@ class Interval:
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Contender:
@@ -49,9 +46,6 @@ class Contender:
     rows: int = 0  # judged
     encoder: str = ""  # as it was asked for; "" without one
     pooling: str = ""  # of token vectors to a text's
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -74,9 +68,6 @@ class Pair:
     rows: int = 0  # that both predicted
     error: float = float("nan")  # standard error of the difference
     comparisons: int = 1  # that p and interval are adjusted for
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def gain(self) -> float:
