@@ -136,7 +136,7 @@ def key_of(run: Run) -> str:
 def fitted_folds(folds: Folds, plan: Plan, budget: float | None = None) -> list[Pooled]:
     """Every contender's runs, found or fitted; a contender that trains an encoder ends early when time is up."""
     started = time.monotonic()
-    found: list[Pooled] = []
+    contenders: list[Pooled] = []
     for name, numbers in sorted(plan.folds.items(), key=lambda item: kind_row(item[0]).expensive):
         runs: list[tuple[int, Run]] = []
         for count, number in enumerate(numbers):
@@ -146,18 +146,18 @@ def fitted_folds(folds: Folds, plan: Plan, budget: float | None = None) -> list[
                 break
             runs += [(number, run) for run in fit(folds.of(name, number), name)]
             folds.task.progress(f"{name}, folds", count + 1, len(numbers))
-        found += _pooled(folds, name, runs)
-    return found
+        contenders += _pooled(folds, name, runs)
+    return contenders
 
 
 def present_folds(folds: Folds, names: Sequence[str]) -> list[Pooled]:
     """The contenders of which at least three folds are there; nothing is fitted."""
-    found: dict[str, Pooled] = {}
+    by_key: dict[str, Pooled] = {}
     for name in names:
         runs = [(number, run) for number in folds.numbers for run in present(folds.of(name, number), (name,))]
         of_fold = [(number, run) for number, run in runs if run.seed == folds.task.seed + number]
-        found |= {one.key: one for one in _pooled(folds, name, of_fold) if len(one.parts) >= LEAST_FOLDS}
-    return list(found.values())
+        by_key |= {one.key: one for one in _pooled(folds, name, of_fold) if len(one.parts) >= LEAST_FOLDS}
+    return list(by_key.values())
 
 
 def _pooled(folds: Folds, name: str, runs: Sequence[tuple[int, Run]]) -> Iterator[Pooled]:
@@ -173,11 +173,11 @@ def _pooled(folds: Folds, name: str, runs: Sequence[tuple[int, Run]]) -> Iterato
 def pooled(folds: Folds, parts: Sequence[Run]) -> Run:
     """Runs of several folds as one run, whose predictions stand in the data set's order."""
     data, first = folds.task.dataset, parts[0]
-    said = [run.predictions["test"] for run in parts]
-    ids = np.concatenate([p.row_ids for p in said])
+    predicted = [run.predictions["test"] for run in parts]
+    ids = np.concatenate([p.row_ids for p in predicted])
     at = {row: i for i, row in enumerate(data.train.row_ids.tolist())}
     order = np.argsort([at[row] for row in ids.tolist()])
-    truth, proba = (np.concatenate([getattr(p, part) for p in said])[order] for part in ("truth", "proba"))
+    truth, proba = (np.concatenate([getattr(p, part) for p in predicted])[order] for part in ("truth", "proba"))
     predictions = Predictions(data.roles["train"], ids[order], truth, proba, first.threshold)
     digests = {run.checkpoint_digest for run in parts}
     return replace(
@@ -234,10 +234,10 @@ def with_winner(
     for contender in comparison.contenders:
         one = by_folder[contender.run]
         taken = contender.name == comparison.recommended
-        whole = winner(folds, one, only_existing) if taken else None
-        if whole is not None:
-            log.info("%s on all rows: %s", whole.kind, whole.folder)
-        run = one.run if whole is None else replace(whole, predictions=one.run.predictions, metrics=one.run.metrics)
+        final = winner(folds, one, only_existing) if taken else None
+        if final is not None:
+            log.info("%s on all rows: %s", final.kind, final.folder)
+        run = one.run if final is None else replace(final, predictions=one.run.predictions, metrics=one.run.metrics)
         runs.append(run)
         parts = tuple(str(part.folder) for part in one.parts)
         contenders.append(replace(contender, run=str(run.folder), runs=parts))

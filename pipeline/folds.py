@@ -64,13 +64,13 @@ class Folds:
         return replace(self._task(rows, True, self.task.seed), runs=self.task.runs)
 
     def _task(self, rows: dict[str, np.ndarray], held_out: bool, seed: int) -> Task:
-        task, whole = self.task, self.task.dataset.train
+        task, train = self.task, self.task.dataset.train
         if held_out:  # a tenth of train
             learnt = rows["train"]
             _, together = np.unique(self.groups[learnt], return_inverse=True)
-            parts = cut(whole.labels[learnt], together, (90.0, 10.0), np.random.default_rng(seed))
+            parts = cut(train.labels[learnt], together, (90.0, 10.0), np.random.default_rng(seed))
             rows = rows | {"train": learnt[parts[0]], "validation": learnt[parts[1]]}
-        parted: dict[str, Split] = {role: subset(whole, rows[role], role) for role in ROLES if role in rows}
+        parted: dict[str, Split] = {role: subset(train, rows[role], role) for role in ROLES if role in rows}
         roles: dict[str, str] = {role: role for role in parted}
         digest = digest_of(parted, roles, task.dataset.class_names)
         dataset = replace(task.dataset, splits=parted, roles=roles, digest=digest)

@@ -103,15 +103,15 @@ def choose_weights(probabilities: Sequence[np.ndarray], truth: np.ndarray) -> tu
     from scipy.optimize import minimize
 
     logs = np.log(np.maximum(np.stack(probabilities).astype(np.float64), FLOOR))  # (m, n, k)
-    own = logs[:, np.arange(len(truth)), truth]  # (m, n)
+    of_truth = logs[:, np.arange(len(truth)), truth]  # (m, n)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits = np.tensordot(weights, logs, 1)
         highest = logits.max(1, keepdims=True)
         shares = np.exp(logits - highest)
         total = shares.sum(1, keepdims=True)
-        value = float((np.log(total) + highest).sum() - (weights @ own).sum())
-        slope = np.einsum("nk,mnk->m", shares / total, logs) - own.sum(1)
+        value = float((np.log(total) + highest).sum() - (weights @ of_truth).sum())
+        slope = np.einsum("nk,mnk->m", shares / total, logs) - of_truth.sum(1)
         return value / len(truth), slope / len(truth)
 
     count = len(probabilities)
@@ -145,12 +145,16 @@ def joint_question(kind: str, parts: Sequence[Fit], dataset: Any, runs: Path, se
         raise UserError(f"a {kind} of {given}: pass two different contenders, as in --{kind} tfidf,lr")
     on_vectors: Mapping[str, Any] = next((q.settings for q in questions if "encoder" in q.settings), {})
     settings = {key: on_vectors[key] for key in OF_VECTORS if key in on_vectors}
-    settings |= {"text_parts": len(dataset.train.texts[0]), "parts": kinds, "of": [asked(q) for q in questions]}
+    settings |= {
+        "text_parts": len(dataset.train.texts[0]),
+        "parts": kinds,
+        "of": [question_digest(q) for q in questions],
+    }
     digests = tuple(dict.fromkeys(digest for question in questions for digest in question.checkpoint_digests))
     return Question(kind, dataset, runs, seed, settings, VECTOR_DEFAULTS, digests)
 
 
-def asked(question: Question) -> str:
+def question_digest(question: Question) -> str:
     """What is asked of a part, as a digest: its settings, without the seed and what else is said better elsewhere."""
     return digest([question.kind, {k: v for k, v in question.settings.items() if k not in UNNAMED}])
 
@@ -215,8 +219,8 @@ def crossed(
     folds = split(truth, groups, tuple(map(str, range(int(truth.max()) + 1))), 5, seed)
     joined = np.empty_like(probabilities[0])
     for fold in range(folds.count):
-        kept, held = np.intersect1d(folds.kept(fold), rows), folds.held(fold)
-        weights, _ = choose_weights([proba[kept] for proba in probabilities], truth[kept])
+        learnt, held = np.intersect1d(folds.kept(fold), rows), folds.held(fold)
+        weights, _ = choose_weights([proba[learnt] for proba in probabilities], truth[learnt])
         joined[held] = pool([proba[held] for proba in probabilities], weights)
     return joined
 

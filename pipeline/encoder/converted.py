@@ -67,7 +67,7 @@ def converted(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) ->
     """
     name, poolings = names_of(poolings)
     home = home_of(checkpoint, cache)
-    file, facts = kept(home, name, poolings, lambda: convert(checkpoint, poolings), checkpoint.max_length)
+    file, facts = made_once(home, name, poolings, lambda: convert(checkpoint, poolings), checkpoint.max_length)
     if facts["fault"]:
         raise FaultyConversionError(checkpoint.name, facts["fault"])
     return file, facts
@@ -90,7 +90,7 @@ def known_fault(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) 
     return str(stored[1]["fault"]) if stored is not None and stored[1].get("fault") else None
 
 
-def kept(home: Path, name: str, poolings: Sequence[str], make: Callable[[], Made], tokens: int = 0) -> Model:
+def made_once(home: Path, name: str, poolings: Sequence[str], make: Callable[[], Made], tokens: int = 0) -> Model:
     """The model `name` in `home`, made and kept if it is not there, or not for all `poolings` or for texts of `tokens`
     tokens; in a temporary folder if `home` takes no files."""
     stored = load(home, name)
@@ -140,7 +140,7 @@ def equal_lengths_kept(checkpoint: Checkpoint, poolings: tuple[str, ...], model:
         moved = needs_equal_lengths(answers(checkpoint, every_row, graph.vocabulary(graphs.encoder_of(model))))
         return Made(None, stamp(checkpoint, outputs) | {"equal_lengths": moved})
 
-    return bool(kept(home_of(checkpoint, cache), name, outputs, make, checkpoint.max_length)[1]["equal_lengths"])
+    return bool(made_once(home_of(checkpoint, cache), name, outputs, make, checkpoint.max_length)[1]["equal_lengths"])
 
 
 def stamp(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> dict[str, Any]:

@@ -192,24 +192,24 @@ def _default_prompt(record: Mapping[str, Any], name: str) -> str:
     return prompts[chosen]
 
 
-def chosen_prompt(stated: Declared, asked: str, name: str) -> str:
+def chosen_prompt(stated: Declared, given: str, name: str) -> str:
     """The text before every text: `auto` is the declared default, `none` nothing, else a declared name or the text.
 
     `=text` is a text whatever it looks like. Raises UserError for a bare word that is no declared name.
     """
-    if asked.startswith("="):
-        return asked[1:]
-    if asked == "auto":
+    if given.startswith("="):
+        return given[1:]
+    if given == "auto":
         return stated.default_prompt
-    if asked == "none":
+    if given == "none":
         return ""
-    if asked in stated.prompts:
-        return stated.prompts[asked]
-    if asked and not asked.replace("-", "_").isidentifier():
-        return asked
+    if given in stated.prompts:
+        return stated.prompts[given]
+    if given and not given.replace("-", "_").isidentifier():
+        return given
     has = f"it has {listed(stated.prompts)}" if stated.prompts else "it has none"
     raise UserError(
-        f"--prompt {asked}: {name} declares no such prompt, {has}; pass one of them, none, or the text itself "
+        f"--prompt {given}: {name} declares no such prompt, {has}; pass one of them, none, or the text itself "
         "with the blank that ends it ('query: ')"
     )
 

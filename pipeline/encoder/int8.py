@@ -23,7 +23,7 @@ import numpy as np
 from .. import UserError, log, need
 from .batches import TokenBatch
 from .checkpoint import Checkpoint, digest_of
-from .converted import FORMAT, Made, Model, converted, home_of, kept, load, names_of, retire
+from .converted import FORMAT, Made, Model, converted, home_of, load, made_once, names_of, retire
 from .hardware import cpu_flags
 from .tokens import tokenizer
 
@@ -79,7 +79,7 @@ def calibrated(
     say_if_slow()
     name, computed = names_of(poolings)
     home = home_of(checkpoint, cache)
-    return kept(home, f"int8-{name}", computed, lambda: calibrate(checkpoint, poolings, cache, texts))
+    return made_once(home, f"int8-{name}", computed, lambda: calibrate(checkpoint, poolings, cache, texts))
 
 
 def forget(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> None:

@@ -160,7 +160,7 @@ def openvino_run(file: Path) -> Run:
 
     def run(batch: TokenBatch) -> Outputs:
         types = np.zeros_like(batch.ids) if batch.types is None else batch.types
-        found = compiled([batch.ids, batch.mask, types][: len(compiled.inputs)])
-        return [np.array(found[i], np.float32) for i in range(len(compiled.outputs))]
+        outputs = compiled([batch.ids, batch.mask, types][: len(compiled.inputs)])
+        return [np.array(outputs[i], np.float32) for i in range(len(compiled.outputs))]
 
     return run

@@ -143,12 +143,12 @@ def stacked(run: Run, encoder: str | None) -> tuple[Any, bool]:
             W.append(weight * top.coef_)
             b, needs = b + weight * top.intercept_, needs or imports
     order = _sorted(run)[1]
-    whole = np.concatenate(W, axis=1), np.broadcast_to(b, (len(W[0]),))
+    joined = np.concatenate(W, axis=1), np.broadcast_to(b, (len(W[0]),))
     if len(order) == 2:  # one row, of the second name
-        whole = np.concatenate([np.zeros_like(whole[0]), whole[0]]), np.concatenate([[0.0], whole[1]])
+        joined = np.concatenate([np.zeros_like(joined[0]), joined[0]]), np.concatenate([[0.0], joined[1]])
     back = np.argsort(order)
     return Pipeline(
-        [("parts", FeatureUnion(columns)), ("classifier", _regression(whole[0][back], whole[1][back], run))]
+        [("parts", FeatureUnion(columns)), ("classifier", _regression(joined[0][back], joined[1][back], run))]
     ), needs
 
 

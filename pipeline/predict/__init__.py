@@ -47,6 +47,6 @@ def answers(run: Run, model: Model, blocks: Iterable[Texts], ask: Ask = Ask()) -
         wrong = next((text for text in block if parts and len(text) != parts), None)
         if wrong is not None:
             raise UserError(f"this run reads {parts} texts a row and got {len(wrong)}: {wrong[0][:40]!r}")
-        kept = block.kept() if isinstance(block, Rows) else itertools.repeat({})
-        for text, row, others in zip(block, model.proba(block), kept):  # noqa: B905 - what is repeated has no end
+        carried = block.carried() if isinstance(block, Rows) else itertools.repeat({})
+        for text, row, others in zip(block, model.proba(block), carried):  # noqa: B905 - what is repeated has no end
             yield answered(run, text, row, threshold, ask, others)

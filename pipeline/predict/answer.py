@@ -32,7 +32,7 @@ class Answer:
     proba: dict[str, float]
     ranked: bool = False  # whether `proba` holds the likeliest classes, likeliest first
     abstained: bool | None = None  # None: abstaining was not asked for
-    kept: Mapping[str, Any] = field(default_factory=dict)  # other columns of its row
+    carried: Mapping[str, Any] = field(default_factory=dict)  # other columns of its row
 
     def to_json(self) -> dict[str, Any]:
         """One object of `predict`'s output; a pair's texts are a list."""
@@ -54,7 +54,7 @@ class Answer:
     def _beside(self, made: dict[str, Any]) -> dict[str, Any]:
         """`made` with what is carried through in front; a name that is taken is told apart."""
         front: dict[str, Any] = {}
-        for name, value in self.kept.items():
+        for name, value in self.carried.items():
             while name in made or name in front:
                 name += "_given"
             front[name] = plain_value(value)
@@ -71,11 +71,11 @@ def plain_value(value: Any) -> Any:
 
 
 def answered(
-    run: Run, text: tuple[str, ...], row: np.ndarray, threshold: float | None, ask: Ask, kept: Mapping[str, Any]
+    run: Run, text: tuple[str, ...], row: np.ndarray, threshold: float | None, ask: Ask, carried: Mapping[str, Any]
 ) -> Answer:
     """The answer to one text from its probabilities (k,): the likeliest class, or by the run's threshold."""
     chosen = int(decide(row[None], threshold)[0])
     order = range(len(row)) if ask.top_k is None else np.argsort(-row, kind="stable")[: ask.top_k].tolist()
     proba = {run.class_names[i]: round(float(row[i]), 6) for i in order}
     unsure = None if ask.abstain_below is None else bool(row[chosen] < ask.abstain_below)
-    return Answer(text, None if unsure else run.class_names[chosen], proba, ask.top_k is not None, unsure, kept)
+    return Answer(text, None if unsure else run.class_names[chosen], proba, ask.top_k is not None, unsure, carried)

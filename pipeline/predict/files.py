@@ -74,9 +74,9 @@ def _type(values: list[Any]) -> Any:
     import pyarrow as pa
 
     kinds = {type(value) for value in values if value is not None}
-    whole = kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values)
-    numeric = kinds and kinds <= {int, float} and not whole
-    return pa.bool_() if kinds == {bool} else pa.int64() if whole else pa.float64() if numeric else pa.string()
+    integers = kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values)
+    numeric = kinds and kinds <= {int, float} and not integers
+    return pa.bool_() if kinds == {bool} else pa.int64() if integers else pa.float64() if numeric else pa.string()
 
 
 def _column(values: list[Any], field: Any, before: int) -> Any:

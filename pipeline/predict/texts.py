@@ -35,7 +35,7 @@ class Rows(list[tuple[str, ...]]):
         super().__init__(texts)
         self.columns = columns  # n values each
 
-    def kept(self) -> Iterator[dict[str, Any]]:
+    def carried(self) -> Iterator[dict[str, Any]]:
         """What is carried through beside each text."""
         for i in range(len(self)):
             yield {name: values[i] for name, values in self.columns.items()}

@@ -66,10 +66,10 @@ def why(c: Comparison) -> str:
 
 def encoders(facts: Facts) -> list[str]:
     """Encoder and pooling of the runs that have one: `all-MiniLM-L6-v2, mean`."""
-    asked = [run.settings for run in facts.runs.values() if run.settings.get("encoder")]
-    named = [", ".join(plain(key, s[key]) for key in ("encoder", "pooling") if s.get(key)) for s in asked]
-    whole = list(dict.fromkeys(named))
-    return [name for name in whole if not any(other != name and other.startswith(f"{name},") for other in whole)]
+    settings = [run.settings for run in facts.runs.values() if run.settings.get("encoder")]
+    named = [", ".join(plain(key, s[key]) for key in ("encoder", "pooling") if s.get(key)) for s in settings]
+    names = list(dict.fromkeys(named))
+    return [name for name in names if not any(other != name and other.startswith(f"{name},") for other in names)]
 
 
 def serious(c: Comparison) -> list[Contender]:

@@ -14,6 +14,8 @@ from ..words import MISSING, printable
 
 WIDE = 2000  # columns, where no terminal sets a limit
 
+Cell = str | RichText
+
 
 class Text(RichText):
     """What data and other people's runs may have put in is shown, not obeyed."""
@@ -37,7 +39,7 @@ class Output(Console):
 def table(
     title: str | None,
     columns: Sequence[str],
-    rows: Iterable[Sequence[str | RichText]],
+    rows: Iterable[Sequence[Cell]],
     right: Container[str] = (),
     wrap: bool = True,
 ) -> Group:
@@ -57,7 +59,7 @@ def facts(title: str | None, rows: Iterable[tuple[str, str]]) -> Group:
     return _under(title, grid, rows)
 
 
-def _under(title: str | None, grid: Table, rows: Iterable[Sequence[str | RichText]]) -> Group:
+def _under(title: str | None, grid: Table, rows: Iterable[Sequence[Cell]]) -> Group:
     for row in rows:
         grid.add_row(*(cell if isinstance(cell, RichText) else Text(cell) for cell in row))
     return Group(grid) if title is None else Group(Text(title, style="italic"), grid)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..words import listed, one_line
-from .parts import Text, facts, spread, table
+from .parts import Cell, Text, facts, spread, table
 
 if TYPE_CHECKING:
     from ..explore import Profile
@@ -66,7 +66,7 @@ def _classes(known: Known) -> Iterator[Any]:
     more = f", the {CLASSES} largest of {len(names)}" if len(names) > CLASSES else ""
     counted = [f"{one_line(name, 20)} ({split['rows']:,})" for name, split in splits.items()]
     most = max(splits[largest]["classes"].values(), default=1) or 1
-    rows = []
+    rows: list[list[Cell]] = []
     for name in names[:CLASSES]:
         counts = [split["classes"].get(name, 0) for split in splits.values()]
         cells = [f"{n:,} ({n / max(split['rows'], 1):.0%})" for n, split in zip(counts, splits.values(), strict=True)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..metrics import METRICS, with_usual
 from ..verdict.results import LOSS, readings
 from ..words import format_duration
-from .parts import Text, interval, number, spread, table
+from .parts import Cell, Text, interval, number, spread, table
 
 if TYPE_CHECKING:
     from ..learning_curve import Curve
@@ -68,7 +68,7 @@ def _scores(comparison: Comparison) -> Any:
     title = f"{comparison.dataset}: {comparison.judged_rows}, 95 % intervals"
     metrics = [name for name in METRICS if name in with_usual(comparison.metric)]
     columns = ["contender", *(METRICS[name].label for name in metrics), LOSS]
-    rows = [
+    rows: list[list[Cell]] = [
         [_name(c), *(interval(c.metrics[name]) for name in metrics), comparison.may_lose(c.name)]
         for c in comparison.contenders
     ]
