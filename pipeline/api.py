@@ -130,7 +130,7 @@ class Verdict:
     Examples
     --------
     >>> from probe_or_tune import compare
-    >>> verdict = compare("sms-spam", rows="first:1500", contenders=["majority", "tfidf"], encoder="minilm")
+    >>> verdict = compare("sms-spam", split="40/0/60", contenders=["majority", "tfidf"], encoder="minilm")
     >>> verdict.best.predict(["win a prize now"]).shape
     (1,)
     """

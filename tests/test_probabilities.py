@@ -15,7 +15,7 @@ COLUMNS = ["--text", "body", "--label", "verdict"]
 FITS: dict[str, list[Any]] = {  # kind → the command that fits one
     "lr": ["fit-lr"],
     "frozen-head": ["fine-tune", "--freeze", "--head", "standard", "--epochs", 1],
-    "tfidf": ["compare", "--contenders", "majority,tfidf"],
+    "tfidf": ["compare", "--contenders", "majority,tfidf", "--no-cv"],
 }
 
 
