@@ -74,6 +74,16 @@ def install_command(extra: str) -> str:
     return "pip install " + (" ".join(f"'{part[0].strip()}'" for part in parts) or f"'.[{extra}]' in the checkout")
 
 
+def installed_version(package: str) -> str | None:
+    """Of an installed package, without importing it; None where it is not there."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def need(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 

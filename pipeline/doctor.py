@@ -6,7 +6,6 @@ run says why. A source's cost is its tokens, counted on a sample of its rows, ov
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import platform
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError, hub, install_command
+from . import UserError, hub, install_command, installed_version
 from .data import SourceOptions, read_chunks
 from .data import sources as source_files
 from .encoder import Encoder, EncoderSpec, Runtime, calibration_of, choose_backend, locate, open_encoder
@@ -125,7 +124,7 @@ def machine_facts() -> dict[str, str]:
         "memory": f"{memory.total / 2**30:.0f} GiB, {memory.available / 2**30:.0f} free",
         "GPU": gpu_facts(),
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in PACKAGES),
         "Hub": "switched off (HF_HUB_OFFLINE)" if hub.offline() else reachable(),
     }
     if gain is not None:
@@ -144,16 +143,9 @@ def gpu_trouble() -> Iterator[str]:
     """A GPU that is there and lies idle."""
     if hardware().cuda and not torch_has_cuda():
         yield (
-            f"{gpu_name() or 'the GPU'} is there, but torch {version('torch')} is built without CUDA: "
+            f"{gpu_name() or 'the GPU'} is there, but torch {installed_version('torch')} is built without CUDA: "
             "pip install torch --index-url https://download.pytorch.org/whl/cu130"
         )
-
-
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def reachable() -> str:

@@ -94,6 +94,11 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
+def user_folder() -> Path:
+    """Where this program keeps what is a user's, not a project's: below $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+
+
 def remove(path: Path) -> None:
     """Delete a file or a whole folder, if it exists. Raises OSError."""
     if path.is_dir() and not path.is_symlink():

@@ -173,11 +173,6 @@ def load(path: str) -> Any:
     return getattr(importlib.import_module(module, __package__), name)
 
 
-def with_learner() -> dict[str, Kind]:
-    """The kinds that have lines on a learning curve."""
-    return {name: row for name, row in KINDS.items() if row.learner is not None}
-
-
 def curve_row(name: str) -> Kind:
     """The row of a line of a learning curve. Raises UserError, naming all, if there is none of that name."""
-    return choose(with_learner(), name, "contender of a curve")
+    return choose({n: row for n, row in KINDS.items() if row.learner}, name, "contender of a curve")

@@ -17,6 +17,7 @@ from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from .encoder.pooling import components, side_by_side
 from .encoder.tokens import tokenizer
 from .extract.extractor import Extractor
+from .files import user_folder
 from .store import text_keys
 from .store.remote import cache_folder
 
@@ -176,7 +177,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Vectors from an encoder that is opened once and stays open; converted models lie in the user's cache."""
         identity = (self.checkpoint_digest_, self.precision, self.engine, str(self.device))
         if getattr(self, "_open", (None,))[0] != identity:
-            home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+            home = user_folder()
             poolings, runtime = checkpoint.poolings((self.pooling,)), Runtime(device=self.device)
             encoder = open_encoder(checkpoint, poolings, self.engine, self.precision, runtime, home)
             tokens = tokenizer(checkpoint, home)

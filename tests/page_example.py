@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -108,14 +110,19 @@ def runs(n: int = 500, classes: tuple[str, ...] = CLASSES, shares: list[float] |
     ]
 
 
+HOSTILE_NAMES = ("majority", "<script>alert('kind')</script>", "__proto__", '" onfocus="alert(1)', "fine-tune")
+
+
+def hostile_kinds() -> AbstractContextManager[object]:
+    """As if there were such kinds of run, for as long: any other is refused before a page is made."""
+    return mock.patch.dict(KINDS, {name: KINDS["lr"] for name in HOSTILE_NAMES if name not in KINDS})
+
+
 def hostile_runs() -> list[Run]:
     """The same with names of contenders and classes that are meant to break out of the page."""
-    names = ("majority", "<script>alert('kind')</script>", "__proto__", '" onfocus="alert(1)', "fine-tune")
-    for name in names:
-        KINDS.setdefault(name, KINDS["lr"])  # as if there were such a kind: any other is refused before a page is made
     return [
         replace(run, kind=name, notes=HOSTILE[:2], dataset="<b>set</b>", versions={HOSTILE[1]: HOSTILE[2]})
-        for run, name in zip(runs(500, HOSTILE_CLASSES), names, strict=True)
+        for run, name in zip(runs(500, HOSTILE_CLASSES), HOSTILE_NAMES, strict=True)
     ]
 
 

@@ -382,7 +382,13 @@ def test_on_a_phone_rows_become_cards_that_can_be_sorted(browser, path):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> Path:
+def hostile_kinds() -> Iterator[None]:
+    with example.hostile_kinds():
+        yield
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory, hostile_kinds) -> Path:
     runs = example.hostile_runs()
     data = example.dataset(runs[0], hostile=True)
     return write_report(

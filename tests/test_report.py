@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -310,7 +311,13 @@ def test_the_policy_names_the_parts_of_the_page_by_their_digests(page, path):
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory) -> tuple[Path, list[Run]]:
+def hostile_kinds() -> Iterator[None]:
+    with example.hostile_kinds():
+        yield
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory, hostile_kinds) -> tuple[Path, list[Run]]:
     runs = example.hostile_runs()
     told = replace(
         example.comparison(runs),

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import UserError, hub, install_command, listed, log
-from ..files import disk_errors, refusal
+from ..files import disk_errors
 from .architecture import dim_of, is_decoder, layers_of, pad_id, refuse_what_is_no_encoder, token_limit
 from .declared import Declared, chosen_prompt, cls_is_last, declared
-from .opener import refuse_code
+from .opener import read_json, refuse_code
 from .pooling import AUTO_POOLINGS, at_layer, base, components, in_order, layer_of, parts, storage_of
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
@@ -244,16 +244,6 @@ def packaged() -> Path:
         if (Path(place) / "model" / "config.json").is_file():
             return Path(place) / "model"
     raise UserError(f"--encoder minilm: not installed; {install_command('offline')}")
-
-
-def read_json(file: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise refusal(f"--encoder {name}", f"{file} cannot be read", error, "fetch the checkpoint again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
-    return value
 
 
 # ── identity ────────────────────────────────────────────────────────────────────────────────────────────────────────

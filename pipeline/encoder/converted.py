@@ -12,8 +12,6 @@ alone, which says so: the encoder then runs on torch, and nobody tries again bef
 from __future__ import annotations
 
 import atexit
-import functools
-import importlib.metadata
 import json
 import os
 import secrets
@@ -24,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import UserError, log
+from .. import UserError, installed_version, log
 from ..files import disk_errors, draft_of, refusal, sweep
 from ..words import error_line
 from .checkpoint import Checkpoint, digest_of, sha256
@@ -145,16 +143,12 @@ def equal_lengths_kept(checkpoint: Checkpoint, poolings: tuple[str, ...], model:
 
 def stamp(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> dict[str, Any]:
     """What a record holds for: an older or shorter one is made again."""
-    return {"format": FORMAT, "openvino": version(), "poolings": list(poolings), "tokens": checkpoint.max_length}
-
-
-@functools.lru_cache(maxsize=1)
-def version() -> str:
-    """Of the installed OpenVINO; empty without one."""
-    try:
-        return importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return {
+        "format": FORMAT,
+        "openvino": installed_version("openvino") or "",
+        "poolings": list(poolings),
+        "tokens": checkpoint.max_length,
+    }
 
 
 def traced(module: Any) -> Any:
@@ -247,7 +241,7 @@ def load(home: Path, name: str) -> Model | None:
 
 def _former(facts: dict[str, Any]) -> bool:
     """Whether another version of this package or of OpenVINO made and checked a model."""
-    return bool(facts["format"] != FORMAT or facts["openvino"] != version())
+    return bool(facts["format"] != FORMAT or facts["openvino"] != (installed_version("openvino") or ""))
 
 
 def quarantine(home: Path, name: str, problem: str) -> None:

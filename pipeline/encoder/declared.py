@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import UserError, listed, log
-from ..files import refusal
-from .opener import record_keys
+from .opener import read_json, read_record, record_keys
 from .pooling import NORMALIZED, POOLERS
 
 MODULES = "modules.json"
@@ -68,7 +67,7 @@ def declared(folder: Path, name: str) -> Declared:
     Raises UserError for files that cannot be read, or that name something outside of the folder.
     """
     lengths = next((_object(folder / file, name) for file in LENGTHS if (folder / file).exists()), {})
-    prompts = _object(folder / PROMPTS, name) if (folder / PROMPTS).exists() else {}
+    prompts = _object(folder / PROMPTS, name)
     pooling, left_out, problems = _pooling(folder, name)
     problems += _differently_encoded(lengths)
     default = _default_prompt(prompts, name)
@@ -84,6 +83,14 @@ def declared(folder: Path, name: str) -> Declared:
     )
 
 
+def _object(file: Path, name: str) -> dict[str, Any]:
+    """An object of the checkpoint's, empty if the file is not there. Raises UserError if it is none, or too large."""
+    if not file.exists():
+        return {}
+    record_keys(file, name)
+    return read_json(file, name)
+
+
 # ── the pooling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -96,7 +103,7 @@ def _pooling(folder: Path, name: str) -> tuple[str | None, bool, list[str]]:
     poolings: list[str] = []
     normalized = left_out = False
     for number, (kind, place) in enumerate(modules):
-        config = _object(place / "config.json", name) if (place / "config.json").exists() else {}
+        config = _object(place / "config.json", name)
         if kind == "Transformer" and number == 0:
             if place != folder:
                 problems.append(f"keeps its encoder in {place.name}/")
@@ -122,7 +129,8 @@ def _modules(folder: Path, name: str) -> list[tuple[str, Path]]:
             return []
         usual = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
         return [(kind, folder / place) for kind, place in usual if (folder / place).is_dir()]
-    entries, modules = _record(folder / MODULES, name), []
+    record_keys(folder / MODULES, name)
+    entries, modules = read_record(folder / MODULES, name), []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"--encoder {name}: {MODULES} is no list of modules; fetch the checkpoint again")
     for entry in entries:
@@ -225,25 +233,6 @@ def note_pooling(stated: Declared, given: tuple[str, ...], name: str) -> None:
     if others and (stated.pooling or stated.unsupported):
         declares = stated.pooling or f"what is not computed here (it {stated.unsupported})"
         _say(f"--pooling {listed(others)}: {name} declares {declares}")
-
-
-# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _object(file: Path, name: str) -> dict[str, Any]:
-    value = _record(file, name)
-    if not isinstance(value, dict):
-        raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
-    return value
-
-
-def _record(file: Path, name: str) -> Any:
-    """A JSON file of the checkpoint's. Raises UserError if it is none, or too large to be one."""
-    record_keys(file, name)
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise refusal(f"--encoder {name}", f"{file} cannot be read", error, "fetch the checkpoint again") from error
 
 
 # ── [CLS] ───────────────────────────────────────────────────────────────────────────────────────────────────────────

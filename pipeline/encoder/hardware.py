@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .. import UserError, choose
-from ..files import publish
+from ..files import publish, user_folder
 
 CPUINFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
@@ -189,7 +189,7 @@ def kept_gain(cpuinfo: Path, home: Path | None = None) -> float | None:
         return bf16_gain()
     identity = [cpu_name(), sorted(cpu_flags(cpuinfo)), os.stat(package.origin).st_mtime]
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
-    home = home or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+    home = home or user_folder()
     file = home / f"bf16-{name}.json"
     try:
         gain = json.loads(file.read_text("utf-8"))["gain"]
@@ -294,10 +294,6 @@ def auto_device(machine: Hardware) -> str:
     return "mps" if machine.mps else "cpu"
 
 
-def auto_engine(device: str, machine: Hardware) -> str:
-    return "openvino" if device == "cpu" and has_openvino() else "torch"
-
-
 def auto_precision(device: str, machine: Hardware) -> tuple[str, str]:
     """The fastest precision that moves no vector by more than its last bits, and the reason for it."""
     if device == "cuda":
@@ -323,7 +319,7 @@ def choose_backend(
         device = "cpu" if engine == "openvino" or precision == "int8" else auto_device(machine)
     kind = device.partition(":")[0]
     if engine == "auto":
-        engine = "openvino" if precision == "int8" else auto_engine(kind, machine)
+        engine = "openvino" if precision == "int8" or (kind == "cpu" and has_openvino()) else "torch"
     choose(RUNS, engine, "engine")
     choose(RUNS[engine], kind, f"device for the {engine} engine")
     reason = "as asked"

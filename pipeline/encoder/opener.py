@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import UserError, listed
+from ..files import refusal
 from ..words import error_line
 from .quiet import quiet
 
@@ -73,6 +74,22 @@ def record_keys(file: Path, name: str) -> set[str]:
         elif isinstance(part, list):
             left += part
     return keys
+
+
+def read_record(file: Path, name: str) -> Any:
+    """A JSON file of the checkpoint `name`. Raises UserError if it is none."""
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise refusal(f"--encoder {name}", f"{file} cannot be read", error, "fetch the checkpoint again") from error
+
+
+def read_json(file: Path, name: str) -> dict[str, Any]:
+    """The same for a file that holds an object. Raises UserError if it does not."""
+    value = read_record(file, name)
+    if not isinstance(value, dict):
+        raise UserError(f"--encoder {name}: {file} is not a JSON object; fetch the checkpoint again")
+    return value
 
 
 def opened(auto: Any, folder: Path, name: str, **settings: Any) -> Any:

@@ -19,8 +19,8 @@ from .. import UserError
 from ..files import draft
 from ..words import encodable, error_line
 from .batches import CALL_COST, TOKEN_BUDGET, TokenBatch, pad, plan
-from .checkpoint import Checkpoint, cuts_left, read_json, tokenizer_digest
-from .opener import opened
+from .checkpoint import Checkpoint, cuts_left, tokenizer_digest
+from .opener import opened, read_json
 
 CHUNK = 4096  # texts a call: what is held of the tokenizer's own, larger, objects
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,16 @@ def card(run: Run, comparison: Comparison) -> str:
         "metrics": list(dict.fromkeys(metric.hub for metric in METRICS.values() if metric.hub)),
         "eval_results": results(me, comparison),
     }
+    others = ", ".join(safe(c.name) for c in comparison.contenders if c is not me)
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    folds = ", each judged by a model of its kind that had not seen it" if comparison.cv else ""
     parts = [
         f"# {safe(me.name)} on {safe(comparison.dataset)}",
         f"{describe(run.kind).capitalize()}, for the classification of texts into {len(run.class_names)} classes.",
         "## Verdict",
         safe(comparison.recommendation),
         table(comparison),
-        f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`{folds(comparison)}. "
+        f"95 % intervals over the {comparison.rows:,} rows of `{code(comparison.split)}`{folds}. "
         f"{LOSS.capitalize()}: the largest loss that these rows leave plausible. The verdict rests on "
         f"{METRICS[comparison.metric].label}, named beforehand; differences within "
         f"±{change(comparison.metric, comparison.margin)}{unit(comparison.metric)} are taken not to matter.",
@@ -99,7 +102,7 @@ def card(run: Run, comparison: Comparison) -> str:
         "## Intended use",
         intended(run, comparison),
         "## How it was made",
-        bullets([*made(run), beside(run, comparison), *map(safe, run.notes)]),
+        bullets([*made(run), f"compared with {others or 'nothing'} on {today}", *map(safe, run.notes)]),
         "## Limits",
         bullets(limits(run, me, comparison)),
     ]
@@ -220,17 +223,6 @@ def made(run: Run) -> list[str]:
     return facts
 
 
-def beside(run: Run, comparison: Comparison) -> str:
-    """What else was judged, and when."""
-    others = [safe(c.name) for c in comparison.contenders if c.run != str(run.folder)]
-    return f"compared with {', '.join(others) or 'nothing'} on {time.strftime('%Y-%m-%d', time.gmtime())}"
-
-
-def folds(comparison: Comparison) -> str:
-    """That a row was judged by a model that had not seen it, where that is so."""
-    return ", each judged by a model of its kind that had not seen it" if comparison.cv else ""
-
-
 def limits(run: Run, me: Contender, comparison: Comparison) -> list[str]:
     """What the figures do not say."""
     lines = [f"The figures hold for rows like the {comparison.rows:,} judged ones; other sources and times may differ."]
@@ -251,16 +243,11 @@ def limits(run: Run, me: Contender, comparison: Comparison) -> list[str]:
     )
     if comparison.truncated_share:
         lines.append(f"{100 * comparison.truncated_share:.1f} % of the judged texts were cut at the encoder's limit.")
-    weak = sorted(_by_class(run), key=lambda pair: pair[1])[:3]
+    by_class: dict[str, dict[str, Any]] = run.metrics.get("test", {}).get("per_class", {})
+    weak = sorted([(name, of["f1"]) for name, of in by_class.items() if of.get("rows")], key=lambda pair: pair[1])[:3]
     if weak:
         lines.append("Weakest classes, by F1: " + ", ".join(f"`{code(name)}` {100 * f1:.0f} %" for name, f1 in weak))
     return [*lines, *(f"Left out of the comparison: {safe(line)}" for line in comparison.left_out)]
-
-
-def _by_class(run: Run) -> Iterable[tuple[str, float]]:
-    """(class, F1) of those with a row in test."""
-    by_class: dict[str, dict[str, Any]] = run.metrics.get("test", {}).get("per_class", {})
-    return [(name, float(of["f1"])) for name, of in by_class.items() if of.get("rows")]
 
 
 def bullets(lines: Sequence[str]) -> str:

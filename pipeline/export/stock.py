@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import UserError, listed
-from ..encoder.checkpoint import read_json
+from ..encoder.opener import read_json
 from ..encoder.quiet import quiet
 from ..encoder.saving import separate
 from ..run import Run

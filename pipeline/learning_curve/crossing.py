@@ -36,7 +36,7 @@ def redrawn(
         weights = rng.poisson(1.0, (len(truth), min(step, draws - start))).astype(np.float32)
         part = slice(start, start + weights.shape[1])
         pieces.append(
-            [mean_of(np.array([one(weights) for one in fits]), counts[len(fits)][:, part]) for fits in scorers],
+            [(np.array([one(weights) for one in fits]) * counts[len(fits)][:, part]).sum(0) for fits in scorers],
         )
     once = np.ones((len(truth), 1), np.float32)
     values = [np.array([one(once)[0] for one in fits]) for fits in scorers]
@@ -63,11 +63,6 @@ def resampling(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
         return np.ones((1, draws))
     taken = rng.multinomial(count, np.full(count, 1 / count), size=draws).T / count
     return np.asarray(1 / count + np.sqrt(count / (count - 1)) * (taken - 1 / count))
-
-
-def mean_of(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(s,) of values (D, s) and weights (D, s)."""
-    return np.asarray((values * weights).sum(0))
 
 
 def between(sizes: Sequence[int], wanted: Sequence[int]) -> np.ndarray:

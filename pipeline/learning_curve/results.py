@@ -103,15 +103,14 @@ class Curve:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Curve:
         """The curve of that object; KeyError and TypeError if it is none."""
-        lines = [Line(**{**line, "points": tuple(map(_point, line["points"]))}) for line in record["lines"]]
+        lines = [
+            Line(**{**line, "points": tuple(Point(**{**p, "draws": tuple(p["draws"])}) for p in line["points"])})
+            for line in record["lines"]
+        ]
         known = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         known["checkpoint_digests"], known["notes"] = tuple(record["checkpoint_digests"]), tuple(record["notes"])
         crossings = tuple(Crossing(**{**c, "once": tuple(c.get("once", ()))}) for c in record["crossings"])
         return cls(**{**known, "lines": tuple(lines), "crossings": crossings})
-
-
-def _point(record: dict[str, Any]) -> Point:
-    return Point(**{**record, "draws": tuple(record["draws"])})
 
 
 # ── crossings ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,10 +61,10 @@ def environment() -> Any:
     made.globals["metrics"] = METRICS
     made.filters |= {
         "amount": amount,
-        "change": signed,
+        "change": lambda value, metric: change(metric, value, True),
         "figure": figure,
         "heading": heading,
-        "margin": margin,
+        "margin": lambda value, metric: change(metric, value) + unit(metric),
         "metric": metric_name,
         "p": format_p,
         "score": score,
@@ -123,16 +123,6 @@ def score(value: float | None, metric: str) -> str:
     if value is None or not np.isfinite(value):
         return "–"
     return bare(metric, value)
-
-
-def signed(value: float, metric: str) -> str:
-    """A difference with its sign: `+5.3`."""
-    return change(metric, value, True)
-
-
-def margin(value: float, metric: str) -> str:
-    """`1.0 points`, or `0.010` for a loss."""
-    return change(metric, value) + unit(metric)
 
 
 def figure(value: Any) -> str:

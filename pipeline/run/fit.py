@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -205,7 +205,7 @@ def answer(question: Question) -> Run | None:
     """
     folder = question.folder
     run = find(folder)
-    if run is not None and question.answered_by(_facts(run)):
+    if run is not None and question.answered_by({name: as_json(getattr(run, name)) for name in ASKED}):
         return run
     for file in sorted(folder.parent.glob(f"{slug(question.kind)}-*/run.json")):
         if file.parent != folder and _answers(question, file) and (older := find(file.parent)) is not None:
@@ -213,11 +213,6 @@ def answer(question: Question) -> Run | None:
     if run is not None:
         set_aside(folder, "fitted when its settings had other defaults; fitting again")
     return None
-
-
-def _facts(run: Run) -> dict[str, Any]:
-    """The fields of a run that say which question it answers."""
-    return {f.name: as_json(getattr(run, f.name)) for f in fields(run) if f.name in ASKED}
 
 
 def _answers(question: Question, file: Path) -> bool:

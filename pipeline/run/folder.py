@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import UserError, log
+from .. import UserError, installed_version, log
 from ..files import disk_errors, draft, publish
 from ..metrics import scores
 from ..untrusted import open_regular
@@ -185,13 +184,8 @@ def runs_of(runs: Path, dataset: str, dataset_digest: str) -> list[Run]:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on, without importing any of it."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
+    installed = {name: version for name in PACKAGES if (version := installed_version(name))}
+    return {"python": platform.python_version()} | installed
 
 
 def folder_mb(folder: Path) -> float:

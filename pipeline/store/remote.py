@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .. import UserError, log
-from ..files import disk_errors, draft, publish
+from ..files import disk_errors, draft, publish, user_folder
 from ..urls import checked_url, is_url
 from .files import QUARANTINE, Files, NotUploadedError, is_shard, listing
 from .object_store import ObjectStore, object_store
@@ -50,9 +50,8 @@ def mirror(url: str) -> Path:
     no bucket or that carries credentials.
     """
     url = checked_url(url, "--cache")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "probe-or-tune"
     words = re.sub(r"[^a-z0-9.]+", "-", url.lower()).strip("-")[:60]
-    folder = home / f"{words}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
+    folder = user_folder().absolute() / f"{words}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
     _urls[folder] = url
     return folder
 

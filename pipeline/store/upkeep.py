@@ -200,7 +200,9 @@ def prune(folder: Path, litter: bool = False, progress: Progress = silent) -> Pr
             replaced += sum(store.remove(shard) for shard in waiting)
             positions, vectors, waiting = [], [], []
         progress("prune", done, len(group))
-    swept = _swept(folder) if litter else ()
+    swept: tuple[str, ...] = ()
+    if litter:
+        swept = sweep(folder, lambda name: name.startswith(TEMPORARY)) + sweep(folder / QUARANTINE, lambda _: True)
     return Pruned(folder, duplicates, replaced, written, before - store.bytes, swept)
 
 
@@ -226,11 +228,6 @@ def _write_again(store: Store, positions: np.ndarray, vectors: np.ndarray) -> in
         cost = store.encode_seconds(positions)
         store.put(store.index.keys[positions], store.index.tokens[positions], vectors, cost, longest)
     return len(positions)
-
-
-def _swept(folder: Path) -> tuple[str, ...]:
-    """Delete drafts, claims and quarantined files that are older than a day."""
-    return sweep(folder, lambda name: name.startswith(TEMPORARY)) + sweep(folder / QUARANTINE, lambda _: True)
 
 
 def _names(folder: Path) -> list[str]:

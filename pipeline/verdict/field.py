@@ -87,11 +87,9 @@ class Field:
     def beats(self, one: Contender, other: Contender) -> bool:
         """Whether `one` is better by more than the margin may hide."""
         pair = self.pairs.get((one.name, other.name))
-        return pair is not None and pair.verdict == "better" and not self.slight(pair)
-
-    def slight(self, pair: Pair) -> bool:
-        """Whether the difference lies within the margin, shown to be real or not."""
-        return -self.margin <= pair.low90 and pair.high90 <= self.margin
+        if pair is None or pair.verdict != "better":
+            return False
+        return not (-self.margin <= pair.low90 and pair.high90 <= self.margin)
 
     def span(self, pair: Pair) -> str:
         """The 95 % interval of how far a is ahead."""
