@@ -22,7 +22,7 @@ from .fitting import digests_of, fitted, limits_of, present, remaining, together
 from .fold_fitting import gathered, other_settings, planned, read_task, rows_of_all, with_winner
 from .folds import folds_of
 from .kinds import KINDS, kind_row
-from .learning_curve import Curve, latest
+from .learning_curve import latest
 from .metrics import METRICS, change, metric_for, score, unit
 from .report import Material, write_report
 from .run import Run, load_run, runs_folder, runs_of
@@ -231,7 +231,7 @@ def publish(task: Task, judged: Judged, rules: ComparisonSettings, command: str 
         profile=judged.profile,
         dataset=task.dataset,
         vectors=judged_vectors(task, judged.shared),
-        curve=curve_of(task),
+        curve=latest(task.runs, task.dataset.name, task.dataset.digest, digests_of(task), limits_of(task)),
         audit=looked_into(task, judged),
         command=command,
         machine=machine(),
@@ -285,11 +285,6 @@ def home_of(task: Task, runs: Sequence[Run]) -> Path:
         return runs_folder(task.runs, task.dataset.name, task.dataset.digest)
     folders = [run.folder.parent for run in runs if run.folder and at_home(task, run)]
     return folders[0] if folders else task.runs
-
-
-def curve_of(task: Task) -> Curve | None:
-    """The newest curve of this data set and these encoders, for the page."""
-    return latest(task.runs, task.dataset.name, task.dataset.digest, digests_of(task), limits_of(task))
 
 
 def looked_into(task: Task, judged: Judged) -> Audit | None:

@@ -14,7 +14,7 @@ from typing import Any
 from . import UserError, choose, listed
 
 NUMBER = r"\d+"
-OPEN_PROBE, OPEN_TUNED = ".predict.models:probe", ".predict.models:fine_tuned"
+OPEN_PROBE, OPEN_TUNED = ".predict.models:probe", ".finetune:load_finetuned"
 PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import UserError, one_line
+from .files import refusal
 
 MB = 2**20
 LARGEST_JSON = 64 * MB  # bytes of a description; rows have readers of their own
@@ -59,7 +60,7 @@ def read_json(path: Path, next_step: str, most: int = LARGEST_JSON) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; {next_step}") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); {next_step}") from error
+        raise refusal(path, "cannot be read", error, next_step) from error
     except ValueError as error:  # of the decoder or the parser
         raise UserError(f"{path}: damaged, or not valid JSON ({one_line(str(error), 100)}); {next_step}") from error
 

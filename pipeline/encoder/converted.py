@@ -226,7 +226,8 @@ def load(home: Path, name: str) -> Model | None:
         facts = json.loads(text)
         check = facts.pop("check", None)
         intact = check == digest_of(facts)
-        if (facts["format"] < CHECKED and check is None) or (intact and _former(facts)):
+        another_version = facts["format"] != FORMAT or facts["openvino"] != (installed_version("openvino") or "")
+        if (facts["format"] < CHECKED and check is None) or (intact and another_version):
             return None  # of another version: made again over it
         if intact and all(sha256(home / f"{name}{kind}") == checksum for kind, checksum in facts["sha256"].items()):
             return home / f"{name}.xml", facts
@@ -237,11 +238,6 @@ def load(home: Path, name: str) -> Model | None:
         problem = "its record is no record"
     quarantine(home, name, problem)
     return None
-
-
-def _former(facts: dict[str, Any]) -> bool:
-    """Whether another version of this package or of OpenVINO made and checked a model."""
-    return bool(facts["format"] != FORMAT or facts["openvino"] != (installed_version("openvino") or ""))
 
 
 def quarantine(home: Path, name: str, problem: str) -> None:

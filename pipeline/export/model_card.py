@@ -20,7 +20,7 @@ from ..metrics import METRICS, bare, change, score, unit, with_usual
 from ..run import Run
 from ..verdict import Comparison, Contender
 from ..verdict.results import LOSS, plain, training_seconds
-from ..words import format_duration
+from ..words import MISSING, format_duration, spaced
 from .agreement import Checked
 from .markdown import code, safe
 
@@ -124,9 +124,7 @@ def export_card(run: Run, exported: Exported) -> str:
         "## Classes",
         grid(["id", "class"], [[str(i), safe(name)] for i, name in enumerate(run.class_names)]),
         "## Scores" if shown else "",
-        grid(["split", "rows", *(name.replace("_", " ") for name in EXPORTED)], [scored(run, r) for r in shown])
-        if shown
-        else "",
+        grid(["split", "rows", *(spaced(name) for name in EXPORTED)], [scored(run, r) for r in shown]) if shown else "",
         "## How it was made",
         bullets(made(run)),
         "## Check",
@@ -186,8 +184,8 @@ def table(comparison: Comparison) -> str:
         learning = training_seconds(c.cost)
         costs = [
             format_duration(learning),
-            "–" if c.cost.ms_per_text_batch is None else f"{c.cost.ms_per_text_batch:.2g}",
-            "–" if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
+            MISSING if c.cost.ms_per_text_batch is None else f"{c.cost.ms_per_text_batch:.2g}",
+            MISSING if c.cost.model_mb is None else f"{c.cost.model_mb:,.1f}",
         ]
         rows.append([name, *(interval(m, c) for m in metrics), comparison.may_lose(c.name), *costs])
     return grid(["contender", *(METRICS[m].label for m in metrics), LOSS, "training", "ms a text", "MB"], rows)

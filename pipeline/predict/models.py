@@ -198,9 +198,3 @@ def tfidf(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Mod
     from ..tfidf.model import TfidfModel
 
     return TfidfModel.load(run.model_folder)
-
-
-def fine_tuned(run: Run, runtime: Runtime, cache: Path, precision: str | None) -> Model:
-    from ..finetune import load_finetuned
-
-    return load_finetuned(run, runtime, cache, precision)

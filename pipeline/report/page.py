@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import METRICS, bare, change, unit
-from ..words import format_duration, format_p, spaced
+from ..words import MISSING, format_duration, format_p, spaced
 from .facts import Facts, metric_name, plain
 from .section import Section
 from .sections import SECTIONS
@@ -121,7 +121,7 @@ def heading(metric: str) -> str:
 def score(value: float | None, metric: str) -> str:
     """`93.3`, in per cent, or `0.214` for a loss."""
     if value is None or not np.isfinite(value):
-        return "–"
+        return MISSING
     return bare(metric, value)
 
 
@@ -129,13 +129,13 @@ def figure(value: Any) -> str:
     """A number of a training history."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "–" if value is None else str(value)
+    return MISSING if value is None else str(value)
 
 
 def amount(value: float | None) -> str:
     """A cost with about three figures: 0.42, 1.34, 56.1, 1,234, 66.4 M."""
     if value is None or not np.isfinite(value):
-        return "–"
+        return MISSING
     if value >= 1e6:
         return f"{value / 1e6:,.1f} M"
     if value >= 100:

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import UserError, listed
 from ..files import disk_errors
+from ..words import error_line
 
 FORMAT = 1
 LARGEST = 2**30  # bytes of a model file that are read; a linear model of 150 classes x 8,192 columns has 5 MB
@@ -81,8 +82,8 @@ def damaged(folder: Path | str) -> Iterator[None]:
     """Whatever is wrong with a stranger's values, as one line that says so."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{folder}: damaged model ({str(error)[:120]}); fit it again") from error
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, struct.error) as error:
+        raise UserError(f"{folder}: damaged model ({error_line(error, 120)}); fit it again") from error
 
 
 def _strings(record: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -103,10 +104,8 @@ def is_number(value: Any) -> bool:
 def kind_at(folder: Path | str) -> str:
     """What kind of model a folder says it holds. Raises UserError if it does not say so."""
     path = Path(folder) / FILE
-    try:
+    with damaged(path):
         return str(json.loads(_bytes(path))["kind"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: damaged model ({str(error)[:120]}); fit it again") from error
 
 
 def read_record(path: Path, kind: str) -> dict[str, Any]:
@@ -114,13 +113,11 @@ def read_record(path: Path, kind: str) -> dict[str, Any]:
 
     Raises UserError if it is not there or not that.
     """
-    try:
+    with damaged(path):
         record = json.loads(_bytes(path))
         if not isinstance(record, dict) or record.get("kind") != kind or record.get("format") != FORMAT:
             raise ValueError(f"not a '{kind}' model of format {FORMAT}")
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged model ({str(error)[:120]}); fit it again") from error
-    return record
+        return record
 
 
 def read_arrays(path: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
@@ -130,11 +127,8 @@ def read_arrays(path: Path, wanted: dict[str, tuple[str, ...]]) -> dict[str, np.
 
     Raises UserError if anything is missing, additional or does not fit.
     """
-    payload = _bytes(path)
-    try:
-        return _parse(payload, wanted)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error) as error:
-        raise UserError(f"{path}: damaged model ({str(error)[:120]}); fit it again") from error
+    with damaged(path):
+        return _parse(_bytes(path), wanted)
 
 
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}

@@ -14,6 +14,7 @@ from .. import choose, finite, listed
 from ..kinds import kind_row
 from ..metrics import ALWAYS, METRICS, change, metric_for, unit, with_usual
 from ..run import Predictions, Run
+from ..words import MISSING
 from .alignment import aligned, judged_role
 from .crossvalidation import RowFolds
 from .evidence import Entrant, Evidence, Sampling, entrants, on_one_split
@@ -91,7 +92,7 @@ class Comparison:
     def may_lose(self, name: str) -> str:
         """The largest loss that the rows leave plausible if it is taken, `3.1 points`; – for one that only guesses."""
         loss = self.regret.get(name)
-        return "–" if loss is None else f"{change(self.metric, loss)}{unit(self.metric)}"
+        return MISSING if loss is None else f"{change(self.metric, loss)}{unit(self.metric)}"
 
 
 @dataclass(frozen=True)
