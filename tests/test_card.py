@@ -58,10 +58,11 @@ def read_back(run, comparison, tmp_path):
 
 def test_odd_names_stay_text(tmp_path):
     runs = example.hostile_runs()
-    comparison = replace(example.comparison(runs), recommendation=example.HOSTILE[1], left_out=example.HOSTILE[:8])
     run = runs[1]
     names = ("a|b`c", "---\nlibrary_name: taken", "<img src=x onerror=alert(1)>", *run.class_names[3:])
-    found = read_back(replace(run, class_names=names), replace(comparison, class_names=names), tmp_path)
+    with example.hostile_kinds():
+        comparison = replace(example.comparison(runs), recommendation=example.HOSTILE[1], left_out=example.HOSTILE[:8])
+        found = read_back(replace(run, class_names=names), replace(comparison, class_names=names), tmp_path)
     assert found.data.library_name == "probe-or-tune"
     assert found.data.eval_results[0].dataset_name == "<b>set</b>"
     assert "<script" not in found.text
