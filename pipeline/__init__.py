@@ -115,6 +115,7 @@ PUBLIC = {
     "explore": "api",
     "fine_tune": "api",
     "fit_lr": "api",
+    "fit_stack": "api",
     "learning_curve": "api",
 }
 

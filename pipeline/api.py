@@ -241,6 +241,24 @@ def fit_lr(source: Any, label: Any = None, **given: Any) -> Classifier:
         return one(fit_linear(task.read(progress)), task.cache)
 
 
+def fit_stack(source: Any, label: Any = None, **given: Any) -> Classifier:
+    """Several contenders joined, `stack=["tfidf", "lr"]` unless others are named; each weighs what it is worth.
+
+    Raises UserError for what cannot be read or learnt from, and for several encoders or poolings at once.
+
+    Examples
+    --------
+    >>> from probe_or_tune import fit_stack
+    >>> fit_stack("sms-spam", rows="first:200", encoder="minilm").predict(["win a prize now"]).shape
+    (1,)
+    """
+    from .contenders import fit
+
+    (task,) = made_of((commands.curve_task,), source, label, given)
+    with show.progress() as progress:
+        return one(fit(task.read(progress), "stack"), task.cache)
+
+
 def fine_tune(source: Any, label: Any = None, **given: Any) -> Classifier:
     """The whole encoder, fine-tuned; the best epoch by macro F1 on validation.
 

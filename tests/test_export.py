@@ -1,5 +1,6 @@
 """A run handed over: every format is loaded by its own program and says what the run says."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -70,8 +71,10 @@ def test_a_linear_model_fits_into_distilberts_head(classes, narrow):
 
 
 @pytest.mark.parametrize("kind", ["tiny_distilbert", "tiny_bert"])
-@pytest.mark.parametrize("form", ["transformers", "onnx", "joblib"])
+@pytest.mark.parametrize("form", ["transformers", "onnx", "joblib", "skops"])
 def test_an_export_says_what_the_run_says(form, kind, tmp_path, request, cache):
+    if form == "skops":
+        pytest.importorskip("skops")
     if form == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnx")
@@ -189,6 +192,13 @@ def test_baselines_become_plain_scikit_learn(tmp_path):
         np.testing.assert_allclose(served.predict_proba(texts), model.proba([(t,) for t in texts]), atol=1e-6)  # type: ignore[attr-defined]
         with pytest.raises(UserError, match="no encoder; pass --format joblib"):
             export_run(run, "transformers", tmp_path / "no")
+        if importlib.util.find_spec("skops"):
+            from skops import io
+
+            export_run(run, "skops", tmp_path / f"{kind}-skops")
+            kept = tmp_path / f"{kind}-skops" / "model.skops"
+            assert io.get_untrusted_types(file=kept) == []
+            np.testing.assert_array_equal(io.load(kept).predict_proba(texts), served.predict_proba(texts))
 
 
 def test_tfidf_on_pairs_takes_pairs(tmp_path):
@@ -271,7 +281,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path, tiny_distilbert):
     run = linear_run(tmp_path / "run", tiny_distilbert)
     with pytest.raises(UserError, match="is there already"):
         export_run(run, "joblib", tmp_path / "run")
-    with pytest.raises(UserError, match="no format of an export 'pmml'; choose one of transformers, onnx, joblib"):
+    with pytest.raises(UserError, match=r"no format of an export 'pmml'; choose one of .*joblib, skops"):
         export_run(run, "pmml", tmp_path / "out")
 
 

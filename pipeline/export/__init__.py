@@ -81,7 +81,12 @@ class ExportSettings:
         return Handed(str(run.folder), self.form, str(out), files, checked, tuple(notes), address)
 
 
-FORMATS = {"transformers": "stock", "onnx": "onnx_graph", "joblib": "sklearn_pipeline"}  # form → module of this room
+FORMATS = {  # form → module of this room
+    "transformers": "stock",
+    "onnx": "onnx_graph",
+    "joblib": "sklearn_pipeline",
+    "skops": "skops_file",
+}
 
 
 def program(form: str) -> Any:

@@ -48,10 +48,15 @@ names = json.load(open("PATH/config.json"))["class_names"]""",
 
 model = joblib.load("PATH/model.joblib")  # pickle: only from where you trust
 model.predict_proba([{text}])  # (texts, classes), in the order of model.classes_""",
+    "skops": """from skops import io
+
+types = io.get_untrusted_types(file="PATH/model.skops")  # look at them: they are what is built beside scikit-learn's
+model = io.load("PATH/model.skops", trusted=types)
+model.predict_proba([{text}])  # (texts, classes), in the order of model.classes_""",
 }
 
 
-LIBRARY = {"transformers": "transformers", "onnx": "onnx", "joblib": "sklearn"}
+LIBRARY = {"transformers": "transformers", "onnx": "onnx", "joblib": "sklearn", "skops": "sklearn"}
 
 
 @dataclass(frozen=True)

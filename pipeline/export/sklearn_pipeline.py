@@ -19,6 +19,9 @@ from .parts import Parts, parts_of
 FILE = "model.joblib"
 PICKLE = "model.joblib is pickle: loading it executes what it says, so load only files whose origin you trust"
 
+VERSION = "it belongs to the version of scikit-learn that wrote it"
+PACKAGE = "it imports this package: pip install probe-or-tune where it is loaded"
+
 
 def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """Write the run as `model.joblib`; returns what its user has to know, a sentence each.
@@ -27,18 +30,26 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """
     import joblib
 
+    model, needs = model_of(run, encoder)
+    joblib.dump(model, folder / FILE, compress=3)
+    return [PICKLE, VERSION, *([PACKAGE] if needs else [])]
+
+
+def model_of(run: Run, encoder: str | None, form: str = "joblib") -> tuple[Any, bool]:
+    """The run as a fitted scikit-learn model, and whether loading it imports this package.
+
+    Raises UserError for a fine-tuned run, which is none.
+    """
     made = kinds.kind_row(run.kind).sklearn
     if made is None and run.kind == "cascade":
         raise UserError(f"{run.folder}: a cascade is two models; export its parts, which lie in model/parts")
     if made is None:
         what = "fine-tuned encoder" if kinds.tuned(run.kind) else f"{run.kind} run"
-        raise UserError(f"--format joblib: a {what} is no scikit-learn model; pass --format transformers")
+        raise UserError(f"--format {form}: a {what} is no scikit-learn model; pass --format transformers")
     model, needs = kinds.load(made)(run, encoder)
     if run.threshold is not None:
         model = _by_threshold(model, run)
-    joblib.dump(model, folder / FILE, compress=3)
-    notes = [PICKLE, "it belongs to the version of scikit-learn that wrote it"]
-    return [*notes, "it imports this package: pip install probe-or-tune where it is loaded"] if needs else notes
+    return model, needs
 
 
 def _sorted(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +202,11 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
     """texts → probabilities (n, k), by `joblib.load`; vectors in float32."""
     import joblib
 
-    model = joblib.load(folder / FILE)  # written a moment ago, by this process
+    return answering(joblib.load(folder / FILE), class_names)  # written a moment ago, by this process
+
+
+def answering(model: Any, class_names: tuple[str, ...]) -> Any:
+    """texts → probabilities (n, k) of a loaded pipeline, in the run's order of classes; vectors in float32."""
     inner = model.estimator_.estimator if hasattr(model, "estimator_") else model
     encoders = [name for name in inner.get_params() if name.endswith("encoder__precision")]
     inner.set_params(**dict.fromkeys(encoders, "fp32"))

@@ -121,7 +121,7 @@ export_options = Bundle(
     "settings",
     {
         "form": click.option(
-            "--format", "form", required=True, metavar="transformers|onnx|joblib", help="What will run it."
+            "--format", "form", required=True, metavar="transformers|onnx|joblib|skops", help="What will run it."
         ),
         "out": click.option(
             "--out", required=True, type=FOLDER, help="New folder: the model, its class names and a model card."
