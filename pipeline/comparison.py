@@ -34,6 +34,7 @@ from .verdict.regret import Worth
 from .verdict.results import fit_key
 from .words import roughly
 
+LADDER = ("lr", "fine-tune+last-1", "fine-tune+last-2", "fine-tune")  # from probe to tune
 NEAR_ROWS = 25_000  # rows up to which a page looks for near-repeats: n² products, here a few seconds
 
 

@@ -170,8 +170,17 @@ def tuning_seconds(job: Job) -> float:
     )
     judged = seeds * (shown + (len(dataset.test.texts) if "test" in dataset.roles else 0))
     token = job.token_cost / (job.device_rate * TRAIN_EFFICIENCY[job.device])
-    step = STEP_SECONDS + STEP_COST * job.parameters / job.device_rate
-    return step * steps + (TRAIN_PASSES * passes + judged) * job.tokens * token + 10
+    share = trained_share(job)
+    step = STEP_SECONDS + STEP_COST * (job.parameters if share == 1 else share * job.token_cost) / job.device_rate
+    below = (1 - share) * sum(map(len, dataset.splits.values()))  # run once, then kept
+    return step * steps + (share * (TRAIN_PASSES * passes + judged) + below) * job.tokens * token + 10
+
+
+def trained_share(job: Job) -> float:
+    """Share of the encoder's layers that are trained: N of `--unfreeze N` or `fine-tune+last-N`, else all."""
+    last = job.variant.rpartition("-")[2] or job.task.tuning.unfreeze
+    layers = job.checkpoint.config.get("num_hidden_layers") or job.checkpoint.config.get("n_layers") or 6
+    return 1.0 if last is None else min(1.0, int(last) / layers)
 
 
 def head_seconds(job: Job) -> float:

@@ -58,6 +58,41 @@ def wrong_on(truth: np.ndarray, *ranges: tuple[int, int]) -> np.ndarray:
 TRUTH = np.arange(1000) % 2
 
 
+def climbed(*wrong: int) -> list[Run]:
+    """The ladder's runs, with so many rows wrong: lr, the last layer, the last two, all."""
+    costs = [COSTS["lr"], *(Cost(seconds, None, ms_per_text_batch=3.0) for seconds in (60.0, 90.0, 360.0))]
+    kinds = ("lr", "fine-tune+last-1", "fine-tune+last-2", "fine-tune")
+    return [
+        run(kind, TRUTH, wrong_on(TRUTH, (0, n)), cost=cost) for kind, n, cost in zip(kinds, wrong, costs, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            (150, 130, 110, 100),
+            "80 % of what fine-tuning gains over lr (4.0 of 5.0 points) for 25 % of its",
+        ),
+        (
+            (150, 100, 110, 100),
+            "100 % of what fine-tuning gains over lr (5.0 of 5.0 points) for 17 %",
+        ),
+        ((150, 150, 140, 100), "the last 2 layers bring 20 % of what"),
+        ((150, 160, 155, 100), "the last 2 layers bring 0 % of what"),
+        ((105, 104, 103, 100), None),  # within the margin: no gain to share
+        ((90, 95, 99, 100), None),
+    ],
+)
+def test_the_ladder_says_what_the_last_layers_bring_and_for_what(wrong, sentence):
+    recommendation = compare(climbed(*wrong)).recommendation
+    assert sentence in recommendation if sentence else "of what fine-tuning gains" not in recommendation
+
+
+def test_the_ladder_counts_a_loss_the_other_way_round():
+    assert "the last 2 layers bring" in compare(climbed(300, 200, 110, 100), metric="log_loss").recommendation
+
+
 def field(**wrong: tuple[int, int]) -> list[Run]:
     """Runs that are wrong on the given range of 1,000 rows; `majority` always says class 0."""
     runs = [run(kind.replace("_", "-"), TRUTH, wrong_on(TRUTH, rows)) for kind, rows in wrong.items()]

@@ -250,6 +250,11 @@ comparison_options = Bundle(
             "majority,tfidf,lr,lr+smote,stack,fine-tune",
             "Who takes part; lr+auto (pooling chosen in the folds), frozen-head, from-scratch, lr+balanced may, too.",
         ),
+        "ladder": click.option(
+            "--ladder",
+            is_flag=True,
+            help="From probe to tune: lr, the last layer, the last two, all of the encoder; what each step brings.",
+        ),
         "run": click.option("--run", multiple=True, type=FOLDER, help="A run's folder that joins; repeatable."),
         "predictions": click.option(
             "--predictions",

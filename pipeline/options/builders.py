@@ -64,9 +64,14 @@ def tuning(report_to: tuple[str, ...] | None, **values: Any) -> FineTuneSettings
     return FineTuneSettings(report_to=report_to or (), **values)
 
 
-def rules(run: tuple[Path, ...] = (), **values: Any) -> ComparisonSettings:
-    from ..comparison import ComparisonSettings
+def rules(run: tuple[Path, ...] = (), ladder: bool = False, **values: Any) -> ComparisonSettings:
+    from ..comparison import LADDER, ComparisonSettings
 
+    if ladder:
+        given = click.get_current_context().get_parameter_source("contenders")
+        if given is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--ladder says who takes part, as --contenders does; pass one of the two")
+        values["contenders"] = LADDER
     if values.get("budget") is not None and values["only_existing"]:
         raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")
     if given := values.pop("worth", None):

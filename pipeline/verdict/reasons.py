@@ -8,8 +8,9 @@ from .. import listed
 from ..kinds import kind_row
 from ..metrics import METRICS, change, score, unit
 from ..run import Run
+from ..words import format_duration
 from .field import Field
-from .results import Contender
+from .results import Contender, training_seconds
 
 
 def reasons_of(field: Field, choice: Contender | None) -> list[str]:
@@ -40,6 +41,42 @@ def reasons_of(field: Field, choice: Contender | None) -> list[str]:
             "(--seeds 3)."
         )
     return reasons
+
+
+ENOUGH = 0.75  # of the gain: the cheapest rung that brings so much is named, else the one that brings most
+
+
+def ladder(field: Field) -> list[str]:
+    """What the last layers alone bring of fine-tuning's gain over the probe, and for what share of its training time.
+
+    Nothing where no such rung was climbed, or fine-tuning the full encoder does not gain more than the margin.
+    """
+    metric = METRICS[field.metric]
+    probe = next((c for c in field.contenders if c.kind == "lr"), None) or field.first("probe")
+    full = next((c for c in field.contenders if c.kind == "fine-tune"), None)
+    rungs = [c for c in field.contenders if c.kind.startswith("fine-tune+last-")]
+    full_seconds = training_seconds(full.cost) if full else None
+    if not probe or not full or not rungs or not full_seconds:
+        return []
+
+    def gain(c: Contender) -> float:
+        return metric.sign * (c.metrics[field.metric].value - probe.metrics[field.metric].value)
+
+    if gain(full) <= field.margin:
+        return []
+    rungs.sort(key=lambda c: int(c.kind.rpartition("-")[2]))
+    rung = next((c for c in rungs if gain(c) >= ENOUGH * gain(full)), None) or max(rungs, key=gain)
+    seconds, n = training_seconds(rung.cost), int(rung.kind.rpartition("-")[2])
+    if seconds is None:
+        return []
+    layers = "the last layer brings" if n == 1 else f"the last {n} layers bring"
+    share, price = max(0.0, gain(rung) / gain(full)), seconds / full_seconds
+    points = f"{change(field.metric, gain(rung))} of {change(field.metric, gain(full))}{unit(field.metric)}"
+    times = f"{format_duration(seconds)} against {format_duration(full_seconds)}"
+    return [
+        f"As seen on these rows, {layers} {100 * share:.0f} % of what fine-tuning gains over {probe.name} ({points}) "
+        f"for {100 * price:.0f} % of its training time ({times})."
+    ]
 
 
 def other_metrics(field: Field, choice: Contender) -> list[str]:

@@ -14,7 +14,7 @@ from ..metrics import METRICS, change, score, unit
 from ..run import Run
 from ..words import format_duration, format_p
 from .field import Advice, Field, rise
-from .reasons import borrowed_rates, reasons_of
+from .reasons import borrowed_rates, ladder, reasons_of
 from .results import (
     HORIZON,
     Contender,
@@ -59,7 +59,7 @@ def recommend(
     choice = chosen(field, guess)
     return (
         choice.name,
-        f"{verdict_sentence(field, choice)} {what_would_change(field, choice)}",
+        " ".join([verdict_sentence(field, choice), what_would_change(field, choice), *ladder(field)]),
         [*reasons_of(field, choice), *borrowed_rates(contenders, runs)],
     )
 
