@@ -427,3 +427,17 @@ def test_an_encoder_may_name_its_revision(tmp_path, monkeypatch, capsys):
     assert "write NAME@REVISION" in capsys.readouterr().err
     assert cli.main(["explore", "sms-spam", "--encoder", "bert@main", "--revision", "dev"]) == 2
     assert "names its revision" in capsys.readouterr().err
+
+
+def test_the_ladder_says_who_takes_part():
+    from click.testing import CliRunner
+
+    from pipeline.command_line import cli
+    from pipeline.comparison import LADDER
+    from pipeline.options.builders import rules
+
+    told = CliRunner().invoke(cli, ["compare", "sms-spam", "--ladder", "--contenders", "lr"])
+    assert told.exit_code == 2
+    assert "--ladder says who takes part, as --contenders does; pass one of the two" in told.output
+    with cli.commands["compare"].make_context("compare", ["sms-spam", "--ladder"], resilient_parsing=True):
+        assert rules(ladder=True, only_existing=False).contenders == LADDER
