@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Progress, UserError, listed, log, silent
+from . import Progress, UserError, listed, log, silent, trackers
 from .audit import Audit, AuditSettings, audit
 from .contenders import check_names, profile_for
 from .data import Split
@@ -93,8 +93,12 @@ def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome
     Raises UserError if a contender is unknown, if `only_existing` finds fewer than two runs, if an external run was
     judged on other rows, if nothing fits into the budget, or if a fit fails.
     """
+    trackers.check(task.tuning.report_to)
     first_answer(task, rules, command)
-    return publish(task, judge(task, rules), rules, command)
+    judged = judge(task, rules)
+    outcome = publish(task, judged, rules, command)
+    trackers.tell(task.tuning.report_to, judged.comparison, judged.runs, home_of(task, judged.runs))
+    return outcome
 
 
 def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:

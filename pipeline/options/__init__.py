@@ -190,7 +190,12 @@ tuning_options = Bundle(
         "freeze": click.option("--freeze", is_flag=True, help="Train a head alone, on cached vectors."),
         "unfreeze": click.option("--unfreeze", type=int, metavar="N", help="Train the last N layers and the head."),
         "from_scratch": click.option("--from-scratch", is_flag=True, help="Random weights instead of pretrained ones."),
-        "report_to": click.option("--report-to", callback=several(), metavar="NAME,…", help="Trackers of the Trainer."),
+        "report_to": click.option(
+            "--report-to",
+            callback=several(),
+            metavar="NAME,…",
+            help="mlflow, tensorboard, trackio, wandb: all runs, the verdict.",
+        ),
     },
     builders.tuning,
 )
