@@ -90,7 +90,11 @@ def test_a_tracker_that_is_not_there_is_said_before_anything_is_fitted(words, tm
 
 def test_one_that_fails_costs_no_verdict(words, monkeypatch, capsys):
     told = Recorded("wandb")
-    told.init = lambda **_: (_ for _ in ()).throw(RuntimeError("not logged in"))
+
+    def refused(**_):
+        raise RuntimeError("not logged in")
+
+    monkeypatch.setattr(told, "init", refused)
     monkeypatch.setitem(sys.modules, "wandb", told)
     assert cli.main([*words, "--report-to", "wandb"]) == 0
     out, err = capsys.readouterr()
