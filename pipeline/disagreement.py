@@ -209,6 +209,8 @@ def read_labels(file: Path, pool: Pool) -> dict[int, int]:
     if strange:
         shown = listed(f"'{one_line(value, 30)}'" for value in sorted(set(strange))[:3])
         raise UserError(f"{file}: {len(strange):,} labels are no class ({shown}); use {listed(pool.class_names)}")
+    if not labels:
+        raise UserError(f"{file}: no row has a label yet; fill in '{LABEL}' with one of {listed(pool.class_names)}")
     return labels
 
 

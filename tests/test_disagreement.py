@@ -116,6 +116,7 @@ def test_files_go_there_and_back(form, tmp_path):
         (["{a},text {a},up"], "the two runs agree on pool_row"),
         (["{d},{t},up", "{d},{t},down"], "has two labels"),
         (["x,{t},up"], "'x' is no pool_row"),
+        (["{d},{t},"], "no row has a label yet"),
     ],
 )
 def test_what_is_wrong_with_labels_is_said(rows, problem, tmp_path):
