@@ -5,7 +5,7 @@
 
 For each seed a share of train's labels is replaced by another class, drawn uniformly; TF-IDF and logistic regression
 on [CLS] (and [CLS] + mean) vectors are fitted in folds on what is left, and the ranking of `audit` is scored by average
-precision: flipped rows are the ones to find. Beside it every contender alone, their equally weighted mean, and plain
+precision: flipped rows are the ones to find. Beside it every contender's plain
 self-confidence (what the usual tools rank by). Rows that the data set itself labels wrongly count as mistakes, so that
 1.0 cannot be reached. The interval is Student's over the seeds. Writes benchmarks/results/audit.json.
 """
@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from pipeline import silent
-from pipeline.audit.confident import suspect, thresholds, together, weights
+from pipeline.audit.confident import suspect
 from pipeline.data import Dataset, SourceOptions, read
 from pipeline.encoder import EncoderSpec, Runtime
 from pipeline.extract import embed
@@ -58,18 +58,13 @@ def ranked(labels: np.ndarray, wrong: np.ndarray, probas: dict[str, np.ndarray])
     """Average precision of every way to rank: probabilities (n, k) by contender."""
     rows = np.arange(len(labels))
 
-    def ours(mixed: np.ndarray, names: list[str]) -> float:
-        proba = together([probas[name] for name in names], mixed)
-        return average_precision(wrong, suspect(labels, proba, thresholds(labels, proba)).score)
-
     found = {f"self-confidence of {name}": average_precision(wrong, -p[rows, labels]) for name, p in probas.items()}
     both = {
         "audit, as it comes (tfidf, lr)": ["tfidf", "lr cls"],
         "audit, --pooling cls+mean": ["tfidf", "lr cls+mean"],
     }
     for what, names in both.items():
-        found[what] = ours(weights(labels, [probas[name] for name in names]), names)
-        found[f"{what}, equal weights"] = ours(np.full(2, 0.5), names)
+        found[what] = average_precision(wrong, suspect(labels, [probas[name] for name in names]).score)
     return found
 
 

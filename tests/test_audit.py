@@ -10,11 +10,12 @@ import pytest
 import cli
 from pipeline import UserError, one_line, silent
 from pipeline.audit import AuditSettings, audit, worth_of
-from pipeline.audit.confident import confident_joint, suspect, thresholds, together, weights
+from pipeline.audit.confident import objective, sources_of, suspect
 from pipeline.audit.dropped import recommended, without, worth
 from pipeline.audit.losses import between, confusions, extremes, loss
 from pipeline.audit.neighbours import Nearest, across, near_repeats, normalised
 from pipeline.audit.review import guarded, write_csv
+from pipeline.audit.suspects import expected_errors, joint_counts
 from pipeline.data import Dataset, Split
 from pipeline.run import Cost, Predictions, Run
 
@@ -22,47 +23,100 @@ LABELS = np.array([0, 0, 0, 1, 1, 1])
 PROBA = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.55, 0.45]])
 
 
-# ── confident learning ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── wrong labels ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_threshold_is_the_mean_probability_of_a_class_on_its_own_rows():
-    assert thresholds(LABELS, PROBA) == pytest.approx([0.6, 0.65])
-    assert thresholds(np.array([0]), np.array([[0.7, 0.3]])) == pytest.approx([0.7, 1.0])  # no row of the second
-
-
-def test_a_row_that_passes_anothers_threshold_is_a_label_error():
-    found = suspect(LABELS, PROBA, thresholds(LABELS, PROBA))
-    assert found.suggested.tolist() == [0, 0, 1, 1, 1, 0]
-    assert found.confident.tolist() == [False, False, True, False, False, False]  # 0.55 does not reach 0.6
-    assert found.score.argmax() == 2
-    assert found.score[2] == pytest.approx(0.6 / (0.6 + 0.1))
-    joint = confident_joint(LABELS, found, thresholds(LABELS, PROBA), PROBA)
-    assert joint.tolist() == [[2, 1], [0, 2]]  # the last row passes nothing
-
-
-def test_the_weights_make_the_labels_likeliest():
-    knows = np.where(np.eye(2)[LABELS] > 0, 0.9, 0.1)
-    guesses = np.full((6, 2), 0.5)
-    assert weights(LABELS, [knows, guesses]) == pytest.approx([1, 0], abs=1e-3)
-    assert weights(LABELS, [knows, knows]) == pytest.approx([0.5, 0.5])
-    half = np.where(np.arange(6)[:, None] < 3, knows, 1 - knows)  # right on the first three rows
-    other = np.where(np.arange(6)[:, None] < 3, 1 - knows, knows)
-    assert weights(LABELS, [half, other]) == pytest.approx([0.5, 0.5])
-    assert together([knows, guesses], np.array([0.25, 0.75]))[0] == pytest.approx([0.6, 0.4])
-
-
-def test_flipped_labels_come_first():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 4, 2000)
-    logits = rng.normal(size=(2000, 4))
-    logits[np.arange(2000), truth] += 6
+def world(n, k, shift, seed=0):
+    """Calibrated probabilities (n, k) and labels (n,) drawn from them; `shift`: how far classes lie apart."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, k))
+    logits[np.arange(n), rng.integers(0, k, n)] += shift
     proba = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    wrong = rng.choice(2000, 100, replace=False)
-    noisy = truth.copy()
-    noisy[wrong] = (truth[wrong] + 1) % 4
-    found = suspect(noisy, proba, thresholds(noisy, proba))
-    assert len(set(np.argsort(-found.score)[:100]) & set(wrong)) >= 95
-    assert (found.suggested[wrong] == truth[wrong]).mean() > 0.95
+    return proba, (proba.cumsum(1) < rng.random((n, 1))).sum(1).clip(max=k - 1)
+
+
+def planted(labels, k, share, following, seed=1):
+    rng = np.random.default_rng(seed)
+    wrong = rng.choice(len(labels), round(share * len(labels)), replace=False)
+    noisy = labels.copy()
+    noisy[wrong] = (labels[wrong] + (1 if following else rng.integers(1, k, len(wrong)))) % k
+    return noisy, np.isin(np.arange(len(labels)), wrong)
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("share", [0.05, 0.15])
+@pytest.mark.parametrize("k", [2, 4])
+def test_planted_labels_are_counted_and_named(k, share, following):
+    proba, truth = world(2000, k, 5)
+    labels, wrong = planted(truth, k, share, following)
+    unsure = proba**0.3 / (proba**0.3).sum(1, keepdims=True)  # what models that learnt from wrong labels look like
+    found = suspect(labels, [unsure, proba])
+    assert found.low <= 1.15 * share
+    assert found.high >= share
+    assert found.rate == pytest.approx(share, rel=0.4)
+    assert found.high - found.low < 0.06
+    assert found.confident.sum() > 0.2 * wrong.sum()
+    assert wrong[found.confident].mean() > 0.8
+    assert (found.suggested[wrong & found.confident] == truth[wrong & found.confident]).mean() > 0.95
+    assert area(wrong, found.score) > 0.97
+    assert not found.weak
+
+
+def area(wrong, score):
+    ranks = np.argsort(np.argsort(score))[wrong]
+    return (ranks.sum() - wrong.sum() * (wrong.sum() - 1) / 2) / (wrong.sum() * (~wrong).sum())
+
+
+def test_models_own_mistakes_are_no_label_errors():
+    proba, labels = world(2000, 4, 2)  # right on about six of ten, and as sure as they should be
+    assert 0.5 < (proba.argmax(1) == labels).mean() < 0.75
+    found = suspect(labels, [proba])
+    assert not found.confident.any()
+    assert found.low == pytest.approx(0, abs=0.005)
+    assert found.weak == (found.high > 0.01)
+
+
+def test_too_weak_to_tell_is_said():
+    proba, truth = world(300, 4, 2)
+    labels, _ = planted(truth, 4, 0.1, False)
+    found = suspect(labels, [proba])
+    assert found.weak
+    assert "too weak" in expected_errors(found).sentence("train")
+    assert found.high > 0.1
+
+
+def test_a_model_that_knows_nothing_has_little_to_say():
+    rng = np.random.default_rng(3)
+    proba, labels = world(1000, 3, 4)
+    found = suspect(labels, [proba, rng.dirichlet([1, 1, 1], 1000)])
+    assert found.weights[0] > 0.9
+    assert found.weights.sum() == pytest.approx(1)
+
+
+def test_where_wrong_labels_come_from():
+    wrong = np.array([[0.5, 0.0, 0.0], [0.0, 0.0, 0.25]])  # rows labelled 1 and 0
+    flat = 10 / 2
+    # of class 0: half a row went to 1, its own, which does not count; nothing else of it went anywhere
+    expected = [[flat / 10, 0, flat / 10.25], [0, flat / 10, flat / 10]]
+    assert sources_of(np.array([1, 0]), wrong) == pytest.approx(np.array(expected))
+
+
+def test_the_fit_goes_down_its_slope():
+    rng = np.random.default_rng(0)
+    proba, labels = world(30, 3, 2)
+    sources = rng.dirichlet([1, 1, 1], 30)
+    point = rng.normal(size=2 + 3 + 1)
+    fixed = {"labels": labels, "logs": np.log([proba, proba[:, ::-1]]), "sources": sources, "rate": None}
+    _, slope = objective(point, **fixed)
+    for i in range(6):
+        step = 1e-6 * np.eye(6)[i]
+        by_hand = (objective(point + step, **fixed)[0] - objective(point - step, **fixed)[0]) / 2e-6
+        assert slope[i] == pytest.approx(by_hand, rel=1e-4, abs=1e-6)
+
+
+def test_the_joint_counts_what_labels_seem_to_be():
+    found = SimpleNamespace(confident=np.array([True, False, False]), suggested=np.array([1, 1, 1]))
+    assert joint_counts(np.array([0, 0, 1]), found, 2).tolist() == [[1, 1], [0, 1]]
 
 
 # ── near-repeats ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,8 +312,10 @@ def test_the_audit_finds_all_three(small):
     data, runs, vectors = small
     found = audit(data, runs, vectors, AuditSettings(top=3))
     assert [(row.row_id, row.label, row.suggested, row.kind) for row in found.rows] == [
-        ("train:0", "y", "x", "label error")
+        ("train:0", "y", "x", "doubtful")  # one of 60: models that are 90 % sure may be wrong that often
     ]
+    assert found.expected["train"].low == 0
+    assert 1 <= found.expected["train"].high < 5
     assert found.rows[0].says_so == "2 of 2"
     assert found.exact == {"train/train": 0, "train/test": 1, "test/test": 0}
     assert found.near == {"train/train": 0, "train/test": 1, "test/test": 0}

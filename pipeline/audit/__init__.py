@@ -24,7 +24,7 @@ from ..verdict.results import names_of
 from .dropped import Dropped, called, recommended, without
 from .losses import Between, Confusion, between, confusions, extremes, loss
 from .repeats import ExactRepeats, NearPair, NearRepeats, exact_repeats, near_repeats_of
-from .suspects import SuspectRow, doubts, text_of
+from .suspects import Expected, SuspectRow, doubts, text_of
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 
@@ -65,7 +65,8 @@ class Audit:
     losses: dict[str, dict[str, list[dict[str, Any]]]]  # contender → "highest", "lowest" → rows
     rows: tuple[SuspectRow, ...]  # most suspicious first
     speakers: dict[str, dict[str, float]]  # split → contender → its weight in what is thought of the labels
-    joint: np.ndarray  # (k, k) confident joint of train: row = the label given, column = the class it seems to be
+    joint: np.ndarray  # (k, k) rows of train: row = the label given, column = the class it seems to be
+    expected: dict[str, Expected]  # split → how many of its labels are wrong
     exact: dict[str, int]  # "a/b": rows of b whose text stands in a; "a/a": rows that repeat an earlier one
     near: dict[str, int]  # the same for near-repeats; empty without vectors
     near_total: int  # pairs
@@ -101,6 +102,7 @@ class Audit:
             "near_threshold": self.near_threshold,
             "near_pairs": [asdict(pair) for pair in self.near_pairs],
             "worth": [finite(asdict(dropped)) for dropped in self.worth],
+            "expected_errors": {split: asdict(one) for split, one in self.expected.items()},
             "notes": list(self.notes),
         }
 
@@ -147,6 +149,7 @@ def audit(
         rows=tuple(sorted(suspects, key=lambda row: -row.score)),
         speakers={doubt.split: doubt.weights for doubt in by_split.values()},
         joint=by_split["train"].joint,
+        expected={doubt.split: doubt.expected for doubt in by_split.values()},
         exact=exact.counts,
         near=near.counts if near else {},
         near_total=near.total if near else 0,

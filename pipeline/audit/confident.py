@@ -1,76 +1,166 @@
-"""Which labels are probably wrong: confident learning on probabilities of models that did not learn from the row.
+"""Which labels are probably wrong: how likely each label is under models that did not learn from the row.
 
-Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, Journal of Artificial
-Intelligence Research 70, 2021. A class's threshold is how sure the models are of it, on average, on the rows that
-carry it. A row that passes the threshold of another class than its own is an off-diagonal entry of the confident
-joint: a label error, as far as the models can tell. Array functions only.
+The label of a row is its true class, or, at a rate of `e`, another one: P(label y) = (1 - e) π_y + e Σ_j π_j U_jy.
+π is the models' geometric mixture with weights and class biases, U the classes that wrong labels come from (j) and go
+to (y); all are fitted to the labels at hand. The rate is told from the models' own mistakes as the lapse rate of a
+psychometric function is: it is what is left where they are surest (Wichmann and Hill, The psychometric function I,
+Perception & Psychophysics 63, 2001). U, and its fit by expectation maximisation, are those of Dawid and Skene, Maximum
+Likelihood Estimation of Observer Error-Rates, Journal of the Royal Statistical Society C 28, 1979. Arrays only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-TINY = 1e-12
-STEPS = 200  # the weights stand to the third digit after a few dozen
+TINY = 1e-6  # what a model is allowed to rule out
+ROUNDS, STEPS = 3, 3  # fits of U, each followed by one of the mixture; steps of one
+PRIOR = 10  # rows for which the flat U counts, each class
+TRIED = 0.1  # rate of wrong labels at first
+FIRST = -2.2  # log odds at which its fit starts: a rate of 0.05
+MOST = 0.5  # rate of wrong labels: beyond it right and wrong could change places
+SURE = 0.8  # probability from which on a label is called wrong, at the rate's lower bound
+HALF_CHI2 = 1.92  # of the 95 % quantile, one degree of freedom
 
 
 @dataclass(frozen=True, eq=False)
 class Suspicion:
-    """What probabilities say of the labels of n rows."""
+    """What c models' probabilities say of the labels of n rows."""
 
-    score: np.ndarray  # (n,) 0 to 1, the more suspicious the higher; 0.5: as sure of the label as of most of its class
-    suggested: np.ndarray  # (n,) int64, the likeliest class, among those that pass their threshold if any does
-    confident: np.ndarray  # (n,) bool: `suggested` is another class than the label, and passes its threshold
+    score: np.ndarray  # (n,) probability that the label is wrong
+    suggested: np.ndarray  # (n,) int64, the likeliest class
+    confident: np.ndarray  # (n,) bool: another class is suggested, and the label is wrong with 80 % at the lowest rate
+    rate: float  # share of wrong labels
+    low: float  # its 95 % interval, by profile likelihood
+    high: float
+    weights: np.ndarray  # (c,) how much each model has to say; sums to 1
 
-
-def weights(labels: np.ndarray, probas: Sequence[np.ndarray]) -> np.ndarray:
-    """How much each of c models has to say (c,), sums to 1: the mixture that makes labels (n,) likeliest.
-
-    Expectation maximisation from equal weights; the likelihood is concave in them. A model that knows little (a probe
-    on vectors that say nothing of the task, the majority class) then does not drown one that knows much.
-    """
-    of_label = np.stack([np.maximum(p[np.arange(len(labels)), labels], TINY) for p in probas]).astype(
-        np.float64
-    )  # (c, n)
-    mixed = np.full(len(probas), 1 / len(probas))
-    for _ in range(STEPS):
-        mixed = (mixed[:, None] * of_label / (mixed @ of_label)).mean(1)
-    return mixed
+    @property
+    def weak(self) -> bool:
+        """Whether there may well be wrong labels, and none can be told from the models' own mistakes."""
+        return not self.confident.any() and self.high * len(self.score) >= 1 and self.high > 0.01
 
 
-def together(probas: Sequence[np.ndarray], mixed: np.ndarray) -> np.ndarray:
-    """Weighted mean (n, k) of several models' probabilities (n, k) of the same rows; weights (c,)."""
-    return np.asarray(np.einsum("c,cnk->nk", mixed, np.asarray(probas, np.float64)))
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A fit of the mixture and the rate."""
+
+    point: np.ndarray  # (c + k + 1,) logarithms of the weights, biases, log odds of the rate
+    rate: float
+    proba: np.ndarray  # (n, k), π
+    loss: float  # minus the logarithm of likelihood and prior
+
+    def wrong(self, labels: np.ndarray, sources: np.ndarray, rate: float) -> np.ndarray:
+        """Probability (n, k) that a label is wrong and the row of class j."""
+        wrong = rate * self.proba * sources
+        right = (1 - rate) * self.proba[np.arange(len(labels)), labels]
+        return np.asarray(wrong / np.maximum(right + wrong.sum(1), 1e-300)[:, None])
 
 
-def thresholds(labels: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Mean probability (k,) of each class on the rows labelled so; 1 for a class that no row has."""
-    k = proba.shape[1]
-    counts = np.bincount(labels, minlength=k)
-    sums = np.bincount(labels, proba[np.arange(len(labels)), labels], k)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), 1.0)
+def suspect(labels: np.ndarray, probas: Sequence[np.ndarray]) -> Suspicion:
+    """Labels (n,) held against the probabilities (n, k) of models that did not learn from them."""
+    logs = np.log(np.maximum(np.asarray(probas, np.float64), TINY))  # (c, n, k)
+    fitted, sources = fit(labels, logs)
+    n = len(labels)
+    low, high = interval(labels, logs, sources, fitted)
+    suggested = fitted.proba.argmax(1)
+    sure = fitted.wrong(labels, sources, low).sum(1) >= SURE
+    spoken = np.exp(fitted.point[: len(logs)])
+    # were there none, there is still an order: as if one row were wrong
+    score = fitted.wrong(labels, sources, max(fitted.rate, 1 / n)).sum(1)
+    confident = sure & (suggested != labels)
+    return Suspicion(score, suggested, confident, fitted.rate, low, high, spoken / spoken.sum())
 
 
-def suspect(labels: np.ndarray, proba: np.ndarray, at: np.ndarray) -> Suspicion:
-    """Labels (n,) held against probabilities (n, k) and the classes' thresholds `at` (k,).
+def fit(labels: np.ndarray, logs: np.ndarray) -> tuple[Mixture, np.ndarray]:
+    """The mixture, and U (n, k) of each row's label by the class that it may come from: flat, unless rows say more."""
+    n, k = logs.shape[1:]
+    sources = np.full((n, k), 1 / max(k - 1, 1))
+    sources[np.arange(n), labels] = 0
+    flat = fitted = mixture(labels, logs, sources)
+    uniform = sources
+    for i in range(ROUNDS if k > 2 else 0):
+        # where wrong labels are of few kinds a flat U finds none: looked for at a rate at which they would show
+        rate = fitted.rate if i else max(fitted.rate, TRIED)
+        for _ in range(STEPS):
+            sources = sources_of(labels, fitted.wrong(labels, sources, rate))
+        start = np.append(fitted.point[:-1], max(fitted.point[-1], FIRST))  # at a rate of 0 the slope is 0
+        fitted = mixture(labels, logs, sources, start=start)
+    return (fitted, sources) if fitted.loss < flat.loss - HALF_CHI2 else (flat, uniform)
 
-    The score is at / (at + p) of the label's class: self-confidence, relative to what is usual for the class, so
-    that a class of which models are never sure is not suspected as a whole.
-    """
-    rows = np.arange(len(labels))
-    usual = at[labels]
-    score = usual / np.maximum(usual + proba[rows, labels], TINY)
-    passed = proba >= at - TINY
-    suggested = np.where(passed.any(1), np.where(passed, proba, -1.0).argmax(1), proba.argmax(1))
-    confident = passed.any(1) & (suggested != labels)
-    return Suspicion(score, suggested.astype(np.int64), confident)
+
+def sources_of(labels: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """U (n, k) of each row's label by source class, from `wrong` (n, k); no row speaks for itself."""
+    k = wrong.shape[1]
+    counts = np.zeros((k, k))  # by label, by class it comes from
+    np.add.at(counts, labels, wrong)
+    sources = (counts[labels] - wrong + PRIOR / (k - 1)) / (counts.sum(0) - wrong + PRIOR)
+    sources[np.arange(len(labels)), labels] = 0
+    return np.asarray(sources)
 
 
-def confident_joint(labels: np.ndarray, suspicion: Suspicion, at: np.ndarray, proba: np.ndarray) -> np.ndarray:
-    """Rows (k, k) by label and by the class that they seem to be; those that pass no threshold are not counted."""
-    k = len(at)
-    counted = (proba >= at - TINY).any(1)
-    return np.bincount(labels[counted] * k + suspicion.suggested[counted], minlength=k * k).reshape(k, k)
+def mixture(
+    labels: np.ndarray,
+    logs: np.ndarray,
+    sources: np.ndarray,
+    rate: float | None = None,
+    start: np.ndarray | None = None,
+) -> Mixture:
+    """Fit weights, biases and, unless it is given, the rate to labels (n,), log probabilities (c, n, k), U (n, k)."""
+    from scipy.optimize import minimize
+
+    c, k = len(logs), logs.shape[2]
+    if start is None:
+        start = np.concatenate([np.full(c, -np.log(c)), np.zeros(k), [FIRST]])
+    call = partial(objective, labels=labels, logs=logs, sources=sources, rate=rate)
+    done = minimize(call, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return Mixture(done.x, rate_of(done.x) if rate is None else rate, softmax(done.x, logs), float(done.fun))
+
+
+def rate_of(point: np.ndarray) -> float:
+    return float(MOST / (1 + np.exp(-np.clip(point[-1], -30, 30))))
+
+
+def softmax(point: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """π (n, k) at a point of the fit."""
+    c = len(logs)
+    scores = np.tensordot(np.exp(point[:c]), logs, 1) + point[c:-1]
+    scores = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(scores / scores.sum(1, keepdims=True))
+
+
+def objective(
+    point: np.ndarray, labels: np.ndarray, logs: np.ndarray, sources: np.ndarray, rate: float | None
+) -> tuple[float, np.ndarray]:
+    """Minus log likelihood with standard normal priors of biases and of the weights' logarithms; and its gradient."""
+    c, rows, proba = len(logs), np.arange(len(labels)), softmax(point, logs)
+    e = rate_of(point) if rate is None else rate
+    right, wrong = proba[rows, labels], (proba * sources).sum(1)
+    likelihood = np.maximum((1 - e) * right + e * wrong, 1e-300)
+    given = e * sources  # (n, k) likelihood of the label, were the row of class j
+    given[rows, labels] += 1 - e
+    slope = -proba * (given - likelihood[:, None]) / likelihood[:, None]  # (n, k) by the scores
+    apart = np.concatenate([point[:c] + np.log(c), point[c:-1]])  # from the priors' means
+    by_weight = np.einsum("nk,cnk->c", slope, logs) * np.exp(point[:c])
+    by_rate = 0.0 if rate is not None else -((wrong - right) / likelihood).sum() * e * (1 - e / MOST)
+    gradient = np.concatenate([np.concatenate([by_weight, slope.sum(0)]) + apart, [by_rate]])
+    return float(0.5 * apart @ apart - np.log(likelihood).sum()), gradient
+
+
+def interval(labels: np.ndarray, logs: np.ndarray, sources: np.ndarray, fitted: Mixture) -> tuple[float, float]:
+    """95 % interval of the rate: where the profile likelihood has fallen by half a chi-square quantile."""
+    from scipy.optimize import brentq
+
+    def fallen(rate: float) -> float:
+        return mixture(labels, logs, sources, rate, fitted.point).loss - fitted.loss - HALF_CHI2
+
+    least, most = min(1e-5, fitted.rate), MOST - 1e-6
+    low = brentq(fallen, least, fitted.rate, xtol=1e-3, rtol=0.02) if fallen(least) > 0 else 0.0
+    upper = min(most, 1.5 * max(fitted.rate, 0.5 / len(labels)))
+    while upper < most and fallen(upper) < 0:
+        upper = min(most, 1.5 * upper)
+    high = brentq(fallen, fitted.rate, upper, xtol=1e-4, rtol=0.02) if fallen(upper) > 0 else most
+    return float(low), float(high)

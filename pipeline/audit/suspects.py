@@ -12,7 +12,7 @@ from .. import UserError, listed
 from ..data import Dataset, Split
 from ..run import Predictions, Run
 from ..verdict.results import names_of
-from .confident import confident_joint, suspect, thresholds, together, weights
+from .confident import Suspicion, suspect
 
 HEADER = ("row_id", "split", "text", "label", "suggested", "score", "kind", "says_so")
 LEAST = 10  # judged rows a model must have before its word on a split is weighed
@@ -27,8 +27,8 @@ class SuspectRow:
     text: Any  # str, or a list of two for pairs
     label: str
     suggested: str
-    score: float  # 0 to 1, the more suspicious the higher
-    kind: str  # "label error": passes the threshold of `suggested`; "doubtful": another class is only likelier
+    score: float  # probability that the label is wrong
+    kind: str  # "label error": probably wrong; "doubtful": another class is likelier, by models that err themselves
     says_so: str  # "2 of 3": contenders that predict `suggested`
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,25 @@ class Doubt:
     split: str
     rows: tuple[SuspectRow, ...]
     weights: dict[str, float]  # contender → how much its word counts
-    joint: np.ndarray  # (k, k)
+    joint: np.ndarray  # (k, k) rows by label and by the class that they seem to be
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How many labels of a split are wrong, as far as its contenders can tell."""
+
+    rows: int
+    errors: float
+    low: float  # 95 % interval
+    high: float
+    too_weak: bool  # the contenders' own mistakes hide whatever wrong labels there are
+
+    def sentence(self, split: str) -> str:
+        between = f"between {self.low:,.0f} and {self.high:,.0f}"
+        number = f"{split}: about {self.errors:,.0f} of {self.rows:,} labels are wrong, {between} with 95 % confidence"
+        weak = "; the contenders are too weak to tell which: their own mistakes look the same"
+        return number + (weak if self.too_weak else "")
 
 
 def text_of(texts: tuple[str, ...]) -> Any:
@@ -88,12 +106,9 @@ def in_split_order(p: Predictions, split: Split) -> np.ndarray | None:
 
 
 def doubt(split: Split, speakers: dict[str, np.ndarray], class_names: tuple[str, ...]) -> Doubt:
-    """Confident learning on the mixture of several contenders' probabilities (n, k)."""
+    """What several contenders' probabilities (n, k) say of a split's labels."""
     labels, probas = np.asarray(split.labels, np.int64), list(speakers.values())
-    mixed = weights(labels, probas)
-    proba = together(probas, mixed)
-    at = thresholds(labels, proba)
-    suspicion = suspect(labels, proba, at)
+    suspicion = suspect(labels, probas)
     predicted = np.stack([p.argmax(1) for p in probas])  # (c, n)
     agree = (predicted == suspicion.suggested).sum(0)
     order = np.argsort(-suspicion.score, kind="stable")
@@ -110,5 +125,19 @@ def doubt(split: Split, speakers: dict[str, np.ndarray], class_names: tuple[str,
         )
         for i in order[suspicion.suggested[order] != labels[order]].tolist()
     )
-    joint = confident_joint(labels, suspicion, at, proba)
-    return Doubt(split.name, rows, {n: round(float(w), 4) for n, w in zip(speakers, mixed, strict=True)}, joint)
+    weights = {name: round(float(weight), 4) for name, weight in zip(speakers, suspicion.weights, strict=True)}
+    joint = joint_counts(labels, suspicion, len(class_names))
+    return Doubt(split.name, rows, weights, joint, expected_errors(suspicion))
+
+
+def joint_counts(labels: np.ndarray, suspicion: Suspicion, k: int) -> np.ndarray:
+    """Rows (k, k) by label and, where that is probably wrong, by the suggested class; else by the label."""
+    seems = np.where(suspicion.confident, suspicion.suggested, labels)
+    return np.bincount(labels * k + seems, minlength=k * k).reshape(k, k)
+
+
+def expected_errors(suspicion: Suspicion) -> Expected:
+    """The rates of `suspicion` as rows."""
+    n = len(suspicion.score)
+    errors, low, high = (round(rate * n, 1) for rate in (suspicion.rate, suspicion.low, suspicion.high))
+    return Expected(n, errors, low, high, suspicion.weak)

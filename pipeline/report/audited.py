@@ -25,6 +25,7 @@ def summary(audit: Audit) -> dict[str, Any]:
         "lines": [*lines, *audit.notes],
         "worth": [(d.what, d.rows, w) for d in audit.worth for w in d.scores],
         "metric": audit.metric,
+        "expected": [expected.sentence(split) for split, expected in audit.expected.items()],
         "doubted": len(audit.rows),
         "shown": min(len(audit.rows), ROWS),
         "pairs": len(audit.near_pairs),

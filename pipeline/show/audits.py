@@ -80,6 +80,8 @@ def _doubted(audit: Audit) -> Iterator[Any]:
         for r in audit.rows[:ROWS]
     ]
     yield table(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
+    for split, expected in audit.expected.items():
+        yield Text(expected.sentence(split))
     heard = [
         f"{split}: {listed(f'{name} {w:.2f}' for name, w in weights.items())}"
         for split, weights in audit.speakers.items()
