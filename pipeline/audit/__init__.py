@@ -133,7 +133,6 @@ def audit(
     near = None if vectors is None else near_repeats_of(dataset, role, vectors, settings.near, progress)
     drops = {what: repeated[rows.positions] for what, repeated in repeated_rows(exact, near).items()}
     drops["suspicious"] = np.isin(predictions[0].row_ids, [r.row_id for r in suspects if r.kind == "label error"])
-    apart = chosen_pair(judged, settings, dataset.class_names)
     return Audit(
         dataset=dataset.name,
         dataset_digest=dataset.digest,
@@ -143,7 +142,7 @@ def audit(
         metric=settings.metric,
         contenders=tuple(judged),
         confusions=confusions(judged, len(dataset.class_names)),
-        between=apart,
+        between=(apart := chosen_pair(judged, settings, dataset.class_names)),
         between_rows=rows.apart(apart, judged) if apart else (),
         losses={name: rows.extremes(p, settings.top) for name, p in judged.items()},
         rows=tuple(sorted(suspects, key=lambda row: -row.score)),
