@@ -85,6 +85,19 @@ def test_too_weak_to_tell_is_said():
     assert found.high > 0.1
 
 
+def test_models_that_hardly_beat_guessing_call_no_label_wrong():
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 3, 2000)
+    sure = np.where(rng.random(2000) < 0.42, truth, rng.integers(0, 3, 2000))  # overconfident: right on six of ten
+    weaker = np.where(rng.random(2000) < 0.15, truth, rng.integers(0, 3, 2000))  # on four of ten
+    for said, learnt in ((sure, True), (weaker, False)):
+        found = suspect(truth, [np.eye(3)[said] * 0.97 + 0.01])
+        assert found.learnt is learnt
+    assert not found.confident.any()
+    assert (found.low, found.weak) == (0.0, True)
+    assert expected_errors(found).sentence("train").startswith("train: between 0 and ")
+
+
 def test_a_model_that_knows_nothing_has_little_to_say():
     rng = np.random.default_rng(3)
     proba, labels = world(1000, 3, 4)

@@ -23,6 +23,7 @@ TRIED = 0.1  # rate of wrong labels at first
 FIRST = -2.2  # log odds at which its fit starts: a rate of 0.05
 MOST = 0.5  # rate of wrong labels: beyond it right and wrong could change places
 SURE = 0.8  # probability from which on a label is called wrong, at the rate's lower bound
+LEARNT = 0.2  # agreement with the labels beyond guessing the largest class, below which models say nothing of them
 HALF_CHI2 = 1.92  # of the 95 % quantile, one degree of freedom
 
 
@@ -37,11 +38,12 @@ class Suspicion:
     low: float  # its 95 % interval, by profile likelihood
     high: float
     weights: np.ndarray  # (c,) how much each model has to say; sums to 1
+    learnt: bool  # whether the models agree with the labels well enough to be heard
 
     @property
     def weak(self) -> bool:
         """Whether there may well be wrong labels, and none can be told from the models' own mistakes."""
-        return not self.confident.any() and self.high * len(self.score) >= 1 and self.high > 0.01
+        return not self.learnt or (not self.confident.any() and self.high * len(self.score) >= 1 and self.high > 0.01)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,12 @@ def suspect(labels: np.ndarray, probas: Sequence[np.ndarray]) -> Suspicion:
     spoken = np.exp(fitted.point[: len(logs)])
     # were there none, there is still an order: as if one row were wrong
     score = fitted.wrong(labels, sources, max(fitted.rate, 1 / n)).sum(1)
-    confident = sure & (suggested != labels)
-    return Suspicion(score, suggested, confident, fitted.rate, low, high, spoken / spoken.sum())
+    guessed = np.bincount(labels).max() / n
+    learnt = bool((suggested == labels).mean() - guessed >= LEARNT * (1 - guessed))
+    confident = sure & (suggested != labels) & learnt
+    return Suspicion(
+        score, suggested, confident, fitted.rate, low if learnt else 0.0, high, spoken / spoken.sum(), learnt
+    )
 
 
 def fit(labels: np.ndarray, logs: np.ndarray) -> tuple[Mixture, np.ndarray]:

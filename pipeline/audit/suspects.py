@@ -64,9 +64,10 @@ class Expected:
 
     def sentence(self, split: str) -> str:
         between = f"between {self.low:,.0f} and {self.high:,.0f}"
-        number = f"{split}: about {self.errors:,.0f} of {self.rows:,} labels are wrong, {between} with 95 % confidence"
-        weak = "; the contenders are too weak to tell which: their own mistakes look the same"
-        return number + (weak if self.too_weak else "")
+        if self.too_weak:
+            start = f"{split}: {between} of {self.rows:,} labels may be wrong (95 % interval)"
+            return f"{start}; the contenders are too weak to tell which: their own mistakes look the same"
+        return f"{split}: about {self.errors:,.0f} of {self.rows:,} labels are wrong, {between} with 95 % confidence"
 
 
 def text_of(texts: tuple[str, ...]) -> Any:
