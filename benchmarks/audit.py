@@ -1,11 +1,12 @@
-"""Finding wrong labels: labels of train flipped at random, then ranked by `audit`'s confident learning.
+"""Finding wrong labels: labels of train are replaced, then ranked, called and counted by `audit`.
 
     python benchmarks/audit.py --data ../shared/data/emotion --seeds 5        # about 2 minutes a seed
     python benchmarks/audit.py --rows 1000 --seeds 1                          # the bundled sample, seconds
 
-For each seed a share of train's labels is replaced by another class, drawn uniformly; TF-IDF and logistic regression
-on [CLS] (and [CLS] + mean) vectors are fitted in folds on what is left, and the ranking of `audit` is scored by average
-precision: flipped rows are the ones to find. Beside it every contender's plain
+For each seed a share of train's labels is replaced by another class, drawn uniformly or always the next one (`--to`);
+TF-IDF and logistic regression on [CLS] (and [CLS] + mean) vectors are fitted in folds on what is left, and the ranking
+of `audit` is scored by average precision and the area under the ROC curve: flipped rows are the ones to find.
+Beside it every contender's plain
 self-confidence (what the usual tools rank by). Rows that the data set itself labels wrongly count as mistakes, so that
 1.0 cannot be reached. The interval is Student's over the seeds. Writes benchmarks/results/audit.json.
 """
@@ -39,12 +40,12 @@ from pipeline.tfidf import fit as fit_tfidf
 RESULTS = Path(__file__).parent / "results"
 
 
-def flipped(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def flipped(labels: np.ndarray, classes: int, share: float, seed: int, to: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) of which `share` are another class, and which ones (n,) bool."""
     rng, wrong = np.random.default_rng(seed), np.zeros(len(labels), bool)
     wrong[rng.choice(len(labels), round(share * len(labels)), replace=False)] = True
     noisy = labels.copy()
-    noisy[wrong] = (labels[wrong] + rng.integers(1, classes, int(wrong.sum()))) % classes
+    noisy[wrong] = (labels[wrong] + (rng.integers(1, classes, int(wrong.sum())) if to == "any" else 1)) % classes
     return noisy, wrong
 
 
@@ -66,6 +67,25 @@ def ranked(labels: np.ndarray, wrong: np.ndarray, probas: dict[str, np.ndarray])
     for what, names in both.items():
         found[what] = average_precision(wrong, suspect(labels, [probas[name] for name in names]).score)
     return found
+
+
+def called(labels: np.ndarray, wrong: np.ndarray, probas: dict[str, np.ndarray]) -> dict[str, float]:
+    """How `audit` ranks, calls and counts, as it comes; beside it the best of self-confidence and margin."""
+    from sklearn.metrics import roc_auc_score
+
+    rows, two = np.arange(len(labels)), [probas["tfidf"], probas["lr cls"]]
+    found, plain = suspect(labels, two), []
+    for proba in (*two, (two[0] + two[1]) / 2):
+        others = proba.copy()
+        others[rows, labels] = -1
+        plain += [-proba[rows, labels], others.max(1) - proba[rows, labels]]
+    return {
+        "auc": float(roc_auc_score(wrong, found.score)),
+        "best plain auc": max(float(roc_auc_score(wrong, score)) for score in plain),
+        "called": int(found.confident.sum()),
+        "flipped among the called": int(wrong[found.confident].sum()),
+        **{name: getattr(found, name) * len(labels) for name in ("rate", "low", "high")},
+    }
 
 
 def probabilities(data: Dataset, labels: np.ndarray, vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -94,6 +114,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--cache", type=Path, default=Path("cache"))
     parser.add_argument("--share", type=float, default=0.05)
+    parser.add_argument("--to", choices=("any", "next"), default="any", help="which class a flipped label names")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, help="only so many of each split")
     parser.add_argument("--out", type=Path, default=RESULTS / "audit.json")
@@ -106,12 +127,14 @@ def main() -> None:
     by_seed: list[dict[str, Any]] = []
     for seed in range(given.seeds):
         started = time.perf_counter()
-        noisy, wrong = flipped(labels, len(data.class_names), given.share, seed)
-        found = ranked(noisy, wrong, probabilities(data, noisy, vectors))
-        by_seed.append({"seed": seed, "flipped": int(wrong.sum()), "average_precision": found})
+        noisy, wrong = flipped(labels, len(data.class_names), given.share, seed, given.to)
+        probas = probabilities(data, noisy, vectors)
+        found, calls = ranked(noisy, wrong, probas), called(noisy, wrong, probas)
+        by_seed.append({"seed": seed, "flipped": int(wrong.sum()), "average_precision": found, "called": calls})
         print(f"seed {seed}, {time.perf_counter() - started:.0f} s:")
         for what, value in found.items():
             print(f"  {value:.4f}  {what}", flush=True)
+        print("  " + ", ".join(f"{what} {value:.4g}" for what, value in calls.items()), flush=True)
         ways = {what: [one["average_precision"][what] for one in by_seed] for what in found}
         record = {
             "data": data.name,
