@@ -134,7 +134,7 @@ def test_another_openvino_is_tried_again(encoders, tmp_path, monkeypatch):
     monkeypatch.setattr(converted, "traced", lambda module: 1 / 0)
     assert open_encoder(checkpoint, ("cls",), "auto", "fp32", RUNTIME, tmp_path).engine == "torch"
     monkeypatch.undo()
-    monkeypatch.setattr(converted, "version", lambda: "9999.1")
+    monkeypatch.setattr(converted, "installed_version", lambda package: "9999.1")
     assert open_encoder(checkpoint, ("cls",), "auto", "fp32", RUNTIME, tmp_path).engine == "openvino"
 
 
