@@ -100,9 +100,11 @@ def same_kinds() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """A job that a shell starts in the background ignores Ctrl-C, and so would everything that tests start."""
+    """A job in the background ignores Ctrl-C, one under nohup a hang-up, and so would everything that tests start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # ── tiny checkpoints: 2 layers, 32 wide, seeded, written without torch ──────────────────────────────────────────────

@@ -74,7 +74,7 @@ def test_int8_says_what_the_processor_makes_of_it(flags, able, says):
 @pytest.mark.parametrize(("flags", "lines"), [("fpu avx2", 1), ("fpu avx512_vnni", 0), ("", 0)])
 def test_int8_that_is_slower_is_said_once_where_it_is_asked_for(monkeypatch, caplog, flags, lines):
     monkeypatch.setattr(int8, "cpu_flags", lambda: frozenset(flags.split()))
-    monkeypatch.setattr(int8, "kept", lambda *given: ("model", {}))
+    monkeypatch.setattr(int8, "made_once", lambda *given: ("model", {}))
     int8.say_if_slow.cache_clear()
     for _ in range(2):
         int8.calibrated(SimpleNamespace(digest="d"), ("cls",), Path("cache"))

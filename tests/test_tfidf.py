@@ -339,3 +339,12 @@ def test_a_model_of_an_earlier_version_on_pairs_is_refused_with_the_way_out(tmp_
     changed(tmp_path, {"vocabulary": ["0:a", "1:b"]}, drop=("terms",))
     with pytest.raises(UserError, match="an earlier version fitted it on pairs of texts; fit it again"):
         TfidfModel.load(tmp_path)
+
+
+def test_a_text_alone_is_refused_where_pairs_were_counted():
+    pairs = [("one film", "a plot"), ("two films", "no plot"), ("one plot", "a film"), ("three", "films")] * 5
+    learnt, _ = learn_terms(pairs, ["words"], 1)
+    second = next(each for each in learnt if each.side == 1)
+    assert second.rows(pairs[:1]).shape[0] == 1
+    with pytest.raises(UserError, match="fitted on pairs, and a text stands alone"):
+        second.rows([("one film",)])

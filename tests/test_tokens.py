@@ -241,3 +241,20 @@ def test_cls_is_read_where_the_tokenizer_puts_it(single, kind, pooling, tiny_ber
     (folder / "config.json").write_text(json.dumps(config | {"model_type": kind}), "utf-8")
     checkpoint = locate(EncoderSpec(str(folder)))
     assert checkpoint.poolings(("cls",)) == (pooling,)
+
+
+@pytest.mark.parametrize("value", [3, "BertModel", {"0": "BertModel"}, [1]])
+def test_architectures_that_are_no_list_of_names_are_refused(value, tiny_bert, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": value}), "utf-8")
+    with pytest.raises(UserError, match=r"'architectures' in its config\.json is no list of names"):
+        locate(EncoderSpec(str(folder)))
+
+
+def test_true_is_no_number_of_tokens(tiny_bert, tmp_path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_bert, folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": True}), "utf-8")
+    assert locate(EncoderSpec(str(folder))).limit == 512

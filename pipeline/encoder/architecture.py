@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from .. import UserError, listed
 
@@ -22,7 +22,9 @@ NOT_TEXT = ("vit", "clip", "whisper", "wav2vec2", "hubert", "swin", "dinov2", "r
 
 
 def refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
-    kind, architectures = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or ()]
+    kind, architectures = str(config.get("model_type", "")), config.get("architectures") or []
+    if not isinstance(architectures, list) or not all(isinstance(one, str) for one in architectures):
+        raise UserError(f"--encoder {name}: 'architectures' in its config.json is no list of names; fetch it again")
     shown = listed(architectures) or kind
     if not kind:
         raise UserError(f"--encoder {name}: its config.json names no model_type; pass a Hugging Face encoder")
@@ -30,6 +32,11 @@ def refuse_what_is_no_encoder(name: str, config: dict[str, Any]) -> None:
         raise UserError(f"--encoder {name}: {shown} is an encoder-decoder, not a [CLS] encoder; pass one such as BERT")
     if kind.startswith(NOT_TEXT):
         raise UserError(f"--encoder {name}: {shown} does not encode texts; pass a text encoder such as BERT")
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number; true and false are none, though Python counts them."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def pad_id(config: dict[str, Any]) -> int:
@@ -47,26 +54,26 @@ def is_decoder(config: dict[str, Any]) -> bool:
 
 def dim_of(name: str, config: dict[str, Any]) -> int:
     for key in DIM_NAMES:
-        if isinstance(config.get(key), int):
+        if is_whole(config.get(key)):
             return int(config[key])
     raise UserError(f"--encoder {name}: its config.json has none of {listed(DIM_NAMES)}; pass a Hugging Face encoder")
 
 
 def token_limit(config: dict[str, Any], tokenizer: dict[str, Any]) -> int:
     """Tokens that an encoder takes at most: its positions, or what its tokenizer says if that is fewer."""
-    positions = next((int(config[key]) for key in LIMIT_NAMES if isinstance(config.get(key), int)), 0)
+    positions = next((int(config[key]) for key in LIMIT_NAMES if is_whole(config.get(key))), 0)
     kind = str(config.get("model_type"))
     if positions and kind in OFFSET_TYPES:
         positions -= 2 if kind == "mpnet" else int(config.get("pad_token_id") or 0) + 1  # its own are always 0 and 1
     stated = tokenizer.get("model_max_length")
-    known = [n for n in (positions, stated) if isinstance(n, int | float) and 0 < n < 1_000_000]
+    known = [n for n in (positions, stated) if (is_whole(n) or isinstance(n, float)) and 0 < n < 1_000_000]
     return int(min(known, default=512))
 
 
 def layer_count(name: str, config: dict[str, Any]) -> int:
     """How many layers follow the embeddings. Raises UserError if the config does not say."""
     for key in LAYER_NAMES:
-        if isinstance(config.get(key), int):
+        if is_whole(config.get(key)):
             return int(config[key])
     raise UserError(f"--encoder {name}: its config.json has none of {listed(LAYER_NAMES)}; pass --layers last")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import choose
+from .. import UserError, choose
 
 Texts = Sequence[tuple[str, ...]]
 
@@ -100,6 +100,8 @@ class Terms:
         """What the vectorizer makes of `texts`, a CSR matrix (n, q) float32."""
         from scipy import sparse
 
+        if any(len(text) <= self.side for text in texts):
+            raise UserError("this TF-IDF was fitted on pairs, and a text stands alone; pass both texts of each pair")
         terms, columns, ends = ANALYZERS[self.analyzer].terms, list[int](), [0]
         for text in texts:
             columns += [column for term in terms(text[self.side]) if (column := self.columns.get(term)) is not None]
