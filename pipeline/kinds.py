@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
         opener=".predict.models:tfidf",
         sklearn=".export.sklearn_pipeline:tfidf",
         learner=".learning_curve.learners:tfidf_learners",
-        refit_share=0.1,
+        refit_share=0.2,
         needs_encoder=False,
     ),
     "lr": Kind(

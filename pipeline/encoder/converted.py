@@ -110,6 +110,7 @@ def convert(checkpoint: Checkpoint, poolings: tuple[str, ...]) -> Made:
     transformers."""
     from . import graph
 
+    log.info("%s: converted for OpenVINO and compared with torch, once for this cache (10 s or more)", checkpoint.name)
     graphs = checkpoint.graphs()
     model = graphs.load_model(checkpoint)
     encoder = graphs.encoder_of(model)

@@ -212,7 +212,7 @@ def announcement(task: Task, plan: Plan, grids: dict[str, tuple[int, ...]]) -> l
             seconds += estimate.seconds if grids[name][-1] == rows else 0.0
         else:
             seconds = (
-                estimate.seconds + estimate.alone * curve_row(name).refit_share * labels / rows + 0.02 * len(cells)
+                estimate.seconds + estimate.alone * curve_row(name).refit_share * labels / rows + 0.05 * len(cells)
             )
         total += seconds
         lines.append(
