@@ -345,10 +345,10 @@ def test_from_scratch_forgets_the_pretrained_weights(tiny_distilbert, tmp_path):
 def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distilbert, tmp_path):
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     settings = replace(
-        FAST, epochs=5, class_weights=True, label_smoothing=0.1, gradient_accumulation=2, batch_size=8, unfreeze=2
+        FAST, epochs=20, class_weights=True, label_smoothing=0.1, gradient_accumulation=2, batch_size=8, unfreeze=2
     )
     run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path)
-    assert run.metrics["test"]["accuracy"] > 0.9
+    assert run.metrics["test"]["accuracy"] == 1.0
     assert run.kind == "fine-tune+last-2"
     assert run.cost.trained_parameters < 42082  # the embeddings stay as they are
     assert run.folder != question_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path).folder
