@@ -93,3 +93,21 @@ import sys
 print(sorted({"pipeline", "cli"} & set(sys.modules)))
 """
     assert python("-c", code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("form", ["joblib", "skops"])
+def test_what_a_checkout_exports_opens_beside_a_module_named_pipeline(form, python, tmp_path, tiny_distilbert):
+    places = ["--cache", str(tmp_path / "cache")]
+    source = ["sms-spam", "--rows", "first:200", "--encoder", str(tiny_distilbert), "--runs", str(tmp_path / "runs")]
+    for words in (["fit-lr", *source], ["export", "RUN", "--format", form, "--out", str(tmp_path / "served")]):
+        run = [str(path) for path in tmp_path.glob("runs/*/lr-*")]
+        command = [sys.executable, "cli.py", *[run[0] if word == "RUN" else word for word in words], *places]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob(f"served/*.{form}")
+    trusted = ["probe_or_tune.transformer.FrozenEncoder"]
+    load = {
+        "joblib": f"import joblib; model = joblib.load({str(file)!r})",
+        "skops": f"import skops.io; model = skops.io.load({str(file)!r}, trusted={trusted})",
+    }
+    assert python("-c", f"{load[form]}; print(model.predict(['win a prize now']))").strip() in ("['ham']", "['spam']")

@@ -6,6 +6,9 @@ files; the run itself stays JSON and safetensors.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,33 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     import joblib
 
     model, needs = model_of(run, encoder)
-    joblib.dump(model, folder / FILE, compress=3)
+    with installed_name():
+        joblib.dump(model, folder / FILE, compress=3)
     return [PICKLE, VERSION, *([PACKAGE] if needs else [])]
+
+
+@contextmanager
+def installed_name() -> Iterator[None]:
+    """Inside, our type in a pipeline bears the name that it has where this package is installed.
+
+    A checkout calls the package `pipeline`, which where the file is opened may be a module of somebody else's.
+    """
+    from ..transformer import FrozenEncoder
+
+    package, here = "probe_or_tune", FrozenEncoder.__module__
+    named = {package: sys.modules[here.partition(".")[0]], f"{package}.transformer": sys.modules[here]}
+    before = {name: sys.modules.get(name) for name in named}
+    try:
+        sys.modules.update(named)
+        FrozenEncoder.__module__ = f"{package}.transformer"
+        yield
+    finally:
+        FrozenEncoder.__module__ = here
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def model_of(run: Run, encoder: str | None, form: str = "joblib") -> tuple[Any, bool]:
@@ -202,7 +230,8 @@ def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
     """texts → probabilities (n, k), by `joblib.load`; vectors in float32."""
     import joblib
 
-    return answering(joblib.load(folder / FILE), class_names)  # written a moment ago, by this process
+    with installed_name():
+        return answering(joblib.load(folder / FILE), class_names)  # written a moment ago, by this process
 
 
 def answering(model: Any, class_names: tuple[str, ...]) -> Any:

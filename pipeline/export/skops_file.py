@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import UserError, listed, need
 from ..run import Run
-from .sklearn_pipeline import PACKAGE, VERSION, answering, model_of
+from .sklearn_pipeline import PACKAGE, VERSION, answering, installed_name, model_of
 
 FILE = "model.skops"
-OURS = ("pipeline.", "probe_or_tune.")  # whose types a loader has to trust: those of this package
+OURS = "probe_or_tune."  # whose types a loader has to trust: those of this package
 
 
 def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
@@ -20,7 +20,8 @@ def write(run: Run, encoder: str | None, folder: Path) -> list[str]:
     """
     io = need("skops.io", "skops")
     model, needs = model_of(run, encoder, "skops")
-    io.dump(model, folder / FILE)
+    with installed_name():
+        io.dump(model, folder / FILE)
     types = listed(f"'{name}'" for name in trusted(folder / FILE)) or ""
     return [f"open it with skops.io.load('{FILE}', trusted=[{types}])", VERSION, *([PACKAGE] if needs else [])]
 
@@ -36,4 +37,5 @@ def trusted(file: Path) -> list[str]:
 def reload(folder: Path, class_names: tuple[str, ...]) -> Any:
     """texts → probabilities (n, k), by `skops.io.load`; vectors in float32."""
     io = need("skops.io", "skops")
-    return answering(io.load(folder / FILE, trusted=trusted(folder / FILE)), class_names)
+    with installed_name():
+        return answering(io.load(folder / FILE, trusted=trusted(folder / FILE)), class_names)
