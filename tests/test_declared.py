@@ -98,6 +98,23 @@ def test_several_poolings_stand_side_by_side(folder, tmp_path):
     assert np.abs(vectors(folder, tmp_path / "cache") - expected).max() < 1e-5
 
 
+def test_an_encoder_in_a_folder_of_its_own_is_the_same_encoder(folder, tmp_path):
+    declare(folder, {"pooling_mode_mean_tokens": True}, max_seq_length=9)
+    flat, digest = vectors(folder, tmp_path / "flat"), locate(EncoderSpec(str(folder))).digest
+    for file in [file for file in folder.iterdir() if file.is_file() and file.name != "modules.json"]:
+        (folder / "0_Transformer").mkdir(exist_ok=True)
+        shutil.move(file, folder / "0_Transformer")
+    places = [{"path": "0_Transformer", "type": OLD + "Transformer"}, {"path": "1_Pooling", "type": OLD + "Pooling"}]
+    write(folder / "modules.json", places)
+    moved = locate(EncoderSpec(str(folder)))
+    assert (moved.digest, moved.max_length) == (digest, 9)
+    assert np.array_equal(vectors(folder, tmp_path / "moved"), flat)
+    config = folder / "0_Transformer" / "config.json"
+    write(config, json.loads(config.read_text("utf-8")) | {"auto_map": {"AutoModel": "modeling.Evil"}})
+    with pytest.raises(UserError, match=r"config\.json names 'auto_map'"):
+        locate(EncoderSpec(str(folder)))
+
+
 def test_a_pooling_config_without_a_list_of_modules_counts(folder):
     declare(folder, WRITTEN["max"])
     (folder / "modules.json").unlink()

@@ -17,7 +17,7 @@ from typing import Any
 from .. import UserError, hub, install_command, listed, log
 from ..files import disk_errors
 from .architecture import dim_of, is_decoder, layers_of, pad_id, refuse_what_is_no_encoder, token_limit
-from .declared import Declared, chosen_prompt, cls_is_last, declared
+from .declared import Declared, chosen_prompt, cls_is_last, declared, encoder_folder
 from .opener import read_json, refuse_code
 from .pooling import AUTO_POOLINGS, at_layer, base, components, in_order, layer_of, parts, storage_of
 
@@ -183,10 +183,15 @@ def locate(spec: EncoderSpec) -> Checkpoint:
 
     Raises UserError if there is none, if it is no text encoder, needs custom code, or has no safetensors.
     """
-    folder = _folder(spec)
-    refuse_code(folder, spec.name)
+    home = _folder(spec)
+    refuse_code(home, spec.name)
+    folder = encoder_folder(home, spec.name)
+    if folder != home:
+        refuse_code(folder, spec.name)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"--encoder {spec.name}: no config.json there; pass a Hugging Face checkpoint")
     config = read_json(folder / "config.json", spec.name)
-    stated = declared(folder, spec.name)
+    stated = declared(home, spec.name)
     refuse_what_is_no_encoder(spec.name, config)
     weights = hub.weights(folder)
     if not weights:
@@ -224,8 +229,6 @@ def _folder(spec: EncoderSpec) -> Path:
     if here.exists():  # a path that exists is never taken for a Hub name
         if spec.revision:
             log.info(f"--revision {spec.revision} is not used: {spec.name} is a local folder")
-        if not (here / "config.json").is_file():
-            raise UserError(f"--encoder {spec.name}: no config.json there; pass a Hugging Face checkpoint")
         return here.resolve()
     if spec.name == "minilm":
         return packaged()

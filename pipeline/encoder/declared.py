@@ -61,12 +61,22 @@ class Declared:
     unsupported: str = ""  # why the declared vectors cannot be made here; empty if they can, or if none are declared
 
 
+def encoder_folder(folder: Path, name: str) -> Path:
+    """Where the encoder itself lies: `folder`, or what `modules.json` names for it (`0_Transformer` of old ones).
+
+    Raises UserError for a `modules.json` that cannot be read, or that names something outside of `folder`.
+    """
+    kind, place = next(iter(_modules(folder, name)), ("", folder))
+    return place if kind == "Transformer" else folder
+
+
 def declared(folder: Path, name: str) -> Declared:
     """What the files in `folder` declare of the encoder `name`.
 
     Raises UserError for files that cannot be read, or that name something outside of the folder.
     """
-    lengths = next((_object(folder / file, name) for file in LENGTHS if (folder / file).exists()), {})
+    homes = dict.fromkeys((encoder_folder(folder, name), folder))
+    lengths = next((_object(at / file, name) for at in homes for file in LENGTHS if (at / file).exists()), {})
     prompts = _object(folder / PROMPTS, name)
     pooling, left_out, problems = _pooling(folder, name)
     problems += _differently_encoded(lengths)
@@ -105,9 +115,8 @@ def _pooling(folder: Path, name: str) -> tuple[str | None, bool, list[str]]:
     for number, (kind, place) in enumerate(modules):
         config = _object(place / "config.json", name)
         if kind == "Transformer" and number == 0:
-            if place != folder:
-                problems.append(f"keeps its encoder in {place.name}/")
-        elif kind == "Pooling" and not poolings and not normalized:
+            continue
+        if kind == "Pooling" and not poolings and not normalized:
             if not config or place == folder:
                 raise UserError(f"--encoder {name}: {MODULES} names {place.name}, which is not there; fetch it too")
             poolings, left_out = _modes(config, name), config.get("include_prompt") is False
