@@ -58,12 +58,19 @@ def speak_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def find_home() -> None:
+    """A user without a home folder (a container's number) has it here: libraries want one at import."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = os.getcwd()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
     Returns the exit code: 0 done, 1 user error, 2 wrong usage, 128 + n after signal n (130: Ctrl-C).
     """
     open_streams()
+    find_home()
     notes = logging.StreamHandler(sys.stderr)
     notes.setFormatter(Spoken("%(message)s"))
     log.handlers, log.propagate = [notes], False

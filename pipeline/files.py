@@ -94,9 +94,15 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
+def expanded(path: Path | str) -> Path:
+    """`path` with a `~` that stands for a home folder; as it is where nobody knows of one."""
+    return Path(os.path.expanduser(path))
+
+
 def user_folder() -> Path:
-    """Where this program keeps what is a user's, not a project's: below $XDG_CACHE_HOME, or ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "probe-or-tune"
+    """Where this program keeps what is a user's, not a project's: below $XDG_CACHE_HOME, or ~/.cache, or ./.cache."""
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return (Path(".cache") if cache.parts[:1] == ("~",) else cache) / "probe-or-tune"  # a user without a home
 
 
 def remove(path: Path) -> None:

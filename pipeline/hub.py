@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import UserError, install_command, listed, log
-from .files import publish
+from .files import expanded, publish
 from .words import error_line
 
 TIMEOUT = 3.0  # seconds for the one request
@@ -116,9 +116,9 @@ def cache_folder() -> Path:
     """Where huggingface_hub keeps models, read from the environment now rather than when it was imported."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(name):
-            return Path(os.environ[name]).expanduser()
+            return expanded(os.environ[name])
     root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("HF_HOME") or f"{root}/huggingface").expanduser() / "hub"
+    return expanded(os.environ.get("HF_HOME") or f"{root}/huggingface") / "hub"
 
 
 def repository(cache: Path, name: str) -> Path:

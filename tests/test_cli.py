@@ -289,6 +289,40 @@ def test_texts_are_utf8_whatever_the_locale(locale, tmp_path):
     assert b"Traceback" not in done.stderr
 
 
+NO_HOME = """
+import os, pwd, sys
+def nobody(number):
+    raise KeyError(number)
+os.environ.pop("HOME", None)
+pwd.getpwuid = nobody
+sys.path.insert(0, {root!r})
+from pipeline.door import main
+for words in {commands!r}:
+    assert main(words) == 0, words
+"""
+
+
+def test_a_user_without_a_home_folder(reviews, tmp_path, tiny_distilbert):
+    columns = ["--text", "body", "--label", "verdict"]
+    compare = ["compare", str(reviews), *columns, "--encoder", str(tiny_distilbert), "--contenders", "majority,lr"]
+    code = NO_HOME.format(root=str(ROOT), commands=[compare, ["doctor", "--encoder", str(tiny_distilbert)]])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("source", ["~nobody-of-that-name/reviews.csv", "~nobody-of-that-name"])
+def test_the_home_of_nobody_is_no_file(capsys, source):
+    for words in (["explore", source], ["explore", "sms-spam", "--encoder", source]):
+        assert cli.main(words) == 1
+    assert "bug" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_error(closed, reviews):
     line = f"{sys.executable} cli.py cache ls --cache {reviews.parent} {closed}"

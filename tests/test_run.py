@@ -13,6 +13,7 @@ from sklearn import metrics
 from pipeline import UserError, memory
 from pipeline.metrics import reliability, scores
 from pipeline.run import Cost, Fitted, Predictions, Question, Run, answer, find, fit_once, load_run, runs_of, save
+from pipeline.run.folder import slug
 
 NAMES = ("ham", "spam", "other")
 
@@ -333,3 +334,18 @@ def test_a_run_whose_default_has_changed_since_is_fitted_again_and_said(tmp_path
 def test_an_unknown_kind_is_no_question(tmp_path):
     with pytest.raises(UserError, match="no kind of run 'oracle'"):
         Question("oracle", SimpleNamespace(), tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("résumés & avis (1)", "résumés-avis-1"),
+        ("评论", "评论"),
+        ("x" * 300, "x" * 120),
+        ("评" * 300, "评" * 40),  # three bytes each
+        ("../../etc", "etc"),
+        ("\udcff\0/", "unnamed"),
+    ],
+)
+def test_a_folder_is_named_in_the_letters_of_its_data(name, folder):
+    assert slug(name) == folder

@@ -129,6 +129,16 @@ def test_a_checkpoint_with_only_a_vocabulary_gets_its_file_once(tmp_path, tiny_b
         assert first.tolist() == second.tolist() == third.tolist()
 
 
+def test_a_tokenizer_in_python_alone_is_refused_by_its_name(tmp_path, tiny_roberta):
+    folder = Path(shutil.copytree(tiny_roberta, tmp_path / "phobert"))
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("the 10\ngood 9\nbad 8\n")
+    (folder / "bpe.codes").write_text("t h 10\nth e 9\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PhobertTokenizer"}))
+    with pytest.raises(UserError, match=r"\(PhobertTokenizer\) exists in Python only"):
+        tokenizer(locate(EncoderSpec(str(folder))), tmp_path)
+
+
 def test_a_tokenizer_that_is_no_tokenizer(tmp_path, tiny_bert):
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "bad"))
     (folder / "tokenizer.json").write_text('{"version": "1.0"}')

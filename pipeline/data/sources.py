@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import UserError, listed, log
+from ..files import expanded
 from ..urls import checked_url, is_url
 from . import files, hub, saved
 from .classfolders import ClassFolders, class_folders
@@ -78,7 +79,7 @@ def locate(source: str | Frames) -> Source:
     """
     if isinstance(source, Frames):
         return Source(source.name, source.name, {name: (frame,) for name, frame in source.splits.items()}, None)
-    path = Path(os.path.expanduser(source))
+    path = expanded(source)
     if os.path.isdir(path):
         if source in samples():
             log.info("%s: the folder here is read, not the bundled sample of that name", source)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import UserError, hub, install_command, listed, log
-from ..files import disk_errors
+from ..files import disk_errors, expanded
 from .architecture import dim_of, is_decoder, layers_of, pad_id, refuse_what_is_no_encoder, token_limit
 from .declared import Declared, chosen_prompt, cls_is_last, declared, encoder_folder
 from .opener import read_json, refuse_code
@@ -225,7 +225,7 @@ def trained(spec: EncoderSpec) -> EncoderSpec:
 
 
 def _folder(spec: EncoderSpec) -> Path:
-    here = Path(spec.name).expanduser()
+    here = expanded(spec.name)
     if here.exists():  # a path that exists is never taken for a Hub name
         if spec.revision:
             log.info(f"--revision {spec.revision} is not used: {spec.name} is a local folder")
@@ -297,5 +297,7 @@ def tokenizer_digest(folder: Path, name: str) -> str:
         return digest_of([digest, "left"]) if cuts_left(folder, name) else digest
     parts = [file for file in (*SLOW_TOKENIZER, *SLOW_RECORDS) if (folder / file).exists()]
     if not set(parts) & set(SLOW_TOKENIZER):
-        raise UserError(f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch those too")
+        raise UserError(
+            f"--encoder {name}: no tokenizer.json or vocabulary in {folder}; fetch them, or choose another encoder"
+        )
     return digest_of([[file, file_digest(folder / file, name)] for file in parts])

@@ -226,6 +226,11 @@ def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
 
     try:
         made = opened(AutoTokenizer, checkpoint.folder, checkpoint.name)
+        if not made.is_fast:
+            raise UserError(
+                f"--encoder {checkpoint.name}: its tokenizer ({type(made).__name__}) exists in Python only, which is "
+                "not run here; choose an encoder with a tokenizer.json"
+            )
         home.mkdir(parents=True, exist_ok=True)
         with draft(final) as new:
             made.backend_tokenizer.save(str(new))
@@ -237,7 +242,8 @@ def _made(checkpoint: Checkpoint, cache: Path | None) -> Path:
         ) from error
     except Exception as error:  # a stranger's files can be wrong in any way
         raise UserError(
-            f"--encoder {checkpoint.name}: its tokenizer cannot be read ({error_line(error)}); fetch it again"
+            f"--encoder {checkpoint.name}: no tokenizer.json, and none can be made from its vocabulary "
+            f"({error_line(error)}); choose an encoder that has one"
         ) from error
     return final
 

@@ -32,6 +32,7 @@ from ..encoder.checkpoint import Checkpoint, locate
 from ..encoder.declared import note_pooling
 from ..encoder.hardware import hardware
 from ..encoder.int8 import calibrated
+from ..files import expanded
 from ..memory import peak_rss_mb
 from ..store.remote import bring, cache_folder, send, url_of
 from ..urls import checked_url, is_url
@@ -188,7 +189,7 @@ def extract_on_ray(
 
 def here(spec: EncoderSpec) -> EncoderSpec:
     """The same encoder by its whole path, if it is a folder: actors work elsewhere."""
-    folder = Path(spec.name).expanduser()
+    folder = expanded(spec.name)
     return replace(spec, name=str(folder.absolute())) if folder.exists() else spec
 
 

@@ -16,6 +16,7 @@ from .. import UserError, listed, one_line
 from ..data import Dataset
 from ..data.lines import guarded
 from ..data.tables import DAMAGE, open_parquet
+from ..files import expanded
 
 FROM_FILE = "from a file"  # the setting `vectors` of a run on such vectors
 IDS = ("row_id", "id")
@@ -44,7 +45,7 @@ class VectorFile:
                 raise UserError(f"vectors of shape {given.shape}: an array of numbers, (rows, dimensions), is wanted")
             digest = hashlib.blake2b(np.ascontiguousarray(given).tobytes(), digest_size=16).hexdigest()
             return cls("array", given.astype(np.float32), digest)
-        path = Path(given).expanduser()
+        path = expanded(given)
         if path.suffix.lower() != ".parquet":
             raise UserError(f"--vectors {path}: not Parquet; write row_id or text and one column of lists to .parquet")
         with readable(path):

@@ -9,6 +9,7 @@ import platform
 import re
 import secrets
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -35,8 +36,9 @@ def digest(value: Any) -> str:
 
 
 def slug(name: str) -> str:
-    """A file name that says what `name` says."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "unnamed"
+    """A file name that says what `name` says, of at most 120 bytes, letters of any script among them."""
+    plain = re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", name)).strip("-.")
+    return plain.encode()[:120].decode("utf-8", "ignore").strip("-.") or "unnamed"
 
 
 def save(run: Run, folder: Path, write_model: Callable[[Path], None]) -> Run:

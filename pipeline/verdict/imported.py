@@ -12,6 +12,7 @@ import numpy as np
 from .. import UserError, kinds, listed, log, one_line
 from ..data import Dataset
 from ..data.sources import File
+from ..files import expanded
 from ..metrics import METRICS
 from ..run import Cost, Predictions, Run
 
@@ -95,7 +96,7 @@ def named(given: str) -> tuple[str, Path]:
         raise UserError(f"--predictions {given}: write NAME=FILE, such as gpt=answers.csv")
     if name.partition("+")[0] in kinds.KINDS:
         raise UserError(f"--predictions {given}: '{name}' is a contender's name; choose another")
-    return name, Path(file).expanduser()
+    return name, expanded(file)
 
 
 # ── which row is which ──────────────────────────────────────────────────────────────────────────────────────────────
