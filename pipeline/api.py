@@ -50,7 +50,7 @@ def made_of(bundles: Sequence[options.Bundle], source: Any, label: Any, given: d
         collect = bundle(collect)
     command = click.command()(collect)
     in_memory = not isinstance(source, (str, os.PathLike))
-    named = label is None or isinstance(label, str)
+    named = label is None or isinstance(label, str | int)  # a column, which pandas may call by a number
     words = ["data" if in_memory else os.fspath(source)]
     given = given | ({"label": label} if named else {})
     vectors = given.get("vectors")
@@ -106,7 +106,7 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
         elif value is None or value is False:
             continue
         elif option.multiple:
-            words += [word for one in ([value] if isinstance(value, str) else value) for word in (flag, str(one))]
+            words += [word for one in ([value] if isinstance(value, str | int) else value) for word in (flag, str(one))]
         else:
             several = isinstance(value, Sequence) and not isinstance(value, str)
             words += [flag, ",".join(map(str, value)) if several else str(value)]

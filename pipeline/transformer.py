@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +203,20 @@ def texts_of(X: Any) -> list[tuple[str, ...]]:
 
     Raises NoTextError, naming the first row at fault, for anything that is no text; never converts in silence.
     """
+    rows = rows_of(X)
+    if not rows:
+        raise NoTextError("no texts; pass at least one")
+    return rows
+
+
+def rows_of(X: Any) -> list[tuple[str, ...]]:
+    """The same, for no texts no rows."""
     if isinstance(X, str | bytes | os.PathLike):
         raise NoTextError("one string was given where a list of texts is expected; pass [text]")
     if hasattr(X, "tocsr"):
         raise NoTextError("a sparse matrix holds no texts; pass a list, a column or a table of strings")
+    if isinstance(X, Mapping | Set):
+        raise NoTextError(f"a {type(X).__name__} is no list of texts; pass a list, a column or a table")
     if hasattr(X, "to_numpy"):  # pandas, polars
         X = X.to_numpy()
     if isinstance(X, np.ndarray):
@@ -219,8 +229,6 @@ def texts_of(X: Any) -> list[tuple[str, ...]]:
         rows = list(X)
     except TypeError as error:
         raise NoTextError(f"{type(X).__name__} is no list of texts; pass a list, a column or a table") from error
-    if not rows:
-        raise NoTextError("no texts; pass at least one")
     texts = [_row(row, i) for i, row in enumerate(rows)]
     odd = next((i for i, row in enumerate(texts) if len(row) != len(texts[0])), None)
     if odd is not None:

@@ -1,5 +1,6 @@
 """Python as people write it: frames, data sets and lists give what a file with the same rows gives."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -91,9 +92,72 @@ def test_what_pandas_calls_missing_is_no_text_and_no_label():
         read(SourceOptions("data", frames=frames(frame)))
 
 
+def test_columns_of_any_library_are_lists():
+    import pyarrow as pa
+
+    columns = [np.array, iter, tuple, lambda held: list(np.array(held)), lambda held: pa.chunked_array([held])]
+    columns += [lambda held: dict(enumerate(held)).values()]
+    columns += [module.Series for name in ("pandas", "polars") if (module := installed(name))]
+    for kind in columns:
+        data = read(SourceOptions("data", frames=frames(kind(TEXTS), kind(NAMES))))
+        assert data.digest == read(SourceOptions("data", frames=frames(TEXTS, NAMES))).digest, kind
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([True, False], ("False", "True")),
+        (list(np.array([True, False])), ("False", "True")),
+        (list(np.array([2.0, 1.0], "f4")), ("1", "2")),
+        (list(np.array([2, 1])), ("1", "2")),
+        (["two", "one"], ("one", "two")),
+    ],
+)
+def test_labels_of_any_type_have_the_same_names(labels, names):
+    data = read(SourceOptions("data", frames=frames(TEXTS, labels * 120)))
+    assert data.class_names == names
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, np.float32("nan"), "pandas.NA", "pandas.NaT"])
+def test_a_missing_label_is_no_class(missing):
+    if isinstance(missing, str):
+        missing = getattr(pytest.importorskip("pandas"), missing.partition(".")[2])
+    with pytest.raises(UserError, match="row 1: label missing"):
+        read(SourceOptions("data", frames=frames(TEXTS, [NAMES[0], missing, *NAMES[2:]])))
+    data = read(SourceOptions("data", frames=frames([TEXTS[0], missing, *TEXTS[2:]], NAMES)))
+    assert ("",) in [text for split in data.splits.values() for text in split.texts]
+
+
+def test_a_model_takes_texts_in_any_form_and_nothing_else(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verdict = pipeline.compare(TEXTS, NAMES, encoder=tiny_distilbert, contenders=["majority", "tfidf"])
+    assert "out of fold" in repr(verdict.models["tfidf"])  # fitted on all rows, judged by cross-validation
+    model = verdict.models["tfidf"]
+    wanted = model.predict(TEXTS[:5]).tolist()
+    assert model.predict(iter(TEXTS[:5])).tolist() == model.predict(np.array(TEXTS[:5])).tolist() == wanted
+    for name in ("pandas", "polars"):
+        if module := installed(name):
+            assert model.predict(module.Series(TEXTS[:5])).tolist() == wanted
+            assert model.predict(module.DataFrame({"body": TEXTS[:5]})).tolist() == wanted
+    for texts in ("a text", b"a", {"body": TEXTS}, set(TEXTS), 5, [None], [("a", "b")], [["a"], "b", 7]):
+        with pytest.raises(UserError, match="text"):
+            model.predict(texts)
+    assert model.score(TEXTS, NAMES) == pytest.approx(np.mean(model.predict(TEXTS) == np.array(NAMES)))
+    assert model.score(TEXTS, [model.classes_.tolist().index(n) for n in NAMES]) == model.score(TEXTS, np.array(NAMES))
+    for labels, problem in ((NAMES[:5], "5 labels for 240 texts"), ([7] * 240, "none of the labels is a class")):
+        with pytest.raises(UserError, match=problem):
+            model.score(TEXTS, labels)
+
+
+def installed(name):
+    """The module, None where it is not installed."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
+        ({"a", "b"}, "a set is no source"),
         (5, "a int is no source; pass a pandas"),
         ([], "a list is no source"),
         (b"text", "a bytes is no source"),
@@ -146,7 +210,7 @@ def test_a_verdict_is_a_sentence_a_table_a_page_and_models(tiny_distilbert, tmp_
         assert proba.sum(1) == pytest.approx(1, abs=1e-5)
         assert (model.predict(TEXTS[:3]) == model.classes_[proba.argmax(1)]).all()
     assert verdict.models["lr"].predict([]).shape == (0,)
-    with pytest.raises(UserError, match="text 1: int is not a string"):
+    with pytest.raises(UserError, match="row 1: int '5' is no text"):
         verdict.models["lr"].predict(["a", 5])
     assert len(repr(verdict.models["lr"])) < 200
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,16 +73,25 @@ def library(rows: Any) -> str:
 
 
 def values(rows: Any, column: str) -> list[Any]:
-    """One column as Python has it; what pandas calls missing is None."""
-    if library(rows) == "pandas":
-        series = rows[column] if column in rows.columns else rows[next(c for c in rows.columns if str(c) == column)]
-        return [None if gone else value for gone, value in zip(series.isna(), series.tolist(), strict=True)]
-    if library(rows) == "polars":
-        return list(rows[column].to_list())
+    """One column as Python has it; what is called missing anywhere is None."""
     if library(rows) == "pyarrow":
         return values_of(rows.column(column))
-    held = rows[column]
-    return list(held.tolist() if isinstance(held, np.ndarray) else held)
+    if library(rows) == "pandas" and column not in rows.columns:
+        return plain(rows[next(c for c in rows.columns if str(c) == column)])
+    return plain(rows[column])
+
+
+def plain(column: Any) -> list[Any]:
+    """The values of a series, an array, a list or what yields them, as Python has them; None for NaN, NaT and NA."""
+    ways = ("tolist", "to_list", "to_pylist")  # NumPy and pandas, polars, pyarrow
+    method = next((getattr(column, way) for way in ways if hasattr(column, way)), None)
+    held = (value.item() if isinstance(value, np.generic) else value for value in (method() if method else column))
+    return [None if is_missing(value) else value for value in held]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is what NumPy, pandas and their users write where there is none."""
+    return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
 def frames(source: Any, label: Any = None, name: str = "data") -> Frames:
@@ -91,21 +100,25 @@ def frames(source: Any, label: Any = None, name: str = "data") -> Frames:
     `label`: the labels (n,) of a sequence of texts, which may be strings or pairs of strings.
     Raises UserError for what is none of these.
     """
+    if hasattr(source, "collect") and library(source) == "polars":  # a query that has not run
+        source = source.collect()
     if isinstance(source, Mapping) and source and all(_is_frame(rows) for rows in source.values()):
         return Frames(name, {str(split): _frame(rows, str(split)) for split, rows in source.items()})
     if _is_frame(source) or (isinstance(source, Mapping) and source):
         return Frames(name, {name: _frame(source, name)})
-    if hasattr(source, "tolist"):  # an array or a series of texts
-        source = source.tolist()
-    if not isinstance(source, Sequence) or isinstance(source, bytes) or not source:
+    unordered = (str, bytes, set, frozenset, Mapping)
+    texts = plain(source) if isinstance(source, Iterable) and not isinstance(source, unordered) else []
+    if not texts:
         raise UserError(f"a {type(source).__name__} is no source; pass {TAKEN}")
-    columns = {TEXT: list(source)}
-    if isinstance(source[0], (tuple, list)):
-        if any(len(pair) != 2 for pair in source):
+    columns = {TEXT: texts}
+    if any(isinstance(text, (tuple, list)) for text in texts):
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in texts):
             raise UserError("a text is a string or a pair of strings; pass rows of one kind")
-        columns = {TEXT: [pair[0] for pair in source], SECOND: [pair[1] for pair in source]}
+        columns = {TEXT: plain(pair[0] for pair in texts), SECOND: plain(pair[1] for pair in texts)}
     if label is not None:
-        columns[LABEL] = list(label.tolist() if hasattr(label, "tolist") else label)
+        if not isinstance(label, Iterable) or isinstance(label, unordered):
+            raise UserError(f"labels: a {type(label).__name__}; pass a list of labels, one a text")
+        columns[LABEL] = plain(label)
     return Frames(name, {name: _frame(columns, name)})
 
 

@@ -60,7 +60,8 @@ def tidy(values: Sequence[Any], typed: bool, coded: bool, where: Where) -> list[
             "pass --label with a column of single labels"
         )
     if kinds & {str}:
-        return _from_strings([None if v is None else str(v) for v in values], typed, coded, where)
+        strings = [None if v is None or (isinstance(v, float) and math.isnan(v)) else str(v) for v in values]
+        return _from_strings(strings, typed, coded, where)
     return [_from_number(value, coded, i, where) for i, value in enumerate(values)]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import UserError, metrics
+from .. import UserError, listed, metrics, one_line
+from ..data.frames import plain
+from ..data.labels import tidy
 from ..encoder import Runtime
 from ..run import Run
 from .models import Model, open_run
 from .texts import texts_a_row
 
 BLOCK = 1024  # texts encoded at a time
+FORMS = {1: "strings", 2: "pairs of strings"}
 
 
 class Classifier:
@@ -48,28 +50,43 @@ class Classifier:
         """Class names (k,), in the order of the columns of `predict_proba`."""
         return np.array(self.run.class_names)
 
-    def predict_proba(self, texts: Sequence[Any]) -> np.ndarray:
-        """Probabilities (n, k) of n texts: strings, or pairs of strings for a run on pairs."""
-        rows = [self._row(text, i) for i, text in enumerate(texts)]
+    def predict_proba(self, texts: Any) -> np.ndarray:
+        """Probabilities (n, k) of n texts: strings, or pairs of strings for a run on pairs; a list, a column, a table.
+
+        Raises NoTextError, a UserError and a ValueError, for what is no text.
+        """
+        from ..transformer import NoTextError, rows_of
+
+        rows, parts = rows_of(texts), texts_a_row(self.run)
+        if rows and len(rows[0]) != parts:
+            raise NoTextError(f"{len(rows[0])} texts a row, and this run reads {parts}; pass {FORMS[parts]}")
         blocks = [self.model.proba(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK)]
         return np.concatenate(blocks) if blocks else np.zeros((0, len(self.run.class_names)), np.float32)
 
-    def predict(self, texts: Sequence[Any]) -> np.ndarray:
+    def predict(self, texts: Any) -> np.ndarray:
         """Class names (n,) of n texts, by the run's threshold if it has one."""
         proba = self.predict_proba(texts)
         chosen: np.ndarray = self.classes_[metrics.decide(proba, getattr(self.model, "threshold", None))]
         return chosen
 
-    def score(self, texts: Sequence[Any], labels: Sequence[Any]) -> float:
-        """Accuracy on n labelled texts."""
-        return float(np.mean(self.predict(texts) == np.array([str(label) for label in labels])))
+    def score(self, texts: Any, labels: Any) -> float:
+        """Accuracy on n labelled texts; labels (n,) are class names, or their numbers where none of them is a name.
 
-    def _row(self, text: Any, position: int) -> tuple[str, ...]:
-        parts = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, (tuple, list)) else (None,)
-        if len(parts) != texts_a_row(self.run) or not all(isinstance(part, str) for part in parts):
-            form = "a string" if texts_a_row(self.run) == 1 else "a pair of strings"
-            raise UserError(f"text {position}: {type(text).__name__} is not {form}, which this run reads")
-        return parts
+        Raises UserError for labels of another number than texts, and where no label is a class.
+        """
+        predicted, names = self.predict(texts), self.run.class_names
+        truth = tidy(plain(labels), typed=True, coded=False, where=lambda row: f"label {row}")
+        if len(truth) != len(predicted):
+            raise UserError(f"{len(truth):,} labels for {len(predicted):,} texts; pass one a text")
+        if not truth:
+            raise UserError("no texts; pass at least one")
+        if not {str(label) for label in truth} & set(names):
+            numbers = [label for label in truth if isinstance(label, int) and 0 <= label < len(names)]
+            if len(numbers) < len(truth):
+                shown = one_line(str(truth[0]), 40)
+                raise UserError(f"none of the labels is a class ({shown}); map them to {listed(names)}")
+            truth = [names[number] for number in numbers]
+        return float(np.mean(predicted == np.array([str(label) for label in truth])))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.run!r}>"

@@ -125,10 +125,10 @@ class Run:
     folder: Path | None = None  # where it lies; None until saved
 
     def __repr__(self) -> str:
-        judged = self.metrics.get("test") or {}
-        score = f": accuracy {judged['accuracy']:.3f} on {len(self.predictions['test'].truth):,} test rows" * bool(
-            judged
-        )
+        score = ""
+        for role, rows in (("train", "rows out of fold"), ("test", "test rows")):  # a run on all rows has no test
+            if role in self.predictions and "accuracy" in (judged := self.metrics.get(role) or {}):
+                score = f": accuracy {judged['accuracy']:.3f} on {len(self.predictions[role].truth):,} {rows}"
         return f"<Run {self.kind} on {self.dataset}{score}>"
 
     @property
