@@ -14,8 +14,9 @@ import numpy as np
 
 from . import Progress, log, tfidf
 from .data import SourceOptions, count_rows, read_chunks
-from .encoder import Runtime
+from .encoder import Runtime, choose_backend
 from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from .encoder.converted import is_tried
 from .encoder.hardware import auto_device, hardware
 from .encoder.tokens import tokenizer
 from .extract import Extracted, missing_rows
@@ -30,6 +31,7 @@ TRAIN_PASSES = 3  # forward, and about twice that backward
 EFFICIENCY = {"cpu": 1.4, "cuda": 0.2}  # of the measured rate, encoding; OpenVINO lifts the first above 1
 TRAIN_EFFICIENCY = {"cpu": 1.0, "cuda": 0.15}
 STEP_SECONDS, STEP_COST = 0.03, 670  # of a training step whatever its rows, and multiply-adds for each number it moves
+OPENING, CONVERTING = 1.5, (9.0, 6e-8)  # seconds; the second once a cache, and for each number of the encoder
 LINEAR_COST = 5000  # multiply-adds for each row, column and class of logistic regression with its search of C
 
 
@@ -53,8 +55,12 @@ class Job:
 
     @property
     def parameters(self) -> float:
-        """About how many numbers the encoder has: its layers use each once a token; and the embeddings."""
-        return float(self.token_cost + self.checkpoint.config.get("vocab_size", 30_000) * self.checkpoint.dim)
+        return parameters(self.checkpoint)
+
+
+def parameters(checkpoint: Checkpoint) -> float:
+    """About how many numbers an encoder has: its layers use each once a token; and the embeddings."""
+    return float(token_cost(checkpoint) + checkpoint.config.get("vocab_size", 30_000) * checkpoint.dim)
 
 
 def token_cost(checkpoint: Checkpoint) -> float:
@@ -86,7 +92,8 @@ def announce_extraction(source: SourceOptions, spec: EncoderSpec, runtime: Runti
     device, rate = device_rate(runtime)
     seconds = rows * float(lengths.mean()) * token_cost(checkpoint) / (rate * EFFICIENCY[device])
     what = f"{rows:,} rows through {spec.name}, those that are not in the cache"
-    log.info("%s: %s; %s for all of them", source.source, what, roughly(seconds + 1.5))
+    seconds += setup_seconds(checkpoint, spec, runtime, cache)
+    log.info("%s: %s; %s for all of them", source.source, what, roughly(seconds))
     return rows
 
 
@@ -147,7 +154,15 @@ def device_rate(runtime: Runtime) -> tuple[str, float]:
 def extraction_seconds(job: Job) -> float:
     task = job.task
     tokens = job.tokens * missing_rows(task.dataset, job.spec, task.runtime, task.cache)
-    return tokens * job.token_cost / (job.device_rate * EFFICIENCY[job.device]) + (1.5 if tokens else 0)
+    setup = setup_seconds(job.checkpoint, job.spec, task.runtime, task.cache) if tokens else 0.0
+    return tokens * job.token_cost / (job.device_rate * EFFICIENCY[job.device]) + setup
+
+
+def setup_seconds(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> float:
+    """Opening an encoder, and converting it where OpenVINO runs it and `cache` has no conversion yet."""
+    backend = choose_backend(spec.engine, spec.precision, runtime.device)
+    there = backend.engine != "openvino" or is_tried(checkpoint, checkpoint.poolings(spec.pooling), cache)
+    return OPENING + (0 if there else CONVERTING[0] + CONVERTING[1] * parameters(checkpoint))
 
 
 def linear_seconds(job: Job) -> float:

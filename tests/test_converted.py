@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from conftest import SENTENCES
 from pipeline import UserError
 from pipeline.encoder import EncoderSpec, Runtime, converted, locate, open_encoder, tokenizer
 from pipeline.encoder.pooling import POOLERS
+from pipeline.estimates import setup_seconds
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 EFFORT = Runtime(device="cpu", threads=1)
@@ -185,3 +187,13 @@ def test_a_read_only_cache_costs_only_time(found, tmp_path, caplog):
     tmp_path.chmod(0o500)
     assert encoded(found, tmp_path)["cls"].shape == (len(SENTENCES), 32)
     assert "cannot be kept" in caplog.text
+
+
+def test_an_estimate_knows_whether_the_encoder_is_converted(tiny_bert, tmp_path):
+    spec = EncoderSpec(str(tiny_bert), engine="openvino", precision="fp32")
+    here = locate(spec)
+    new = setup_seconds(here, spec, Runtime(), tmp_path)
+    assert new == pytest.approx(10.5, abs=0.1)
+    assert setup_seconds(here, replace(spec, engine="torch"), Runtime(), tmp_path) == 1.5
+    open_encoder(here, ("cls",), "openvino", "fp32", Runtime(), tmp_path)
+    assert setup_seconds(here, spec, Runtime(), tmp_path) == 1.5

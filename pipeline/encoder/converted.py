@@ -79,10 +79,15 @@ class FaultyConversionError(UserError):
         self.fault = fault
 
 
+def is_tried(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> bool:
+    """Whether `cache` holds a conversion for `poolings`, or that there can be none."""
+    return (home_of(checkpoint, cache) / f"{names_of(poolings)[0]}.json").exists()
+
+
 def known_fault(checkpoint: Checkpoint, poolings: tuple[str, ...], cache: Path) -> str | None:
     """Why OpenVINO cannot compute `poolings`, if that has been tried; None if it can, or nobody has tried."""
     home, name = home_of(checkpoint, cache), names_of(poolings)[0]
-    if not (home / f"{name}.json").exists() or (home / f"{name}.xml").exists():  # one that is sound has a model
+    if not is_tried(checkpoint, poolings, cache) or (home / f"{name}.xml").exists():  # one that is sound has a model
         return None
     stored = load(home, name)
     return str(stored[1]["fault"]) if stored is not None and stored[1].get("fault") else None
