@@ -65,7 +65,8 @@ class Words:
 
 def profile_for(task: Task, names: tuple[str, ...]) -> Profile:
     """A task's data set before anything is fitted; counted in words where no encoder of its own takes part."""
-    if task.vectors and not any(kinds.tuned(name) for name in names):
+    reading = [name for name in names if kinds.kind_row(name).needs_encoder]
+    if not reading or (task.vectors and not any(map(kinds.tuned, reading))):
         return look_at(task.dataset, Words(), UNCUT)
     return profile_of(task.dataset, task.encoders[0], task.cache)
 
@@ -243,7 +244,7 @@ def estimates(task: Task, names: tuple[str, ...]) -> dict[str, float]:
     """About how many seconds each contender takes if nothing of it is there yet, `extract` first if one needs it."""
     check_names(names)
     rows = {name: kinds.kind_row(name) for name in names}
-    given = given_jobs(task)
+    given = given_jobs(task, any(row.needs_encoder for row in rows.values()))
     work = jobs(task) if not given or any(kinds.tuned(name) for name in names) else []
     seconds = {}
     if not given and any(row.needs_vectors for row in rows.values()):

@@ -41,7 +41,7 @@ class Job:
 
     task: Task
     spec: EncoderSpec
-    checkpoint: Any  # a Checkpoint, or a VectorFile: both know their `dim`
+    checkpoint: Any  # a Checkpoint, or a VectorFile: both know their `dim`; None where nobody reads an encoder
     rows: int  # of train
     tokens: float  # a text, on average, as fed
     rate: float  # float32 multiply-adds a second of this machine's processors, measured
@@ -103,12 +103,11 @@ def jobs(task: Task) -> list[Job]:
     return [job(task, spec, rate, device, rate_there) for spec in task.encoders]
 
 
-def given_jobs(task: Task) -> list[Job]:
-    """The same for each file of vectors, whose rows nothing has to encode."""
-    if not task.vectors:
-        return []
+def given_jobs(task: Task, reads_encoder: bool = True) -> list[Job]:
+    """The same for each file of vectors, whose rows nothing has to encode; one job where nobody reads an encoder."""
     rate, rows, spec = multiply_rate(), len(task.dataset.train.texts), task.encoders[0]
-    return [Job(task, spec, file, rows, 0.0, rate, "cpu", rate) for file in task.vectors]
+    known: tuple[Any, ...] = task.vectors or (() if reads_encoder else (None,))
+    return [Job(task, spec, file, rows, 0.0, rate, "cpu", rate) for file in known]
 
 
 def job(task: Task, spec: EncoderSpec, rate: float, device: str, device_rate: float) -> Job:

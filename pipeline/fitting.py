@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -71,8 +72,15 @@ def missing(task: Task, name: str) -> float:
 
 
 def present(task: Task, names: Iterable[str]) -> list[Run]:
-    """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first."""
-    wanted, limits, encoders = tuple(names), limits_of(task), {None, *digests_of(task)}
+    """The runs of these kinds that are there for exactly these rows, encoders and lengths of text, oldest first.
+
+    Raises UserError for an encoder that cannot be found and that one of these kinds reads.
+    """
+    wanted = tuple(names)
+    if not task.vectors and any(kinds.kind_row(name).needs_encoder for name in wanted):
+        for spec in task.encoders:
+            locate(spec)
+    limits, encoders = limits_of(task), {None, *digests_of(task)}
     candidates = [
         run
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
@@ -102,13 +110,12 @@ def limits_of(task: Task) -> set[int | None]:
 
 
 def located(task: Task) -> list[tuple[Checkpoint, EncoderSpec]]:
-    """The task's encoders. Raises UserError for one that cannot be found, unless vectors from a file do without."""
-    try:
-        return [(locate(spec), spec) for spec in task.encoders]
-    except UserError:
-        if not task.vectors:
-            raise
-        return []
+    """The task's encoders; without those that cannot be found: who reads them has said so before."""
+    opened = []
+    for spec in task.encoders:
+        with contextlib.suppress(UserError):
+            opened.append((locate(spec), spec))
+    return opened
 
 
 def too_few(task: Task, runs: Sequence[Run]) -> UserError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from . import UserError
 from .data import subset
 from .encoder.checkpoint import EncoderSpec, locate
 from .encoder.declared import note_pooling
@@ -187,5 +188,9 @@ def judged_vectors(task: Task, rows: np.ndarray | None = None) -> dict[str, np.n
 def complete_cache(task: Task, wanted: np.ndarray) -> EmbeddingCache | None:
     """The first encoder's cache, None unless it holds every text with keys `wanted` (n, 2)."""
     spec = replace(task.encoders[0], layers=("last",))  # the page's maps are of what is asked for by name
-    embedding_cache = open_cache(locate(spec), spec, task.runtime, task.cache, wanted)
+    try:
+        checkpoint = locate(spec)
+    except UserError:  # whoever needs it has said so by now
+        return None
+    embedding_cache = open_cache(checkpoint, spec, task.runtime, task.cache, wanted)
     return embedding_cache if embedding_cache.present(wanted).all() else None

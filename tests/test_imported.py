@@ -87,6 +87,10 @@ def test_what_predict_writes_is_read_with_its_probabilities(data, tmp_path):
             lambda i, d: (d.test.row_ids[max(i, 3)], "good"),
             "3 of the 180 judged rows",
         ),
+        ("x=F", "row_id,label", lambda i, d: (f"other:{i}", "good"), "no 'row_id' is that of a judged row"),
+        ("x=F", "id,label", lambda i, d: (i, "good"), "no 'id' is that of a judged row"),
+        ("x=F", "label,seconds", lambda i, d: ("good", -1), "row 0: 'seconds' is -1; give 0 or more"),
+        ("x=F", "label,cost", lambda i, d: ("good", "nan" if i == 2 else 1), "row 2: 'cost' is nan"),
     ],
 )
 def test_what_is_no_set_of_answers_is_refused(given, header, row, problem, data, tmp_path):
@@ -130,3 +134,11 @@ def test_compare_judges_them_beside_its_own(data, reviews, tmp_path, tiny_distil
     assert "0.002 (cost) a text, 0.36 in all" in notes
     page = (next(tmp_path.glob("runs/*/report.html"))).read_text("utf-8")
     assert "answers without probabilities" in page
+
+
+def test_without_a_reader_of_the_encoder_none_is_looked_for(data, reviews, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path / "good.csv", "label", [(a,) for a in answers(data, 0.02)])
+    words = ["compare", str(reviews), "--split", "40/0/60", "--encoder", "nobody/nothing", "--contenders", "tfidf"]
+    assert cli.main([*words, "--predictions", f"gpt={file}", "--json"]) == 0
+    assert {c["name"] for c in json.loads(capsys.readouterr().out)["contenders"]} == {"tfidf", "gpt"}

@@ -115,6 +115,11 @@ def positions(table: Table, dataset: Dataset) -> np.ndarray:
     elif len(texts) == len(dataset.text_columns) or "text" in table.columns:
         texts = texts or ["text", *(["text_pair"] if len(dataset.text_columns) > 1 else [])]
         keys, wanted = list(zip(*(table.columns[name] for name in texts), strict=True)), list(test.texts)
+    elif by_id is not None:
+        raise UserError(
+            f"{table.path}: no '{by_id}' is that of a judged row ({test.row_ids[0]}, ...); give these, or "
+            f"'{dataset.text_columns[0]}', or leave '{by_id}' out if the rows are in order"
+        )
     else:
         count = len(next(iter(table.columns.values())))
         if count != len(test):
@@ -193,8 +198,15 @@ def numbers_of(table: Table, column: str, class_names: Sequence[str], rows: np.n
 
 
 def priced(table: Table) -> tuple[Cost, list[str]]:
-    """Seconds and money a text, on average, as far as the file says."""
+    """Seconds and money a text, on average, as far as the file says.
+
+    Raises UserError, naming the row, for what is less than nothing or no number.
+    """
     time, money = table.first(tuple(SECONDS)), table.first(MONEY)
+    for column in filter(None, (time, money)):
+        bad = np.flatnonzero(~(np.isfinite(numbers := table.numbers(column)) & (numbers >= 0)))
+        if len(bad):
+            raise UserError(f"{table.path} row {bad[0]}: '{column}' is {numbers[bad[0]]:g}; give 0 or more")
     seconds = float(table.numbers(time).mean()) * SECONDS[time] if time else None
     prices = table.numbers(money) if money else np.empty(0)
     notes = [f"{prices.mean():.4g} ({money}) a text, {prices.sum():.4g} in all"] if money else []
