@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from pipeline import UserError
 from pipeline.encoder import checkpoint
@@ -72,11 +73,11 @@ def test_another_config_is_another_encoder(tiny_distilbert, copy):
 
 def test_every_part_of_sharded_weights_counts(copy):
     (copy / "model.safetensors").rename(copy / "model-00001.safetensors")
-    (copy / "model-00002.safetensors").write_bytes(b"first")
+    (copy / "model-00002.safetensors").write_bytes(save({"b": np.zeros(1, np.float32)}))
     weights = {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}
     (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     before = found(copy).digest
-    (copy / "model-00002.safetensors").write_bytes(b"second")
+    (copy / "model-00002.safetensors").write_bytes(save({"b": np.ones(1, np.float32)}))
     assert found(copy).digest != before
 
 

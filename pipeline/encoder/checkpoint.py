@@ -20,6 +20,7 @@ from .architecture import dim_of, is_decoder, layers_of, pad_id, refuse_what_is_
 from .declared import Declared, chosen_prompt, cls_is_last, declared, encoder_folder
 from .opener import read_json, refuse_code
 from .pooling import AUTO_POOLINGS, at_layer, base, components, in_order, layer_of, parts, storage_of
+from .weights import refuse_weights
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
 UNCHECKED = 2  # the same for architectures whose conversions were not compared with torch before
@@ -215,6 +216,7 @@ def locate(spec: EncoderSpec) -> Checkpoint:
         prompt=chosen_prompt(stated, spec.prompt, spec.name),
         layers=layers_of(spec.name, config, spec.layers),
     )
+    refuse_weights(spec.name, config, weights)
     checkpoint.poolings(spec.pooling)  # those that it cannot have are refused before anything is done
     return checkpoint
 

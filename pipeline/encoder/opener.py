@@ -107,7 +107,8 @@ def opened_model(auto: Any, folder: Path, name: str, **settings: Any) -> Any:
 
     Weights of a head that the model has not are left out, as for any encoder taken out of a checkpoint.
 
-    Raises UserError, with the names, for weights that are missing or misshapen: transformers would draw them at random.
+    Raises UserError, with the names, for weights that are missing or misshapen, which transformers would draw at
+    random, and for those of the encoder that the config has no place for, which it would leave out.
     """
     model, report = opened(
         auto,
@@ -128,4 +129,16 @@ def opened_model(auto: Any, folder: Path, name: str, **settings: Any) -> Any:
             f"--encoder {name}: weights that its config needs are missing or of another shape "
             f"({listed(lost[:3])}{more}); fetch the checkpoint again, or save it with save_pretrained"
         )
+    parts, base = {part for part, _ in model.base_model.named_children()}, model.base_model_prefix
+    if left := sorted(key for key in report["unexpected_keys"] if _within(key, base) in parts):
+        raise UserError(
+            f"--encoder {name}: weights that its config has no place for ({listed(left[:3])}"
+            f"{f' and {len(left) - 3} more' if len(left) > 3 else ''}); is config.json of another checkpoint?"
+        )
     return model
+
+
+def _within(key: str, base: str) -> str:
+    """The part of an encoder, or of what stands on it, that the weight `key` is of: `embeddings`, `layer`."""
+    steps = [step for step in key.split(".") if step not in ("_orig_mod", "module")]
+    return (steps[1:] if steps[0] == base else steps)[0] if len(steps) > 1 else key
