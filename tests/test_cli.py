@@ -475,3 +475,19 @@ def test_the_ladder_says_who_takes_part():
     assert "--ladder says who takes part, as --contenders does; pass one of the two" in told.output
     with cli.commands["compare"].make_context("compare", ["sms-spam", "--ladder"], resilient_parsing=True):
         assert rules(ladder=True, only_existing=False).contenders == LADDER
+
+
+OF_TRAINING = ("--weight-decay", "--warmup", "--label-smoothing", "--dropout", "--learning-rate")
+NUMBERS = {  # option → command that has it
+    "--margin": ["compare", "S"],
+    "--budget": ["compare", "S"],
+    "--abstain-below": ["predict", "RUN", "a text"],
+    "--C": ["fit-lr", "S"],
+} | {option: ["fine-tune", "S"] for option in OF_TRAINING}
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "many"])
+def test_what_is_no_number_is_wrong_usage(capsys, option, value):
+    assert cli.main([*NUMBERS[option], option, value]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err

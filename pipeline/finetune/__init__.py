@@ -54,7 +54,7 @@ CHECKED = {
     "gradient-accumulation": lambda s: s.gradient_accumulation >= 1,
     "patience": lambda s: s.patience is None or s.patience >= 1,
     "label-smoothing": lambda s: 0 <= s.label_smoothing < 1,
-    "weight-decay": lambda s: s.weight_decay >= 0,
+    "weight-decay": lambda s: 0 <= s.weight_decay < 1e9,
     "warmup": lambda s: 0 <= s.warmup < 1,
     "dropout": lambda s: s.dropout is None or 0 <= s.dropout < 1,
 }

@@ -15,11 +15,13 @@ from .parsing import (
     FOLDER,
     Bundle,
     Command,
+    Number,
     Options,
     auto,
     budget,
     cache_place,
     made,
+    positive,
     several,
 )
 
@@ -138,7 +140,7 @@ cluster_options = Bundle(
     builders.cluster,
 )
 search: Options = {
-    "C": click.option("--C", "C", callback=several(float), metavar="A,B,…", help="Grid of C (default: found)."),
+    "C": click.option("--C", "C", callback=several(positive), metavar="A,B,…", help="Grid of C (default: found)."),
     "folds": click.option("--folds", default=5, type=click.IntRange(2), help="Folds that choose C."),
 }
 treatment: Options = {
@@ -174,17 +176,21 @@ tuning_options = Bundle(
             metavar="auto|X",
             help="auto starts 2e-5, 5e-5 and 1e-4 together; the best on validation goes on.",
         ),
-        "weight_decay": click.option("--weight-decay", default=0.01, type=float, help="Of AdamW."),
-        "warmup": click.option("--warmup", default=0.1, type=float, help="Share of the steps."),
+        "weight_decay": click.option("--weight-decay", default=0.01, type=Number(0), help="Of AdamW."),
+        "warmup": click.option("--warmup", default=0.1, type=Number(0, 1, max_open=True), help="Share of the steps."),
         "schedule": click.option(
             "--schedule", default="linear", metavar="linear|cosine|constant", help="Learning rate after the warm-up."
         ),
         "patience": click.option("--patience", type=int, help="Stop after so many epochs without a better macro F1."),
         "gradient_accumulation": click.option("--gradient-accumulation", default=1, type=int, help="Batches a step."),
-        "label_smoothing": click.option("--label-smoothing", default=0.0, type=float, help="0 to 1."),
+        "label_smoothing": click.option(
+            "--label-smoothing", default=0.0, type=Number(0, 1, max_open=True), help="0 to 1."
+        ),
         "class_weights": click.option("--class-weights", is_flag=True, help="Rows of rare classes count for more."),
         "head": click.option("--head", default="standard", metavar="standard|linear|mlp", help="Classifier."),
-        "dropout": click.option("--dropout", type=float, help="Of the head (default: the architecture's)."),
+        "dropout": click.option(
+            "--dropout", type=Number(0, 1, max_open=True), help="Of the head (default: the architecture's)."
+        ),
         "xavier": click.option("--xavier", is_flag=True, help="Xavier weights and zero bias for the head."),
         "init_head": click.option("--init-head", type=FOLDER, metavar="RUN", help="Start from a fit-lr run."),
         "freeze": click.option("--freeze", is_flag=True, help="Train a head alone, on cached vectors."),
@@ -230,9 +236,7 @@ runs_option = click.option("--runs", default="runs", type=FOLDER, help="Folder o
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 judging: Options = {
     "metric": click.option("--metric", default="accuracy", help="The one metric that the verdict rests on."),
-    "margin": click.option(
-        "--margin", default=0.01, type=click.FloatRange(0), help="Differences below it do not matter."
-    ),
+    "margin": click.option("--margin", default=0.01, type=Number(0), help="Differences below it do not matter."),
 }
 
 

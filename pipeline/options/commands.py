@@ -22,7 +22,7 @@ from . import (
     tuning_options,
     vectors_option,
 )
-from .parsing import FILE, FOLDER, Bundle, joined, made
+from .parsing import FILE, FOLDER, Bundle, Number, joined, made
 
 TASK = ".task:TaskOptions"
 ENCODING = ".extract.anywhere:EncodingOptions"
@@ -110,7 +110,7 @@ answer_options = Bundle(
         ),
         "abstain_below": click.option(
             "--abstain-below",
-            type=click.FloatRange(0, 1),
+            type=Number(0, 1),
             metavar="P",
             help="No label where its probability is below P.",
         ),

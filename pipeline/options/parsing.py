@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,16 @@ class LocalPath(click.Path):
         if is_url(str(value)):
             self.fail("a URL; pass a path on this machine", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number of a range, and a number: `nan` is in every range, and `inf` in those without an end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 FOLDER = LocalPath(file_okay=False, path_type=Path)
@@ -129,6 +140,14 @@ def several(kind: Callable[[str], Any] = str) -> Callable[[click.Context, click.
     return parse
 
 
+def positive(text: str) -> float:
+    """A finite number above zero. Raises ValueError for another."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(f"'{text}' is no positive number")
+    return number
+
+
 def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """Option callback: `auto` → None, anything else through `kind`, which must be above zero."""
 
@@ -139,7 +158,7 @@ def auto(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter
             number = kind(value)
         except ValueError:
             number = 0
-        if not number > 0:
+        if not 0 < number < math.inf:
             raise click.BadParameter(f"'{value}' is neither auto nor a number above 0", param=parameter)
         return number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import field as field_of  # `field` is a module of this room
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import choose, finite, listed
+from .. import UserError, choose, finite, listed
 from ..kinds import kind_row
 from ..metrics import ALWAYS, METRICS, change, metric_for, unit, with_usual
 from ..run import Predictions, Run
@@ -119,8 +120,10 @@ class Judging:
     tried: int = 0  # other settings that were judged on the same rows before
 
     def check(self) -> None:
-        """Raises UserError if the metric or the preference is unknown."""
+        """Raises UserError if the metric or the preference is unknown, or the margin is no number from 0 on."""
         choose(METRICS, self.metric, "metric")
+        if not 0 <= self.margin < math.inf:
+            raise UserError(f"margin {self.margin}: pass a number from 0 on, such as 0.01")
         choose(dict.fromkeys(PREFERENCES), self.prefer, "preference")
 
 
