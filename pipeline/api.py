@@ -93,7 +93,8 @@ def with_rows(value: Any, rows: Any) -> Any:
 
 def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
     """Keyword arguments as the words of a command line."""
-    known = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    options_of = (option for option in command.params if isinstance(option, click.Option))
+    known = {option.opts[0].lstrip("-").replace("-", "_"): option for option in options_of}
     words: list[str] = []
     for name, value in given.items():
         if name not in known:
@@ -155,17 +156,23 @@ class Verdict:
 
     @cached_property
     def models(self) -> dict[str, Classifier]:
-        """Every contender's model by its name, best score first."""
+        """Every contender's model by its name, best score first; answers from a file have none."""
         from .run import load_run
 
-        return {c.name: Classifier(load_run(Path(c.run)), cache=self.cache) for c in self.comparison.contenders}
+        fitted = [contender for contender in self.comparison.contenders if contender.run]
+        return {c.name: Classifier(load_run(Path(c.run)), cache=self.cache) for c in fitted}
 
     @property
     def best(self) -> Classifier:
-        """The model that is recommended. Raises UserError if none is."""
-        if self.comparison.recommended is None:
+        """The model that is recommended. Raises UserError if none is, or if its answers came from a file."""
+        name = self.comparison.recommended
+        if name is None:
             raise UserError(f"none is recommended ({one_line(self.sentence, 200)}); take one of `models`")
-        return self.models[self.comparison.recommended]
+        if name not in self.models:
+            raise UserError(
+                f"'{name}' is a file of answers and predicts nothing new; ask its model, or take one of `models`"
+            )
+        return self.models[name]
 
     def scores(self) -> list[dict[str, str]]:
         """A row a contender, for a table or a data frame."""

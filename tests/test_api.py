@@ -12,6 +12,7 @@ from tables import sentences
 
 import pipeline
 from pipeline import UserError
+from pipeline import options as bundles
 from pipeline.api import made_of
 from pipeline.data import SourceOptions, read
 from pipeline.data.frames import frames
@@ -179,6 +180,15 @@ def test_options_are_those_of_the_command_line():
     )
     assert task.linear[0].C == (0.1, 1.0)
     assert (task.tuning.epochs, task.source.drop_empty, task.source.split) == (2, True, "70/10/20")
+    _, rules = made_of(
+        (commands.compare_task, bundles.comparison_options),
+        "x.csv",
+        None,
+        {"report": "page.html", "only_existing": True},
+    )
+    assert (str(rules.page), rules.only_existing) == ("page.html", True)  # under the names that the command line has
+    (_, plan) = made_of((commands.curve_task, bundles.plan_options), "x.csv", None, {"fine_tune_draws": 2})
+    assert plan.tuned_draws == 2
     with pytest.raises(TypeError, match=r"no option 'epoch'; choose among .*epochs"):
         made_of((commands.compare_task,), "x.csv", None, {"epoch": 2})
     with pytest.raises(UserError, match="--seeds"):
@@ -219,3 +229,34 @@ def test_importing_the_package_and_its_functions_loads_nothing_heavy():
     code = "import sys, pipeline; pipeline.compare; print({'torch', 'transformers', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_bars_in_a_notebook_are_drawn_in_one_place_and_gone_at_the_end(monkeypatch):
+    """Nothing for a call that is done within a second."""
+    from types import SimpleNamespace
+
+    from pipeline.show import bars
+
+    clock, shown = [0.0], []
+    handle = SimpleNamespace(update=lambda bundle, raw: shown.append(bundle))
+
+    def display(bundle, raw, display_id):
+        shown.append(bundle)
+        return handle
+
+    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(bars, "Console", lambda **_: SimpleNamespace(is_jupyter=True))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    with bars.progress() as tell:
+        tell("fit <a>", 1, 4)
+    assert shown == []
+    with bars.progress() as tell:
+        for second, done in ((0.5, 1), (1.5, 2), (1.6, 3), (2.0, 4)):
+            clock[0] = second
+            tell("fit <a>", done, 4)
+        tell("extract", 7, None)
+    texts = [bundle["text/plain"] for bundle in shown]
+    assert texts == ["fit <a>: 2 of 4 (50%)", "fit <a>: 4 of 4 (100%)", ""]
+    assert shown[0]["text/html"] == '<div>fit &lt;a&gt; <progress max="4" value="2"></progress> 2 of 4 (50%)</div>'
+    assert shown[-1]["text/html"] == ""

@@ -7,7 +7,7 @@ import pytest
 from tables import sentences
 
 import cli
-from pipeline import UserError
+from pipeline import UserError, compare
 from pipeline.data import SourceOptions, read
 from pipeline.verdict.imported import imported
 
@@ -142,3 +142,37 @@ def test_without_a_reader_of_the_encoder_none_is_looked_for(data, reviews, tmp_p
     words = ["compare", str(reviews), "--split", "40/0/60", "--encoder", "nobody/nothing", "--contenders", "tfidf"]
     assert cli.main([*words, "--predictions", f"gpt={file}", "--json"]) == 0
     assert {c["name"] for c in json.loads(capsys.readouterr().out)["contenders"]} == {"tfidf", "gpt"}
+
+
+def test_a_verdict_over_lr_and_fine_tuning_is_the_one_that_answers_were_made_for(data, tmp_path, tiny_distilbert):
+    """Right in all rows, in 60 of 100, in none: what every other contender is ahead by follows from its own score."""
+    files = [write(tmp_path / f"{n}.csv", "label", [(a,) for a in answers(data, n / 100)]) for n in (0, 40, 100)]
+    splits = {name: {"text": [t[0] for t in part.texts], "label": [data.class_names[i] for i in part.labels]}
+              for name, part in data.splits.items()}  # fmt: skip
+    import pyarrow as pa
+
+    verdict = compare(
+        {name: pa.table(columns) for name, columns in splits.items()},
+        encoder=tiny_distilbert,
+        contenders=["lr", "fine-tune"],
+        epochs=1,
+        learning_rate=1e-3,
+        predictions=[f"wrong-{path.stem}={path}" for path in files],
+        cache=tmp_path / "cache",
+        runs=tmp_path / "runs",
+        report=tmp_path / "page.html",
+    )
+    right = {c.name: c.metrics["accuracy"].value for c in verdict.comparison.contenders}
+    assert [right[f"wrong-{n}"] for n in (0, 40, 100)] == pytest.approx([1, 108 / 180, 0])
+    for pair in verdict.comparison.pairs:
+        assert pair.difference == pytest.approx(right[pair.a] - right[pair.b], abs=1e-6)
+        assert pair.low <= pair.difference <= pair.high
+        if "wrong-100" in (pair.a, pair.b):
+            assert pair.verdict == "better"
+    assert {"lr", "fine-tune"} < set(right)
+    assert verdict.comparison.contenders[0].metrics["accuracy"].value == 1
+    assert verdict.sentence.startswith("A model from elsewhere: wrong-0 (accuracy 100.0 %)")
+    assert set(verdict.models) == {"lr", "fine-tune"}
+    with pytest.raises(UserError, match="'wrong-0' is a file of answers"):
+        _ = verdict.best
+    assert "wrong-0" in verdict._repr_html_()

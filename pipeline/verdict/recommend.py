@@ -29,6 +29,7 @@ HEADS = {
     "tuned": "Fine-tune",
     "cascade": "Cascade",
     "words": "Neither probe nor fine-tuning",
+    "external": "A model from elsewhere",
     "constant": "None of these",
 }
 
