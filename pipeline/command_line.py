@@ -258,7 +258,7 @@ def cache() -> None:
 @options.cache_option
 @options.json_option
 def cache_ls(cache: Path, as_json: bool) -> None:
-    """What the cache holds: encoder, pooling, precision, rows, size, last use."""
+    """What the cache holds: encoder, pooling, precision, rows, size, last use; models and kept states, too."""
     from . import show
     from .store.upkeep import holdings
 
@@ -320,8 +320,9 @@ def cache_export(job: EncodingOptions, out: Path, as_json: bool) -> None:
 def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
     """Merge small shards and drop rows that stand twice, safely beside a running extraction."""
     from . import show
-    from .store.upkeep import folders, prune
+    from .store.upkeep import derived, folders, prune, swept
 
     with show.progress() as progress:
         pruned = [prune(folder, litter, progress) for folder in folders(cache)]
+        pruned += [swept(folder, litter) for folder in derived(cache)]
     show.listing(pruned, as_json)

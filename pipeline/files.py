@@ -113,6 +113,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def mark_used(path: Path) -> None:
+    """Let a file say when it was last of use, where that is allowed."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def is_draft(name: str) -> bool:
     """Whether a name beside a file or a folder is that of a draft."""
     return NAMED.fullmatch(name) is not None

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.store import Store, text_keys, upkeep
-from pipeline.store.upkeep import about, describe, folders, holdings, prune, verify
+from pipeline.store.upkeep import about, derived, describe, folders, holdings, prune, swept, verify
 
 LIMIT = 128
 ABOUT = {"encoder": "distilbert-base-uncased", "pooling": "cls", "engine": "openvino", "precision": "float32", "dim": 3}
@@ -68,7 +68,12 @@ def test_ls_says_what_the_cache_holds(tmp_path):
     (tmp_path / "aaa" / ".draft-1").write_bytes(b"")
     (tmp_path / "aaa" / "quarantine").mkdir()
     (tmp_path / "aaa" / "quarantine" / "x.safetensors").write_bytes(b"")
-    first, second = holdings(tmp_path)
+    os.utime(tmp_path / "models" / "weights.safetensors", (500, 500))
+    (tmp_path / "models" / ".draft-2").write_bytes(b"123")
+    os.utime(tmp_path / "models" / ".draft-2", (400, 400))
+    first, second, models = holdings(tmp_path)
+    assert (models.folder, models.shards, models.rows, models.bytes) == (tmp_path / "models", 1, 0, 14)
+    assert (models.about["encoder"], models.drafts, models.last_used) == ("converted models", 1, 500)
     assert (first.folder, first.shards, first.rows) == (tmp_path / "aaa", 2, 40)
     assert {name: first.about[name] for name in ABOUT} == ABOUT
     assert first.bytes == sum(path.stat().st_size for path in (tmp_path / "aaa").glob("*.safetensors"))
@@ -234,6 +239,25 @@ def test_only_old_litter_is_swept_and_only_if_asked(tmp_path):
     assert prune(folder, litter=True).litter == (".claim-1", ".draft-1", "bad.safetensors")
     assert not any(path.exists() for path in litter)
     assert all(path.exists() for path in (*fresh, folder / "notes.txt"))
+
+
+def test_states_and_models_are_swept_likewise(tmp_path):
+    home = tmp_path / "models" / "abc"
+    home.mkdir(parents=True)
+    (tmp_path / "states").mkdir()
+    for path in (home / ".draft-1", home / "all.bin", tmp_path / "states" / ".draft-2", tmp_path / "states" / "s"):
+        path.write_bytes(b"12345")
+        os.utime(path, (time.time() - 90000,) * 2)
+    assert [(one.litter, one.bytes_freed) for one in (swept(folder, False) for folder in derived(tmp_path))] == [
+        ((), 0)
+    ] * 2
+    found = {folder.name: swept(folder, True) for folder in derived(tmp_path)}
+    assert {name: (one.litter, one.bytes_freed) for name, one in found.items()} == {
+        "models": ((".draft-1",), 5),
+        "states": ((".draft-2",), 5),
+    }
+    assert (home / "all.bin").exists()
+    assert (tmp_path / "states" / "s").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="forks")

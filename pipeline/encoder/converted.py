@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import UserError, installed_version, log
-from ..files import disk_errors, draft_of, refusal, sweep
+from ..files import disk_errors, draft_of, mark_used, refusal, sweep
 from ..words import error_line
 from .checkpoint import Checkpoint, digest_of, sha256
 from .pooling import LAYER, POOLERS, base
@@ -236,6 +236,7 @@ def load(home: Path, name: str) -> Model | None:
         if (facts["format"] < CHECKED and check is None) or (intact and another_version):
             return None  # of another version: made again over it
         if intact and all(sha256(home / f"{name}{kind}") == checksum for kind, checksum in facts["sha256"].items()):
+            mark_used(home / f"{name}.json")
             return home / f"{name}.xml", facts
         problem = "its checksum is wrong"
     except OSError as error:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import UserError, log
 from ..encoder.checkpoint import Checkpoint, digest_of
-from ..files import draft
+from ..files import draft, mark_used
 from ..words import error_line
 from .device import Machine, is_main_process, together
 from .heads import encoder_of
@@ -217,4 +217,6 @@ def _read(file: Path, shape: tuple[int, int]) -> np.ndarray | None:
         good = False
     if not good:
         log.warning("%s: damaged states; they are computed again", file)
-    return flat if good else None
+        return None
+    mark_used(file)
+    return flat

@@ -24,6 +24,10 @@ from .sharing import CLAIM
 
 TEMPORARY = (DRAFT, CLAIM)
 CARDS = (ABOUT, "timing.json")
+DERIVED = {  # folders of a cache that hold no vectors, each file whole and made again when it is missing
+    "models": {"encoder": "converted models"},
+    "states": {"encoder": "what layers that are not trained make of texts"},
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,37 @@ def holdings(cache: Path) -> list[Holding]:
                 drafts=sum(name.startswith(DRAFT) for name in _names(folder)),
             )
         )
+    held += [_derived_holding(folder) for folder in derived(cache)]
     return sorted(held, key=lambda holding: -(holding.last_used or 0.0))
+
+
+def derived(cache: Path) -> list[Path]:
+    """The folders of a cache that hold something else than vectors."""
+    return [folder for name in DERIVED if (folder := Path(cache) / name).is_dir()]
+
+
+def _derived_holding(folder: Path) -> Holding:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    drafts = sum(path.name.startswith(DRAFT) for path in paths)
+    stats = [path.stat() for path in paths]
+    return Holding(
+        folder=folder,
+        about=DERIVED[folder.name],
+        shards=len(paths) - drafts,
+        rows=0,
+        bytes=sum(stat.st_size for stat in stats),
+        last_used=max((stat.st_mtime for stat in stats), default=None),
+        quarantined=0,
+        drafts=drafts,
+    )
+
+
+def swept(folder: Path, litter: bool) -> Pruned:
+    """What `prune` does to a folder without vectors: nothing stands twice; drafts older than a day are litter."""
+    before = _derived_holding(folder).bytes
+    homes = [folder, *(path for path in folder.rglob("*") if path.is_dir())] if litter else []
+    gone = tuple(name for home in homes for name in sweep(home, lambda name: name.startswith(TEMPORARY)))
+    return Pruned(folder, 0, 0, 0, before - _derived_holding(folder).bytes, gone)
 
 
 def verify(folder: Path, progress: Progress = silent) -> Checkup:
