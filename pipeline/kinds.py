@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import UserError, choose, listed
+from .words import counted
 
 NUMBER = r"\d+"
 OPEN_PROBE, OPEN_TUNED = ".predict.models:probe", ".finetune:load_finetuned"
@@ -34,6 +36,7 @@ class Kind:
     expensive: bool = False  # trains an encoder: never fitted by the way
     learning_rate: float | None = None  # what it is trained at where none is given or searched for
     variants: tuple[str, ...] = ()  # patterns of what may follow the plus
+    described: Mapping[str, str] = field(default_factory=dict)  # a variant that has a number → how it comes about
     version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
 
     @property
@@ -110,6 +113,7 @@ KINDS: dict[str, Kind] = {
         expensive=True,
         learning_rate=1e-4,
         variants=(f"last-{NUMBER}",),
+        described={"last": "the encoder's last {}, fine-tuned on what those below make of the texts"},
         version=2,
     ),
     "from-scratch": Kind(
@@ -152,9 +156,12 @@ def names(numbered: bool = True) -> list[str]:
 
 
 def describe(kind: str) -> str:
-    """How a run of that kind comes about, its variant in parentheses."""
-    variant = split(kind)[1]
-    return kind_row(kind).description + (f" ({variant})" if variant else "")
+    """How a run of that kind comes about, its variant in parentheses where no words are made for it."""
+    row, variant = kind_row(kind), split(kind)[1]
+    name, _, number = variant.rpartition("-")
+    if name in row.described:
+        return row.described[name].format(counted(int(number), "layer").removeprefix("1 "))
+    return row.description + (f" ({variant})" if variant else "")
 
 
 def tuned(kind: str) -> bool:

@@ -43,6 +43,9 @@ def test_an_unknown_kind_is_refused_by_name(kind):
 
 def test_a_variant_is_said():
     assert describe("lr+smote") == "logistic regression on frozen vectors (smote)"
+    assert describe("fine-tune") == "the whole encoder, fine-tuned"
+    assert describe("fine-tune+last-1").startswith("the encoder's last layer, fine-tuned")
+    assert describe("fine-tune+last-2").startswith("the encoder's last 2 layers, fine-tuned")
     assert kinds.names(numbered=False).count("fine-tune") == 1
     assert not any("N" in name for name in kinds.names(numbered=False))
 
