@@ -18,7 +18,7 @@ from .encoder.hardware import cpu_name, hardware
 from .estimates import multiply_rate
 from .explore import Profile
 from .export.model_card import write_card
-from .fitting import digests_of, fitted, limits_of, present, remaining, together, too_few
+from .fitting import digests_of, fitted, held_against_cheap, limits_of, present, remaining, together, too_few
 from .fold_fitting import gathered, other_settings, planned, read_task, rows_of_all, with_winner
 from .folds import folds_of
 from .kinds import KINDS, kind_row
@@ -52,6 +52,7 @@ class ComparisonSettings:
     external_runs: tuple[Path, ...] = ()  # folders of runs from elsewhere that take part
     predictions: tuple[str, ...] = ()  # NAME=FILE: answers of other models that take part
     budget: float | None = None  # seconds that fitting may take
+    stop_hopeless: bool = False  # end a training that cannot pass the best cheap contender by more than the margin
     page: Path | None = None
 
 
@@ -94,6 +95,8 @@ def contest(task: Task, rules: ComparisonSettings, command: str = "") -> Outcome
     judged on other rows, if nothing fits into the budget, or if a fit fails.
     """
     trackers.check(task.tuning.report_to)
+    if rules.stop_hopeless and not rules.only_existing:
+        task = held_against_cheap(task, as_trained(task, rules.contenders), rules.metric, rules.margin)
     first_answer(task, rules, command)
     judged = judge(task, rules)
     outcome = publish(task, judged, rules, command)

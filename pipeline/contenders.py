@@ -39,8 +39,10 @@ from .finetune import FineTuneSettings, check, timed, tuned_fit
 from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
+from .finetune.hopeless import Bar
 from .finetune.work import Places
 from .linear import LinearSettings, linear_fit
+from .metrics import METRICS
 from .run import Fit, Run, answer
 from .stack import stack_fit
 from .task import Task
@@ -149,10 +151,30 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 
 
 def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
-    fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, Places(task.runs, task.cache), task.progress)
+    places = Places(task.runs, task.cache, bar_of(task))
+    fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, places, task.progress)
     some = task.dataset.validation if "validation" in task.dataset.roles else task.dataset.train
     served = partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
     return replace(fit, after=served) if is_main_process() else fit
+
+
+def bar_of(task: Task) -> Bar | None:
+    """The best on validation of the contenders that fine-tuning is held against; None while there is none."""
+    if task.held_against is None or "validation" not in task.dataset.roles:
+        return None
+    names, metric, margin = task.held_against
+    runs = [run for name in names for one in fits_of(task, name) if (run := answer(one.question)) is not None]
+    sign = choose(METRICS, metric, "metric").sign
+    scored = [(sign * run.metrics["validation"][metric], run) for run in runs if _scored(run, metric)]
+    if not scored:
+        return None
+    best = max(scored, key=lambda pair: pair[0])[1]
+    predictions = best.predictions["validation"].aligned_to(task.dataset.validation.row_ids)
+    return None if predictions is None else Bar(best.kind, Path(best.folder or "").name, predictions, metric, margin)
+
+
+def _scored(run: Run, metric: str) -> bool:
+    return run.metrics.get("validation", {}).get(metric) is not None
 
 
 def tuning_of(task: Task, spec: EncoderSpec) -> FineTuneSettings:

@@ -19,8 +19,9 @@ from .finetune.training import epochs_of
 from .kinds import kind_row
 from .linear import kind_of as kind_of_linear
 from .linear.tune import check as check_linear
-from .run import Run, answer, runs_of
+from .run import Run, answer, ended, runs_of
 from .task import Task
+from .verdict.results import fit_key
 from .words import format_duration, roughly
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
@@ -86,6 +87,8 @@ def present(task: Task, names: Iterable[str]) -> list[Run]:
         for run in runs_of(task.runs, task.dataset.name, task.dataset.digest)
         if run.checkpoint_digest in encoders and any(kinds.covers(name, run.kind) for name in wanted)
     ]
+    complete = {(fit_key(run), run.seed) for run in candidates if not ended(run)}
+    candidates = [run for run in candidates if not (ended(run) and (fit_key(run), run.seed) in complete)]
     cut = {str(run.settings["max_length"]) for run in candidates if run.settings.get("max_length") not in limits}
     if cut:
         log.info("runs on texts cut at %s tokens are left out; --max-length names one", listed(sorted(cut)))
@@ -210,7 +213,9 @@ def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> t
         log.info(line)
     runs: list[Run] = []
     pending = prospects["extract"].seconds if "extract" in prospects else 0.0
-    for name in dict.fromkeys(names):
+    for name in sorted(
+        dict.fromkeys(names), key=lambda name: kind_row(name).expensive
+    ):  # which are held against the rest
         left = None if budget is None else budget - (time.monotonic() - started)
         needed = price(name, prospects, pending)
         if runs and left is not None and needed > max(left, 0.0):
@@ -243,6 +248,19 @@ def fit_tuned(task: Task) -> list[Run]:
     check_tuning(task.tuning)
     announce(task, (kinds.split(kind_of_tuning(task.tuning))[0],))
     return tuned_runs(task)
+
+
+def held_against_cheap(task: Task, names: Sequence[str], metric: str, margin: float) -> Task:
+    """The task with what fine-tuning has to beat, or is ended. Raises UserError where nothing is cheap."""
+    cheap = tuple(name for name in names if not kind_row(name).expensive)
+    if not cheap:
+        raise UserError(
+            "--stop-hopeless holds fine-tuning against what is cheap, and nothing is: add lr to --contenders"
+        )
+    if "validation" not in task.dataset.roles:
+        log.info("--stop-hopeless: no validation rows that all have not learnt from; each training goes to its end")
+        return task
+    return replace(task, held_against=(cheap, metric, margin))
 
 
 def announce(task: Task, names: tuple[str, ...]) -> None:

@@ -33,6 +33,7 @@ class Task:
     stack: tuple[str, ...] = ("tfidf", "lr")  # the contenders that a stack joins
     cascade: tuple[str, ...] | None = None  # who answers first, and who the rest; it is a contender where said
     vectors: tuple[VectorFile, ...] = ()  # what contenders on vectors read instead of the encoders' own
+    held_against: tuple[tuple[str, ...], str, float] | None = None  # contenders, metric, margin: what ends fine-tuning
     progress: Progress = silent
 
     def joined(self, kind: str) -> tuple[str, ...]:

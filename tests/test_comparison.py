@@ -256,3 +256,66 @@ def test_nothing_is_written_into_a_guest_that_wins(run, genres, tmp_path):
     assert found["recommended"] == "tfidf"
     assert found["card"] is None
     assert (Path(external) / "README.md").read_text() == "mine"
+
+
+def test_a_hopeless_training_is_ended_marked_and_found_again(run, genres, tmp_path, monkeypatch):
+    """At a rate at which nothing is learnt; TF-IDF knows the words."""
+    monkeypatch.setattr("pipeline.finetune.hopeless.UNLEARNT", 0.5)
+    rest = ["--runs", tmp_path / "runs", "--epochs", "4", "--learning-rate", "1e-7", "--stop-hopeless", "--no-cv"]
+    rest += ["--contenders", "fine-tune,majority,tfidf"]
+    code, out, err = run("compare", genres, *rest, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    (tuned,) = [c for c in found["contenders"] if c["kind"] == "fine-tune"]
+    (why,) = tuned["ended"]
+    assert why.startswith("ended after 50 % of its steps as hopeless: on validation it was ")
+    assert why.endswith("behind tfidf and would hardly pass it by more than 1.0 points")
+    assert f"fine-tune {why}" in err
+    assert f"fine-tune was {why}; its score and cost" in found["recommendation"]
+    record = json.loads((Path(tuned["run"]) / "run.json").read_text("utf-8"))
+    assert record["notes"][0] == why
+    assert [point["epoch"] for point in record["history"] if "epoch" in point] == [0, 1, 2]
+    ended = record["settings"]["chosen"]["ended"]
+    assert (ended["share"], ended["against"], ended["metric"], ended["margin"]) == (0.5, "tfidf", "accuracy", 0.01)
+    assert "ended early" in Path(found["report"]).read_text("utf-8")
+    assert "fine-tune (ended early) |" in Path(found["card"]).read_text("utf-8")
+    code, out, err = run("compare", genres, *rest)
+    assert (code, "epoch" in err, out.count("fine-tune (ended early)")) == (0, False, 2), err
+    assert run("compare", genres, *[w for w in rest if w != "--stop-hopeless"], "--json")[0] == 0  # is another run
+    code, out, _ = run("compare", genres, *rest, "--json")  # and takes its place
+    assert [c["ended"] for c in json.loads(out)["contenders"] if c["kind"] == "fine-tune"] == [[]]
+    code, out, _ = run("compare", genres, *rest, "--only-existing", "--json")
+    assert [c["ended"] for c in json.loads(out)["contenders"] if c["kind"] == "fine-tune"] == [[]]
+
+
+def test_a_training_that_is_not_hopeless_is_the_one_without_the_option(run, genres, tmp_path):
+    from pipeline.run import load_run
+
+    rest = ["--epochs", "3", "--learning-rate", "1e-2", "--no-cv", "--contenders", "majority,fine-tune", "--json"]
+    probas = []
+    for name, more in (("a", ["--stop-hopeless"]), ("b", [])):
+        code, out, err = run("compare", genres, *rest, "--runs", tmp_path / name, *more)
+        assert code == 0, err
+        (folder,) = [c["run"] for c in json.loads(out)["contenders"] if c["kind"] == "fine-tune"]
+        probas.append((Path(folder).name, load_run(folder).predictions["test"].proba.tolist()))
+    assert probas[0] == probas[1]
+
+
+def test_seeds_are_ended_one_by_one_and_stay_one_contender(run, genres, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.finetune.hopeless.UNLEARNT", 0.5)
+    rest = ["--runs", tmp_path / "runs", "--epochs", "4", "--learning-rate", "1e-7", "--stop-hopeless", "--no-cv"]
+    code, out, err = run("compare", genres, *rest, "--contenders", "majority,tfidf,fine-tune", "--seeds", "2", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    (tuned,) = [c for c in found["contenders"] if c["kind"] == "fine-tune"]
+    assert (tuned["seeds"], len(tuned["ended"])) == (2, 2)
+    assert "(2 of 2 seeds)" in found["recommendation"]
+
+
+def test_without_a_cheap_contender_nothing_can_be_hopeless(run, genres, tmp_path):
+    rest = ["--runs", tmp_path / "runs", "--no-cv", "--stop-hopeless", "--contenders", "fine-tune,from-scratch"]
+    code, _, err = run("compare", genres, *rest)
+    assert code == 1
+    assert "nothing is: add lr to --contenders" in err
+    code, _, err = run("compare", genres, *rest[:-1], "tfidf,fine-tune", "--metric", "nonsense")
+    assert (code, "Traceback" in err) == (1, False)

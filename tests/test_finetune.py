@@ -477,7 +477,7 @@ def test_a_training_that_diverges_is_one_line(where, tiny_distilbert, tmp_path, 
 
     if where == "judged":
         bad = {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
-        monkeypatch.setattr(job.TrainingJob, "judge", lambda self, model: bad)
+        monkeypatch.setattr(job.TrainingJob, "judge", lambda self, *_: (bad, None))
     else:
         monkeypatch.setattr(job, "finite", lambda number: None)
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))

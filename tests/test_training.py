@@ -8,9 +8,11 @@ import pytest
 from pipeline import UserError
 from pipeline.finetune import device
 from pipeline.finetune.device import Machine, machine
-from pipeline.finetune.job import TrainingState
+from pipeline.finetune.hopeless import Bar, Look, reachable
+from pipeline.finetune.job import TrainingState, looked_at
 from pipeline.finetune.rates import by_chance, held_out, row_passes, rungs, smallest_good, steps_of_rungs, survivors
 from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, epochs_of, log_losses, logits
+from pipeline.run import Predictions
 
 
 def test_balanced_weights_average_to_one():
@@ -172,3 +174,63 @@ def test_a_run_on_few_rows_says_what_chance_decides():
         "one standard error; --seeds 5 shows how much",
     )
     assert by_chance(1, 0) == ("1 row to learn from: chance decides much of this run; --seeds 5 shows how much",)
+
+
+def bar(wrong: int = 0, metric: str = "accuracy") -> Bar:
+    """A cheap contender that is wrong on the first rows of 200, of two classes in turn."""
+    truth = np.arange(200) % 2
+    said = np.where(np.arange(200) < wrong, 1 - truth, truth)
+    ids = np.arange(200).astype(str)
+    return Bar("lr", "lr-1", Predictions("validation", ids, truth, np.eye(2)[said].astype(np.float32)), metric, 0.01)
+
+
+def test_a_look_compares_on_the_same_rows():
+    truth = np.arange(200) % 2
+    right, wrong = np.eye(2)[truth], np.eye(2)[1 - truth]
+    look = bar(10).look(0.5, right)
+    assert (look.share, look.ahead) == (0.5, pytest.approx(0.05))
+    assert look.error == pytest.approx(np.sqrt((0.05 * 0.95) / 200 + 2 / 200**2), rel=0.2)
+    same = bar(10).look(1.0, bar(10).predictions.proba)
+    assert (same.ahead, same.error) == (0, pytest.approx(np.sqrt(2) / 200))  # none here is not none elsewhere
+    assert bar(10).look(1.0, wrong).ahead == pytest.approx(-0.95)
+    smooth = np.where(np.eye(2)[truth] == 1, 0.9, 0.1)
+    assert (
+        bar(10, "log_loss").look(1.0, smooth).ahead > 0 > bar(0, "log_loss").look(1.0, smooth).ahead
+    )  # lower is better
+    assert bar(10, "macro_f1").look(1.0, right).ahead == pytest.approx(0.05, abs=1e-3)
+
+
+def looks(*ahead: float, of: int, error: float = 0.002) -> list[Look]:
+    return [Look(i / of, value, error) for i, value in enumerate(ahead)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "ended"),
+    [
+        (looks(-0.5, -0.02, -0.01, -0.01, -0.01, of=8), True),  # flat, and behind
+        (looks(-0.5, -0.02, -0.01, -0.01, of=4), True),
+        (looks(-0.5, -0.02, -0.01, -0.01, -0.01, of=4), False),  # at its end
+        (looks(-0.5, -0.01, -0.01, of=8), False),  # too early
+        (looks(-0.5, -0.2, -0.15, -0.1, -0.05, of=8), False),  # it rises still
+        (looks(-0.5, -0.02, -0.01, -0.01, -0.01, of=8, error=0.03), False),  # few rows say little
+        (looks(-0.5, 0.02, 0.02, 0.02, 0.02, of=8), False),  # it wins
+        (looks(-0.5, -0.5, -0.5, -0.5, -0.5, of=8), False),  # nothing is learnt yet
+        (looks(-0.5, *[-0.5] * 6, of=8), True),  # nor later
+        (looks(-0.03, -0.01, -0.01, -0.01, -0.02, of=8), False),  # back where it began
+    ],
+)
+def test_what_cannot_win_any_more_is_ended(seen, ended):
+    assert (bar().ended(seen) is not None) is ended
+
+
+def test_what_a_training_may_still_gain_is_what_it_gained_of_late():
+    assert reachable(looks(0, 0.1, 0.2, 0.3, 0.4, of=8)) == pytest.approx(0.8)
+    assert reachable(looks(0, 0.3, 0.4, 0.35, 0.4, of=8)) == pytest.approx(0.4)  # nothing since the quarter
+    assert reachable(looks(0, 0.3, of=2)) == pytest.approx(0.6)
+
+
+def test_a_training_is_looked_at_eight_times_at_least():
+    assert looked_at(140, 3) == {47, 93}  # and at the end of each epoch
+    assert looked_at(10, 25) == set()
+    assert looked_at(2, 1) == {1}
+    assert len(looked_at(100, 1)) == 7

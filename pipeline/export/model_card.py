@@ -186,6 +186,7 @@ def table(comparison: Comparison) -> str:
     rows = []
     for c in comparison.contenders:
         name = f"**{safe(c.name)}**" if c.name == comparison.recommended else safe(c.name)
+        name += " (ended early)" if c.ended else ""
         learning = training_seconds(c.cost)
         costs = [
             format_duration(learning),

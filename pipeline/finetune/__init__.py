@@ -18,7 +18,7 @@ from .. import Progress, UserError, choose, log, silent
 from ..encoder.checkpoint import Checkpoint
 from ..encoder.tokens import tokenizer
 from ..linear.probe import LinearModel, softmax
-from ..run import Cost, Fit, Fitted, Question, Run, load_run
+from ..run import ENDED, STOP, Cost, Fit, Fitted, Question, Run, answer, in_words, load_run
 from ..store import text_keys
 from ..words import error_line
 from .batches import HeldOut
@@ -137,12 +137,17 @@ def tuned_fit(
     check(settings)
     assert not settings.freeze, "a frozen encoder needs vectors: frozen_fit"
 
-    def learn(work: Path) -> Fitted:
-        return _Training(dataset, checkpoint, settings, (runtime, places.cache), progress).fitted(work)
+    question, bar = question_of(settings, dataset, checkpoint, places.runs), places.bar
+    if bar is None or answer(question) is not None:
+        places, asked_for = replace(places, bar=None), question
+    else:  # of a run that was ended; one that was not answers the question as it stands
+        asked_for = replace(question, settings=dict(question.settings) | {STOP: bar.asked})
 
-    return Fit(
-        question_of(settings, dataset, checkpoint, places.runs), learn, partial(working, settings, runtime.threads)
-    )
+    def learn(work: Path) -> Fitted:
+        fitted = _Training(dataset, checkpoint, settings, (runtime, places), progress).fitted(work)
+        return replace(fitted, question=asked_for if ENDED in fitted.chosen["chosen"] else question)
+
+    return Fit(asked_for, learn, partial(working, settings, runtime.threads))
 
 
 def fine_tune(
@@ -169,12 +174,12 @@ class _Training:
         dataset: Dataset,
         checkpoint: Checkpoint,
         settings: FineTuneSettings,
-        here: tuple[Runtime, Path | None],
+        here: tuple[Runtime, Places],
         progress: Progress,
     ) -> None:
         settings = replace(settings, epochs=epochs_of(settings, len(dataset.train)))
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
-        self.machine, self.cache = machine(here[0].device, settings.precision), here[1]
+        self.machine, self.places = machine(here[0].device, settings.precision), here[1]
         self.class_names = tuple(dataset.class_names)
         self.spec = HeadSpec(settings.head, settings.dropout, settings.xavier, _start(settings, dataset))
         self.tokenizer = tokenizer(checkpoint)
@@ -197,6 +202,9 @@ class _Training:
         rate = _chosen_rate(state.history)
         model = self.model()
         state = train(self.learner(model), replace(job, rate=rate), state, resumed)
+        ended = () if state.ended is None else (in_words(state.ended),)
+        for line in ended:
+            note(f"{kind_of(self.settings)} {line}")
         return Fitted(
             proba=lambda role: softmax(logits(model, self.rows(role), self.machine)),
             roles=tuple(role for role in ("validation", "test") if role in self.dataset.roles),
@@ -204,12 +212,13 @@ class _Training:
             cost=lambda: self.cost(model, state),
             history=state.history,
             chosen={"chosen": self.chosen(rate, state)},
-            notes=by_chance(len(job.train), len(job.validation or ())),
+            notes=(*ended, *by_chance(len(job.train), len(job.validation or ()))),
         )
 
     def chosen(self, rate: float, state: TrainingState) -> dict[str, Any]:
         epochs = {"epoch": state.best_epoch, "epochs": self.settings.epochs}
-        return {"learning_rate": rate, **epochs, **asdict(self.machine)}
+        ended = {} if state.ended is None else {ENDED: state.ended}
+        return {"learning_rate": rate, **epochs, **asdict(self.machine), **ended}
 
     def job(self, work: Path) -> TrainingJob:
         roles = self.dataset.roles
@@ -218,7 +227,16 @@ class _Training:
         searched = validation is not None and self.settings.learning_rate is None
         held = held_out(train, validation, self.settings) if validation is not None and searched else HeldOut()
         return TrainingJob(
-            train, validation, self.class_names, self.settings, 0.0, self.machine, work, self.progress, held
+            train,
+            validation,
+            self.class_names,
+            self.settings,
+            0.0,
+            self.machine,
+            work,
+            self.progress,
+            held,
+            bar=self.places.bar,
         )
 
     def rows(self, role: str) -> Rows:
@@ -236,14 +254,14 @@ class _Training:
 
     def below(self, model: Any) -> dict[bytes, np.ndarray] | None:
         """What the layers that are not trained make of every text; None where they are run in every epoch."""
-        if not self.settings.unfreeze or self.cache is None:
+        if not self.settings.unfreeze or self.places.cache is None:
             return None
         texts = [text for split in self.dataset.roles.values() for text in self.dataset.splits[split].texts]
         keys, first = np.unique(text_keys(texts), axis=0, return_index=True)
         limit = _max_length(self.settings, self.checkpoint)
         unique, none = [texts[i] for i in first], np.zeros(len(first), np.int64)
         rows = tokenised(unique, none, self.tokenizer, limit, self.checkpoint.pad_id)
-        below = Below(self.checkpoint, Path(self.cache), self.settings.unfreeze, self.machine.precision)
+        below = Below(self.checkpoint, Path(self.places.cache), self.settings.unfreeze, self.machine.precision)
         states = below.states(below.file(keys, limit), rows, model, self.machine)
         try:
             good = states and computes_the_same(model, self.upper(model), replace(rows, states=states), self.machine)

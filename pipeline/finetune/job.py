@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .. import UserError
 from ..files import disk_errors, draft, publish
 from .device import is_main_process, together
 from .heads import isolated, quiet
+from .hopeless import LOOKS, Look
 from .training import FineTuneSettings, TrainingJob, finite, trainer_for
 
 MILESTONE = "done.json"  # written last into a checkpoint: only then is it whole
@@ -35,11 +36,13 @@ class TrainingState:
     epoch: int = 0  # finished
     seconds: float = 0.0  # spent, the killed processes' finished epochs included
     cpu_seconds: float = 0.0
+    looks: list[list[float]] = field(default_factory=list)  # at what it has to beat, each a `Look`
+    ended: dict[str, Any] | None = None  # why, if it was hopeless
 
     def finished(self, settings: FineTuneSettings) -> bool:
         assert settings.epochs is not None, "auto is settled before a training"
         stale = settings.patience is not None and self.epoch - self.better_epoch >= settings.patience
-        return self.epoch >= settings.epochs or (stale and self.best_epoch is not None)
+        return self.epoch >= settings.epochs or self.ended is not None or (stale and self.best_epoch is not None)
 
     def write(self, path: Path) -> None:
         """In one rename, so that it is there whole or not at all."""
@@ -79,7 +82,9 @@ def advance(model: Any, job: TrainingJob, state: TrainingState, checkpoint: Path
     """
     with quiet(), isolated(job.settings.seed):
         if not any("epoch" in record for record in state.history):
-            state.history.append({"epoch": 0, **_flat(job.judge(model))})
+            found, look = job.judge(model)
+            state.history.append({"epoch": 0, **_flat(found)})
+            state.looks += [] if look is None else [list(astuple(look))]
         if not state.finished(job.settings):
             watcher = _watcher(model, job, state)
             trainer = trainer_for(model, job, watcher)
@@ -125,17 +130,21 @@ def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
     """A TrainerCallback that judges every epoch, keeps the best one's weights, pauses and says how far it is."""
     from transformers import TrainerCallback
 
-    settings = job.settings
     clock = _Clock(training)
 
     class Watcher(TrainerCallback):
         tell: Callable[[dict[str, Any]], None]  # to the trackers
-        paused = False  # within an epoch
+        paused, judged = False, None  # within an epoch; scores there, if the training ends with them
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             job.progress("fine-tune", state.global_step, state.max_steps)
-            if state.global_step == job.until and state.global_step % (state.max_steps // int(args.num_train_epochs)):
+            steps = state.max_steps // (epochs := int(args.num_train_epochs))
+            place = state.global_step % steps  # within the epoch, 0 at its end
+            if place and state.global_step == job.until:
                 self.paused = control.should_save = control.should_training_stop = True
+            elif job.bar is not None and job.until is None and place in looked_at(steps, epochs):
+                self.judged = _judged(model, job, training, state.global_step / state.max_steps)
+                control.should_training_stop = training.ended is not None
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.began = time.perf_counter()
@@ -145,32 +154,58 @@ def _watcher(model: Any, job: TrainingJob, training: TrainingState) -> Any:
                 control.should_save = control.should_log = False
                 return
             seconds = time.perf_counter() - self.began
-            found = job.judge(model)
+            found = (
+                self.judged if training.ended else _judged(model, job, training, state.global_step / state.max_steps)
+            )
             if _ended(training, found, seconds, job.rate) and is_main_process():
                 _keep(model, _weights(job.work, training.epoch))
-            if settings.report_to and found is not None:
+            if job.settings.report_to and found is not None:
                 self.tell({f"eval_{name}": value for name, value in found.items()})
-            if training.finished(settings) or state.global_step == job.until:
+            if training.finished(job.settings) or state.global_step == job.until:
                 control.should_training_stop = True
                 control.should_save = job.until is not None  # else its weights are kept, and nothing is resumed
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                if finite(logs["loss"]) is None:
-                    raise diverged(training.epoch, job.rate)
-                training.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": job.rate}
+            _logged(training, logs or {}, job.rate)
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             clock.stop()
-            if is_main_process():
-                home = job.work / f"checkpoint-{state.global_step}"
-                training.write(home / MILESTONE)
-                _tidy(job.work, home, _weights(job.work, training.best_epoch or training.epoch))
+            _saved(training, job.work, state.global_step)
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_end(self, *_: Any, **__: Any) -> None:
             clock.stop()
 
     return Watcher()
+
+
+def _saved(training: TrainingState, work: Path, step: int) -> None:
+    if is_main_process():
+        home = work / f"checkpoint-{step}"
+        training.write(home / MILESTONE)
+        _tidy(work, home, _weights(work, training.best_epoch or training.epoch))
+
+
+def _logged(training: TrainingState, logs: dict[str, Any], rate: float) -> None:
+    if "loss" in logs:
+        if finite(logs["loss"]) is None:
+            raise diverged(training.epoch, rate)
+        training.history[-1] |= {"loss": finite(logs["loss"]), "learning_rate": rate}
+
+
+def _judged(model: Any, job: TrainingJob, training: TrainingState, share: float) -> dict[str, Any] | None:
+    """Scores after a share of the steps; the training has ended if they say that it is hopeless."""
+    found, look = job.judge(model, share)
+    if job.bar is not None and look is not None:
+        training.looks.append(list(astuple(look)))
+        if job.until is None:
+            training.ended = job.bar.ended([Look(*one) for one in training.looks])
+    return found
+
+
+def looked_at(steps: int, epochs: int) -> set[int]:
+    """The steps of an epoch after which a training is held against its bar, besides the last one."""
+    parts = min(steps, -(-LOOKS // epochs))
+    return {round(part * steps / parts) for part in range(1, parts)}
 
 
 def _ended(training: TrainingState, found: dict[str, Any] | None, seconds: float, rate: float) -> bool:

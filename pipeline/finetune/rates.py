@@ -61,8 +61,10 @@ def search_rate(make: Callable[[], Any], job: TrainingJob, rates: Sequence[float
             start = time.perf_counter()
             if states[0].history and not states[place].history:  # the same weights: they need not be judged again
                 states[place].history = [dict(states[0].history[0])]
+                states[place].looks = states[0].looks[:1]
             tell = partial(_told, job.progress, done - before, total)
-            one = replace(job, rate=rates[place], work=job.work / f"rate-{place}", until=step, progress=tell)
+            work = job.work / f"rate-{place}"
+            one = replace(job, rate=rates[place], work=work, until=step, progress=tell)
             model = make()
             losses[place], found = _judged(model, one, states[place], checkpoints[place], some)
             checkpoints[place] = next(iter(one.work.glob("checkpoint-*")), None)

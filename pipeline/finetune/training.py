@@ -24,6 +24,7 @@ from .batches import HeldOut, LengthSampler, calls
 from .device import Machine, world_size
 from .dropout import cheapen
 from .heads import encoder_of
+from .hopeless import Bar, Look
 
 CPU_BUDGET, GPU_BUDGET = 4096, 32768  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
@@ -186,18 +187,21 @@ class TrainingJob:
     progress: Progress
     held: HeldOut = field(default_factory=HeldOut)
     until: int | None = None  # the step after which it pauses; None: it goes on to the end
+    bar: Bar | None = None  # what it is ended for not reaching
 
-    def judge(self, model: Any) -> dict[str, Any] | None:
-        """Scores on validation."""
+    def judge(self, model: Any, share: float = 0.0) -> tuple[dict[str, Any] | None, Look | None]:
+        """Scores on validation; and after a share of the steps how that stands to the bar, if there is one."""
         if self.validation is None:
-            return None
+            return None, None
         found = logits(model, self.validation, self.machine).astype(np.float64)
         if not np.isfinite(found).all():
-            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}
+            return {"accuracy": 0.0, "macro_f1": 0.0, "log_loss": None}, None
         proba = np.exp(found - found.max(1, keepdims=True))
+        proba /= proba.sum(1, keepdims=True)
         names = ("accuracy", "macro_f1", "log_loss")
-        judged = scores(self.validation.labels, proba / proba.sum(1, keepdims=True), self.class_names, names=names)
-        return {name: judged[name] for name in names}
+        judged = scores(self.validation.labels, proba, self.class_names, names=names)
+        look = self.bar.look(share, proba) if self.bar is not None else None
+        return {name: judged[name] for name in names}, look
 
 
 def _collate(items: list[dict[str, Any]], pad_id: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..files import disk_errors, refusal
 from ..run import work_folder
 from .device import is_main_process, threads, together
 from .heads import isolated
+from .hopeless import Bar
 from .training import FineTuneSettings
 
 NO_ROOM = ("out of memory", "allocate memory", "not enough memory", "failed to allocate", "bad_alloc")  # torch's words
@@ -21,10 +22,11 @@ NO_ROOM = ("out of memory", "allocate memory", "not enough memory", "failed to a
 
 @dataclass(frozen=True)
 class Places:
-    """Where a training's run lies, and what the layers that it leaves alone make of texts (None: nothing is kept)."""
+    """Where a training's run lies, what the layers that it leaves alone make of texts, and what it is held against."""
 
     runs: Path
-    cache: Path | None = None
+    cache: Path | None = None  # nothing is kept
+    bar: Bar | None = None  # it goes on to its end
 
 
 @contextlib.contextmanager

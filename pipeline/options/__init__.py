@@ -275,6 +275,11 @@ comparison_options = Bundle(
         "budget": click.option(
             "--budget", callback=budget, metavar="20m|90s|2h", help="Time to fit in; what does not fit is left out."
         ),
+        "stop_hopeless": click.option(
+            "--stop-hopeless",
+            is_flag=True,
+            help="End fine-tuning that validation shows not to pass the best cheap contender by more than --margin.",
+        ),
         **judging,
         "worth": click.option(
             "--worth", metavar='"1 point = 10 min"', help="What a point is worth: so much time saved outweighs it."

@@ -7,11 +7,14 @@ differs from the defaults, so that the same question is answered by finding the 
 `record` says what a run holds, `folder` writes and reads it, `fit` finds a run or has it fitted.
 """
 
+from .ended import ENDED, STOP, ended, in_words
 from .fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
 from .folder import digest, find, folder_mb, load_run, rewritten, runs_folder, runs_of, save, slug, versions
 from .record import Cost, Predictions, Run, probabilities
 
 __all__ = [
+    "ENDED",
+    "STOP",
     "Cost",
     "Fit",
     "Fitted",
@@ -20,9 +23,11 @@ __all__ = [
     "Run",
     "answer",
     "digest",
+    "ended",
     "find",
     "fit_once",
     "folder_mb",
+    "in_words",
     "labelled",
     "load_run",
     "probabilities",

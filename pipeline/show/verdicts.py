@@ -61,7 +61,9 @@ def _front(points: Sequence[Mapping[str, Any]]) -> Any:
 
 
 def _name(contender: Contender) -> Text:
-    return Text(contender.name, style="bold" if contender.chosen else "")
+    return Text(
+        contender.name + (" (ended early)" if contender.ended else ""), style="bold" if contender.chosen else ""
+    )
 
 
 def _scores(comparison: Comparison) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from .. import UserError, choose, finite, listed
 from ..kinds import kind_row
 from ..metrics import ALWAYS, METRICS, change, metric_for, unit, with_usual
-from ..run import Predictions, Run
+from ..run import Predictions, Run, ended, in_words
 from ..words import MISSING
 from .alignment import aligned, judged_role
 from .crossvalidation import RowFolds
@@ -221,6 +221,7 @@ class Ranked:
                     rows=evidence.rows[i],
                     encoder=reading(best)[0],
                     pooling=reading(best)[1],
+                    ended=tuple(in_words(why) for run in fit.runs if (why := ended(run))),
                 )
             )
         front = pareto_front(contenders, metric)

@@ -54,9 +54,9 @@ def ladder(field: Field) -> list[str]:
     metric = METRICS[field.metric]
     probe = next((c for c in field.contenders if c.kind == "lr"), None) or field.first("probe")
     full = next((c for c in field.contenders if c.kind == "fine-tune"), None)
-    rungs = [c for c in field.contenders if c.kind.startswith("fine-tune+last-")]
+    rungs = [c for c in field.contenders if c.kind.startswith("fine-tune+last-") and not c.ended]
     full_seconds = training_seconds(full.cost) if full else None
-    if not probe or not full or not rungs or not full_seconds:
+    if not probe or not full or full.ended or not rungs or not full_seconds:
         return []
 
     def gain(c: Contender) -> float:
@@ -77,6 +77,17 @@ def ladder(field: Field) -> list[str]:
         f"As seen on these rows, {layers} {100 * share:.0f} % of what fine-tuning gains over {probe.name} ({points}) "
         f"for {100 * price:.0f} % of its training time ({times})."
     ]
+
+
+def hopeless(field: Field) -> list[str]:
+    """Which trainings were ended, by what, and that their scores and costs are of what was trained."""
+    sentences = []
+    for c in (c for c in field.contenders if c.ended):
+        seeds = f" ({len(c.ended)} of {c.seeds} seeds)" if c.seeds > 1 else ""
+        sentences.append(
+            f"{c.name} was {c.ended[0]}{seeds}; its score and cost are those of what was trained until then."
+        )
+    return sentences
 
 
 def other_metrics(field: Field, choice: Contender) -> list[str]:

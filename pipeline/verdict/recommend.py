@@ -14,7 +14,7 @@ from ..metrics import METRICS, change, score, unit
 from ..run import Run
 from ..words import format_duration, format_p
 from .field import Advice, Field, rise
-from .reasons import borrowed_rates, ladder, reasons_of
+from .reasons import borrowed_rates, hopeless, ladder, reasons_of
 from .results import (
     HORIZON,
     Contender,
@@ -51,7 +51,8 @@ def recommend(
     families = {c.name: kind_row(c.kind).family for c in contenders}
     tuned = {c.name: runs[c.name] for c in contenders if families[c.name] == "tuned"}
     searched = {fit_key(run) for run in tuned.values() if run.settings.get("learning_rate") == "auto"}
-    gains = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items()}
+    whole = {c.name for c in contenders if not c.ended}
+    gains = {name: rise(run, metric, margin, fit_key(run) in searched) for name, run in tuned.items() if name in whole}
     rising = {name: gain for name, gain in gains.items() if gain}
     field = Field(contenders, {(p.a, p.b): p for p in pairs}, families, advice, rising)
     serious, guess = field.serious, field.first("constant")
@@ -60,7 +61,7 @@ def recommend(
     choice = chosen(field, guess)
     return (
         choice.name,
-        " ".join([verdict_sentence(field, choice), what_would_change(field, choice), *ladder(field)]),
+        " ".join([verdict_sentence(field, choice), *hopeless(field), what_would_change(field, choice), *ladder(field)]),
         [*reasons_of(field, choice), *borrowed_rates(contenders, runs)],
     )
 
@@ -68,13 +69,15 @@ def recommend(
 def chosen(field: Field, guess: Contender | None) -> Contender:
     """The best seen, or the cheapest of those whose largest plausible loss is accepted; of equally cheap ones the best.
 
-    Where the user prefers cheap, a loss counts only if it is shown.
+    Where the user prefers cheap, a loss counts only if it is shown. A training that was ended for not passing what is
+    cheap is taken only if it is shown to.
     """
     serious, preference = field.serious, field.advice.preference
-    best = serious[0]
+    others = [c for c in serious if not c.ended]
+    best = next((c for c in serious if not c.ended or all(field.beats(c, other) for other in others)), serious[0])
     accepted = [
         c
-        for c in serious
+        for c in serious[serious.index(best) :]
         if c is best
         or level(field, best, c)
         or field.advice.regret[c.name] <= preference.tolerance(c, best)
@@ -146,6 +149,8 @@ def verdict_sentence(field: Field, choice: Contender) -> str:
     preference = field.advice.preference
     if not why and level(field, best, choice):
         why = f", as little as {best.name}, which scores the same" if loss else ""
+    elif not why and best.ended:
+        why = f", but {best.name} was ended for being no better by more than the margin"
     elif not why:
         saved = preference.worth and loss <= preference.tolerance(choice, best)
         why = f", which {preference.worth.text} accepts" if saved and preference.worth else ", as cheap is preferred"
@@ -262,6 +267,10 @@ def what_would_change(field: Field, choice: Contender) -> str:
         return precision(field, field.pairs[best.name, choice.name])
     if choice is not best:
         loss = f"{change(m, field.advice.regret[choice.name])}{unit(m)}"
+        if best.ended:
+            return (
+                f"It would change if a loss of up to {loss} mattered to you: then have {best.name} trained to its end."
+            )
         return f"It would change if a loss of up to {loss} mattered to you: then take {best.name}."
     undecided = [p for (a, _), p in field.pairs.items() if a == choice.name and p.verdict == "undecided"]
     open_pairs = [p for p in undecided if field.families[p.b] != "constant"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import METRICS, change, unit
-from ..run import Cost, Run
+from ..run import STOP, Cost, Run
 from ..words import format_duration, format_p
 
 LOSS = "may lose up to"  # heading of the largest plausible loss, wherever contenders stand in a table
@@ -46,6 +46,7 @@ class Contender:
     rows: int = 0  # judged
     encoder: str = ""  # as it was asked for; "" without one
     pooling: str = ""  # of token vectors to a text's
+    ended: tuple[str, ...] = ()  # trainings that were ended as hopeless, each in words
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def fit_settings(run: Run) -> dict[str, Any]:
     A learning rate that was found counts as that rate: the other seeds of a fit are given it.
     """
     chosen = run.settings.get("chosen") or {}
-    settings = {key: value for key, value in run.settings.items() if key not in ("seed", "chosen")}
+    settings = {key: value for key, value in run.settings.items() if key not in ("seed", "chosen", STOP)}
     return settings | ({"learning_rate": chosen["learning_rate"]} if "learning_rate" in chosen else {})
 
 
