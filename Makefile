@@ -13,10 +13,10 @@ ENCODER ?= minilm
 # the last two layers alone: about a third of the time of fine-tuning all six
 CONTENDERS ?= majority,tfidf,lr,lr+smote,stack,fine-tune+last-2
 
-.PHONY: demo test test-slow lint docs bench recipes clean help
+.PHONY: demo test test-slow lint docs notebooks bench recipes clean help
 
 help:
-	@echo "make demo | test | test-slow | lint | docs | bench | recipes DATA=folder | clean"
+	@echo "make demo | test | test-slow | lint | docs | notebooks | bench | recipes DATA=folder | clean"
 
 demo: $(VENV)/.ready
 	$(BIN)/python cli.py compare $(DATA) --encoder $(ENCODER) --contenders $(CONTENDERS) --stop-hopeless
@@ -34,6 +34,9 @@ lint: $(VENV)/.ready-dev
 
 docs: $(VENV)/.ready-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/site
+
+notebooks: $(VENV)/.ready-docs
+	$(BIN)/python docs/execute.py
 
 bench: $(VENV)/.ready-bench $(PEER)/.ready
 	$(BIN)/python benchmarks/extract.py --other $(PEER)/bin/python

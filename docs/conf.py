@@ -1,12 +1,13 @@
-"""The site: Sphinx, MyST and furo; `make docs` builds it, and a warning is an error."""
+"""The site: Sphinx, MyST (notebooks included) and furo; `make docs` builds it, and a warning is an error."""
 
 from importlib.metadata import version as version_of
 
 project = "Probe or Tune"
 author = "The authors of Probe or Tune"
 version = release = version_of("probe-or-tune")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["Thumbs.db"]
+nb_execution_mode = "off"  # notebooks show what `make notebooks` stored, which a test holds against today
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # so that a link to a heading is checked
