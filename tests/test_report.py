@@ -452,3 +452,13 @@ def test_colours_are_the_pages_own_variables(page):
     used = set(re.findall(r"var\((--[\w-]+)\)", json.dumps(page.given) + style))
     defined = set(re.findall(r"(--[\w-]+):", style))
     assert used - {"--weight", "--hue"} <= defined
+
+
+def test_names_of_dots_that_lie_on_each_other_stand_apart():
+    dots = [(10, 0.79), (180, 0.656), (182, 0.660), (220, 0.81)]
+    rows = [{"i": i, "cost": cost, "value": v, "low": v - 0.02, "high": v + 0.02} for i, (cost, v) in enumerate(dots)]
+    above, below = charts._apart(rows)
+    assert [[row["i"] for row in some] for some in (above, below)] == [[0, 2, 3], [1]]
+    assert [[row["i"] for row in some] for some in charts._apart(rows[:1])] == [[0], []]
+    same = [rows[1] | {"i": i} for i in (0, 1)]
+    assert [[row["i"] for row in some] for some in charts._apart(same)] == [[1], [0]]

@@ -170,8 +170,24 @@ def cost(rows: Rows, names: Sequence[str], x_title: str, y_title: str, percent: 
     dots = base.mark_point(filled=True, size=110, opacity=1).encode(
         x=x, y=y, color=_strong(alt), tooltip=_tips(alt, tips)
     )
-    text = base.mark_text(dx=9, dy=-9, align="left", color=INK, limit=130).encode(x=x, y=y, text="name:N")
-    return _finish(alt.layer(line.encode(x=x, y=y), rule, dots, text), names, f"{y_title} against {x_title}", 320)
+    text = {"x": x, "y": y, "text": "name:N"}
+    texts = [
+        alt.Chart(_named(alt, some, names)).mark_text(dx=9, dy=dy, align="left", color=INK, limit=130).encode(**text)
+        for dy, some in zip((-9, 12), _apart(rows), strict=True)
+        if some
+    ]
+    return _finish(alt.layer(line.encode(x=x, y=y), rule, dots, *texts), names, f"{y_title} against {x_title}", 320)
+
+
+def _apart(rows: Rows) -> list[Rows]:
+    """The rows whose names stand above their dots; those with another dot just above, whose names stand below."""
+    points = [(math.log(row["cost"]), row["value"], i) for i, row in enumerate(rows)]
+    wide, high = max(points)[0] - min(points)[0], max(row["high"] for row in rows) - min(row["low"] for row in rows)
+    below = [
+        any(abs(c - a) <= 0.2 * wide and b - v <= 0.07 * high and (v, i) < (b, j) for a, b, j in points)
+        for c, v, i in points
+    ]
+    return [[row for row, down in zip(rows, below, strict=True) if down is side] for side in (False, True)]
 
 
 def reliability(rows: Rows) -> Spec:
