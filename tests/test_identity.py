@@ -186,7 +186,7 @@ def test_float16_storage_is_a_folder_of_its_own_and_half_as_large(tiny_distilber
     assert done.encoded == 200
     assert rounded.dtype == np.float32
     np.testing.assert_array_equal(rounded, exact.astype(np.float16).astype(np.float32))
-    found = {holding.about["storage"]: holding for holding in holdings(tmp_path)}
+    found = {holding.about["storage"]: holding for holding in holdings(tmp_path) if holding.rows}
     assert {name: holding.rows for name, holding in found.items()} == {"float32": 200, "float16": 200}
     assert Store(found["float16"].folder).dtype == "float16"
     assert found["float32"].bytes - found["float16"].bytes == pytest.approx(200 * 32 * 2, rel=0.1)
