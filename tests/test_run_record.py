@@ -1,5 +1,6 @@
 """A run's record from anywhere: every field of another type is one line, and costs no other run."""
 
+import contextlib
 import copy
 import json
 import math
@@ -15,7 +16,7 @@ from tables import names
 from pipeline import UserError
 from pipeline.baseline import majority_fit
 from pipeline.data import SourceOptions, read
-from pipeline.run import load_run
+from pipeline.run import ended, in_words, load_run
 from pipeline.run.shape import RECORD
 from pipeline.tfidf import TfidfSettings, tfidf_fit
 from pipeline.untrusted import check
@@ -82,6 +83,48 @@ def test_one_damaged_run_does_not_cost_the_others(fitted, run, reviews, tmp_path
     assert code == 0, err
     assert f"left out: {file}: damaged run" in err
     assert sorted(contender["kind"] for contender in json.loads(out)["contenders"]) == ["majority", "tfidf"]
+
+
+ENDED = {
+    "share": 0.4,
+    "ahead": -0.1,
+    "error": 0.02,
+    "reach": -0.05,
+    "metric": "accuracy",
+    "margin": 0.01,
+    "against": "lr",
+}
+FRONT = {
+    "what": "front",
+    "share": 0.5,
+    "ms_per_text_batch": None,
+    "accuracy": 0.9,
+    "difference": 0.0,
+    "low": -0.1,
+    "high": 0,
+}
+
+
+@pytest.mark.parametrize("value", [*OTHERS, "nowhere"], ids=str)
+def test_what_is_read_by_name_alone_is_there_and_of_its_type(fitted, value):
+    file = fitted / "run.json"
+    record = json.loads(file.read_text())
+    whole = {**record, "history": [FRONT], "settings": {**record["settings"], "chosen": {"ended": ENDED}}}
+    file.write_text(json.dumps(whole))
+    assert in_words(ended(load_run(fitted))).startswith("ended after 40 % of its steps")
+    paths = [("settings", "chosen", "ended", key) for key in ENDED if key != "error"]
+    for path in [*paths, *(("history", 0, key) for key in FRONT), ("settings", "chosen", "ended")]:
+        file.write_text(json.dumps(changed(whole, path, value)))
+        with contextlib.suppress(UserError):
+            made = load_run(fitted)
+            why = ended(made)
+            assert why is None or in_words(why)
+            fronts = [point for point in made.history if point.get("what") == "front"]
+            assert all(type(point["accuracy"]) in (int, float) for point in fronts)
+    for key in set(FRONT) - {"what"}:
+        file.write_text(json.dumps(whole | {"history": [{k: v for k, v in FRONT.items() if k != key}]}))
+        with pytest.raises(UserError, match=f"has no '{key}'"):
+            load_run(fitted)
 
 
 def test_what_is_no_regular_file_is_refused_at_once(fitted):

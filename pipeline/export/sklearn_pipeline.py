@@ -23,7 +23,7 @@ FILE = "model.joblib"
 PICKLE = "model.joblib is pickle: loading it executes what it says, so load only files whose origin you trust"
 
 VERSION = "it belongs to the version of scikit-learn that wrote it"
-PACKAGE = "it imports this package: pip install probe-or-tune where it is loaded"
+PACKAGE = "it imports this package: install it where it is loaded, from its checkout (pip install .)"
 
 
 def write(run: Run, encoder: str | None, folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import UserError
+from ..metrics import METRICS
 from ..untrusted import MAY_BE_NAN, check, read_json
 
 NUMBER, TEXT, WHOLE = (None, float), (None, str), (None, int)
@@ -18,6 +19,9 @@ SETTINGS = {
     "init_head?": TEXT, "threshold?": (None, str, float),
     "chosen?": (None, {
         "learning_rate?": NUMBER, "epoch?": WHOLE, "epochs?": WHOLE, "device?": TEXT, "precision?": TEXT,
+        "ended?": (None, {
+            "share": float, "ahead": float, "reach": float, "margin": float, "metric": str, "against": str,
+        }),
     }),
 }  # fmt: skip
 COST = {
@@ -27,6 +31,14 @@ COST = {
 HISTORY = {
     "what?": str, "C?": float, "log_loss?": float, "seconds?": float, "epoch?": int, "loss?": MAY_BE_NAN,
     "learning_rate?": NUMBER, "validation?": (None, {str: (None, MAY_BE_NAN)}),
+}  # fmt: skip
+POINTS = {  # what of a history is read by name
+    "front": {
+        "share": float, "ms_per_text_batch": NUMBER, "accuracy": float,
+        "difference": float, "low": float, "high": float,
+    },
+    "pooling": {"pooling": str, "log_loss": float},
+    "final": {"C": float},
 }  # fmt: skip
 RECORD = {
     "format": int, "kind": str, "settings": SETTINGS, "class_names": [str], "cost": COST, "dataset": str,
@@ -67,6 +79,11 @@ def _check_ranges(record: dict[str, Any]) -> None:
         raise ValueError("it.cost or it.seconds is below 0")
     if unknown := [role for role in record["splits"] if role not in ROLES]:
         raise ValueError(f"it.splits has a role that is none: {unknown[0][:40]!r}")
+    chosen = record["settings"].get("chosen") or {}
+    if (chosen.get("ended") or {"metric": "accuracy"})["metric"] not in METRICS:
+        raise ValueError("it.settings.chosen.ended names no metric")
+    for i, point in enumerate(record["history"]):
+        check(point, POINTS.get(point.get("what"), {}), f"it.history[{i}]")
     for role, scores in record["metrics"].items():
         check({name: value for name, value in scores.items() if name != "per_class"},
               {str: (None, MAY_BE_NAN)}, f"it.metrics.{role[:40]}")  # fmt: skip
