@@ -191,8 +191,8 @@ def tuning_seconds(job: Job) -> float:
 
 
 def trained_share(job: Job) -> float:
-    """Share of the encoder's layers that are trained: N of `--unfreeze N` or `fine-tune+last-N`, else all."""
-    last = job.variant.rpartition("-")[2] or job.task.tuning.unfreeze
+    """Share of the encoder's layers that are trained: N of `--unfreeze N` or `fine-tune+last-N`, else all (so LoRA)."""
+    last = job.variant.partition("-")[2] or job.task.tuning.unfreeze
     layers = job.checkpoint.config.get("num_hidden_layers") or job.checkpoint.config.get("n_layers") or 6
     return 1.0 if last is None else min(1.0, int(last) / layers)
 

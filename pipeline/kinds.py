@@ -36,7 +36,7 @@ class Kind:
     expensive: bool = False  # trains an encoder: never fitted by the way
     learning_rate: float | None = None  # what it is trained at where none is given or searched for
     variants: tuple[str, ...] = ()  # patterns of what may follow the plus
-    described: Mapping[str, str] = field(default_factory=dict)  # a variant that has a number → how it comes about
+    described: Mapping[str, str] = field(default_factory=dict)  # a variant, its number left out → how it comes about
     version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
 
     @property
@@ -112,8 +112,11 @@ KINDS: dict[str, Kind] = {
         library="transformers",
         expensive=True,
         learning_rate=1e-4,
-        variants=(f"last-{NUMBER}",),
-        described={"last": "the encoder's last {}, fine-tuned on what those below make of the texts"},
+        variants=(f"last-{NUMBER}", "lora"),
+        described={
+            "last": "the encoder's last {}, fine-tuned on what those below make of the texts",
+            "lora": "the whole encoder, fine-tuned by low-rank adapters (LoRA) that are merged into its weights",
+        },
         version=2,
     ),
     "from-scratch": Kind(
@@ -158,9 +161,9 @@ def names(numbered: bool = True) -> list[str]:
 def describe(kind: str) -> str:
     """How a run of that kind comes about, its variant in parentheses where no words are made for it."""
     row, variant = kind_row(kind), split(kind)[1]
-    name, _, number = variant.rpartition("-")
+    name, _, number = variant.partition("-")
     if name in row.described:
-        return row.described[name].format(counted(int(number), "layer").removeprefix("1 "))
+        return row.described[name].format(counted(int(number or 0), "layer").removeprefix("1 "))
     return row.description + (f" ({variant})" if variant else "")
 
 

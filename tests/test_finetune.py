@@ -223,7 +223,7 @@ def test_it_stops_early_when_validation_does_not_get_better(tiny_distilbert, tmp
 
 @pytest.mark.parametrize(("rates", "epochs"), [((1e-9, 1e-8, 1e-2), 4), ((1e-9, 1e-2), 2)])
 def test_a_searched_training_is_the_one_at_its_rate(rates, epochs, tiny_distilbert, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.finetune.RATES", rates)
+    monkeypatch.setattr("pipeline.finetune.rates.RATES", rates)
     monkeypatch.setattr("pipeline.finetune.rates.JUDGED", (60, 60))  # validation is enough: nothing is held out
     monkeypatch.setattr("pipeline.finetune.rates.FEWEST_STEPS", 15)  # the second rung ends the third epoch
     checkpoint, settings = locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=epochs, learning_rate=None)
@@ -258,7 +258,7 @@ def test_a_rate_that_diverges_is_left_and_all_of_them_are_one_line(tiny_distilbe
         advance(model, one, *rest)
 
     monkeypatch.setattr("pipeline.finetune.rates.advance", broken)
-    monkeypatch.setattr("pipeline.finetune.RATES", (1e-3, 1e-2, 1e-1))
+    monkeypatch.setattr("pipeline.finetune.rates.RATES", (1e-3, 1e-2, 1e-1))
     checkpoint, limit = locate(EncoderSpec(str(tiny_distilbert))), 5e-3
     settings = replace(FAST, epochs=1, learning_rate=None)
     run = fine_tune(dataset(), checkpoint, settings, Runtime(), tmp_path)
@@ -270,7 +270,7 @@ def test_a_rate_that_diverges_is_left_and_all_of_them_are_one_line(tiny_distilbe
 
 
 def test_killed_after_its_search_it_does_not_search_again(tiny_distilbert, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.finetune.RATES", (1e-9, 1e-2))
+    monkeypatch.setattr("pipeline.finetune.rates.RATES", (1e-9, 1e-2))
     monkeypatch.setattr("pipeline.finetune.rates.FEWEST_STEPS", 15)
     checkpoint, settings = locate(EncoderSpec(str(tiny_distilbert))), replace(FAST, epochs=2, learning_rate=None)
 
@@ -463,6 +463,8 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
         ({"init_head": Path("x")}, "--head linear"),
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"unfreeze": 3}, "the encoder has 2 layers"),
+        ({"lora": 8, "unfreeze": 1}, "--unfreeze and --lora contradict"),
+        ({"lora": 0}, "--lora 0: out of range"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbert, tmp_path):
@@ -516,3 +518,4 @@ def test_kinds_have_names():
     assert kind_of(FineTuneSettings()) == "fine-tune"
     assert kind_of(FineTuneSettings(freeze=True)) == "frozen-head"
     assert kind_of(FineTuneSettings(unfreeze=2)) == "fine-tune+last-2"
+    assert kind_of(FineTuneSettings(lora=16)) == "fine-tune+lora"

@@ -26,7 +26,8 @@ from .device import is_main_process, machine, note
 from .heads import HEADS, HeadSpec, build, parameters, write
 from .job import TrainingState, adopt, last_state, train
 from .layers import Below, computes_the_same, freeze_below, upper_part
-from .rates import RATES, SCRATCH_RATES, by_chance, held_out, search_rate
+from .lora import add_adapters, merge
+from .rates import by_chance, held_out, rates_of, search_rate
 from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, tokenised
 from .tuned import FineTuned, load_finetuned, timed
 from .work import Places, working
@@ -46,13 +47,13 @@ __all__ = [
     "tuned_fit",
 ]
 
-DEFAULT_RATE = 5e-5  # where there is no validation split to choose on
 CHECKED = {
     "epochs": lambda s: s.epochs is None or s.epochs >= 1,
     "batch-size": lambda s: s.batch_size >= 1,
     "learning-rate": lambda s: s.learning_rate is None or 0 < s.learning_rate < 1,
     "gradient-accumulation": lambda s: s.gradient_accumulation >= 1,
     "patience": lambda s: s.patience is None or s.patience >= 1,
+    "lora": lambda s: s.lora is None or s.lora >= 1,
     "label-smoothing": lambda s: 0 <= s.label_smoothing < 1,
     "weight-decay": lambda s: 0 <= s.weight_decay < 1e9,
     "warmup": lambda s: 0 <= s.warmup < 1,
@@ -63,11 +64,13 @@ OF_A_HEAD = {"weight_decay": 0, "schedule": "constant", "warmup": 0, "gradient_a
 
 
 def kind_of(settings: FineTuneSettings) -> str:
-    """The contender's name: `fine-tune`, `fine-tune+last-2`, `from-scratch`, `frozen-head`."""
+    """The contender's name: `fine-tune`, `fine-tune+last-2`, `fine-tune+lora`, `from-scratch`, `frozen-head`."""
     if settings.freeze:
         return "frozen-head"
     if settings.from_scratch:
         return "from-scratch"
+    if settings.lora is not None:
+        return "fine-tune+lora"
     return "fine-tune" if settings.unfreeze is None else f"fine-tune+last-{settings.unfreeze}"
 
 
@@ -79,7 +82,7 @@ def check(settings: FineTuneSettings) -> None:
         if not good(settings):
             raise UserError(f"--{name} {getattr(settings, name.replace('-', '_'))}: out of range; see fine-tune --help")
     exclusive = {"--freeze": settings.freeze, "--unfreeze": settings.unfreeze is not None}
-    exclusive["--from-scratch"] = settings.from_scratch
+    exclusive |= {"--lora": settings.lora is not None, "--from-scratch": settings.from_scratch}
     given = [name for name, on in exclusive.items() if on]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} contradict each other; pass one")
@@ -208,12 +211,17 @@ class _Training:
         return Fitted(
             proba=lambda role: softmax(logits(model, self.rows(role), self.machine)),
             roles=tuple(role for role in ("validation", "test") if role in self.dataset.roles),
-            save=partial(write, model, self.checkpoint, self.class_names, self.spec) if is_main_process() else None,
+            save=partial(self.save, model) if is_main_process() else None,
             cost=lambda: self.cost(model, state),
             history=state.history,
             chosen={"chosen": self.chosen(rate, state)},
             notes=(*ended, *by_chance(len(job.train), len(job.validation or ()))),
         )
+
+    def save(self, model: Any, folder: Path) -> None:
+        if self.settings.lora is not None:
+            merge(model)
+        write(model, self.checkpoint, self.class_names, self.spec, folder)
 
     def chosen(self, rate: float, state: TrainingState) -> dict[str, Any]:
         epochs = {"epoch": state.best_epoch, "epochs": self.settings.epochs}
@@ -283,15 +291,15 @@ class _Training:
         model = build(self.checkpoint, self.class_names, self.spec, settings.seed, not settings.from_scratch)
         if settings.unfreeze is not None:
             freeze_below(model, settings.unfreeze)
+        if settings.lora is not None:
+            add_adapters(model, settings.lora, settings.seed)
         return model.to(self.machine.device)
 
     def start(self, job: TrainingJob, started: float, worked: float) -> tuple[TrainingState, Path | None]:
         """A training that has a learning rate, and the checkpoint from which it goes on if that was searched for."""
         settings, search = self.settings, None
         if settings.learning_rate is None and job.validation is not None:
-            search = search_rate(
-                lambda: self.learner(self.model()), job, SCRATCH_RATES if settings.from_scratch else RATES
-            )
+            search = search_rate(lambda: self.learner(self.model()), job, rates_of(settings))
             for record in search.tried:
                 record["chosen"] = record["learning_rate"] == search.rate
             state = replace(search.state, history=[*search.tried, *search.state.history])
@@ -300,7 +308,7 @@ class _Training:
                 f"learning rate {search.rate:g}, by validation log loss; the others stopped after {last} steps at most"
             )
         else:
-            rate = settings.learning_rate or DEFAULT_RATE
+            rate = settings.learning_rate or rates_of(settings)[1]
             if settings.learning_rate is None:
                 note(f"no validation split to choose a learning rate on: {rate:g} is taken")
             state = TrainingState(history=[{"learning_rate": rate, "chosen": True}])

@@ -23,6 +23,7 @@ from .training import FineTuneSettings, Rows, TrainingJob, epochs_of, finite, lo
 
 RATES = (2e-5, 5e-5, 1e-4)
 SCRATCH_RATES = (1e-4, 3e-4, 1e-3)  # nothing pretrained can be spoilt
+LORA_RATES = (2e-4, 5e-4, 1e-3)  # ten times as large (Schulman et al. 2025, LoRA Without Regret)
 LAST_RUNG = 0.065  # share of the steps after which one rate is left; each rung before lies half as far
 FEWEST_STEPS = 4  # of the first rung: the very first step is made at rate 0
 JUDGED_SHARE, JUDGED = 0.012, (100, 1000)  # rows judged at each rung, for each row that is learnt from
@@ -37,6 +38,13 @@ class Search:
     tried: list[dict[str, Any]]
     state: TrainingState
     folder: Path  # with the checkpoint to go on from
+
+
+def rates_of(settings: FineTuneSettings) -> Sequence[float]:
+    """The learning rates that start together, ascending; the middle one is taken where none can be chosen."""
+    if settings.lora is not None:
+        return LORA_RATES
+    return SCRATCH_RATES if settings.from_scratch else RATES
 
 
 def search_rate(make: Callable[[], Any], job: TrainingJob, rates: Sequence[float]) -> Search:

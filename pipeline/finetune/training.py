@@ -51,6 +51,7 @@ class FineTuneSettings:
     init_head: Path | None = None  # folder of a fitted logistic regression
     freeze: bool = False  # only a head, on cached vectors
     unfreeze: int | None = None  # only the last N layers and the head
+    lora: int | None = None  # low-rank adapters of this rank, and the head
     from_scratch: bool = False
     precision: str = "auto"
     report_to: tuple[str, ...] = ()
