@@ -152,6 +152,29 @@ def test_it_opens_without_a_request_or_a_complaint(browser, path, size, dark):
     assert (lightness[0] < lightness[1]) is dark
 
 
+WORDS_IN_CHARTS = """
+const bad = [];
+for (const svg of document.querySelectorAll('.chart svg')) {
+  const words = [...svg.querySelectorAll('text')].filter(t => t.getAttribute('opacity') !== '0')
+    .map(t => [t.textContent, t.getBoundingClientRect()]).filter(w => w[1].width);
+  words.forEach(([a, p], i) => {
+    if (p.left < 0 || p.right > innerWidth) bad.push(a);
+    for (const [b, q] of words.slice(i + 1))
+      if (Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1 &&
+          Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 3)
+        bad.push(a + ' on ' + b);
+  });
+}
+return bad"""
+
+
+@pytest.mark.parametrize("size", [WIDE, (660, 900), NARROW], ids=["wide", "between", "narrow"])
+def test_words_in_charts_lie_apart_and_nothing_sticks_out(browser, path, size):
+    browser.open(path, size)
+    assert browser.do(WORDS_IN_CHARTS) == []
+    assert browser.do("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
 def test_the_verdict_is_in_the_first_screen(browser, path):
     for size in (WIDE, NARROW):
         browser.open(path, size)

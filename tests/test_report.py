@@ -16,7 +16,7 @@ import pytest
 
 from pipeline import UserError
 from pipeline.metrics import class_f1, confusion
-from pipeline.report import Material, charts, write_report
+from pipeline.report import Material, charts, places, write_report
 from pipeline.report.facts import collect, plain
 from pipeline.report.numbers import frontier, principal, sparse
 from pipeline.report.page import amount, embedded, environment, policy, score
@@ -440,6 +440,11 @@ def test_plain_and_cut():
     assert shorten("abcd", 4) == "abcd"
 
 
+def test_who_is_as_sure_of_every_row_has_no_curve_of_abstaining(page, comparison):
+    shown = page.given["charts"]["abstaining"]["params"][-1]["value"]
+    assert set(shown) == {c.name for c in comparison.contenders} - {"majority"}
+
+
 def test_specifications_are_valid_vega_lite(page):
     import altair
 
@@ -454,11 +459,42 @@ def test_colours_are_the_pages_own_variables(page):
     assert used - {"--weight", "--hue"} <= defined
 
 
-def test_names_of_dots_that_lie_on_each_other_stand_apart():
-    dots = [(10, 0.79), (180, 0.656), (182, 0.660), (220, 0.81)]
-    rows = [{"i": i, "cost": cost, "value": v, "low": v - 0.02, "high": v + 0.02} for i, (cost, v) in enumerate(dots)]
-    above, below = charts._apart(rows)
-    assert [[row["i"] for row in some] for some in (above, below)] == [[0, 2, 3], [1]]
-    assert [[row["i"] for row in some] for some in charts._apart(rows[:1])] == [[0], []]
-    same = [rows[1] | {"i": i} for i in (0, 1)]
-    assert [[row["i"] for row in some] for some in charts._apart(same)] == [[1], [0]]
+DOTS = {
+    "tfidf": (10, 0.79),
+    "lr": (180, 0.656),
+    "lr+auto": (182, 0.660),
+    "stack": (220, 0.81),
+    "fine-tune+last-2": (400, 0.86),
+}
+
+
+def test_names_of_dots_stand_apart_and_inside_the_drawing():
+    rows = [
+        {"i": i, "cost": cost, "value": v, "low": v - 0.02, "high": v + 0.02, "strong": 0}
+        for i, (cost, v) in enumerate(DOTS.values())
+    ]
+    tfidf, lr, lr_auto, stack, tuned = places.sides(rows, list(DOTS))
+    assert (tfidf, stack, tuned) == ((9, -9), (9, -9), (-9, -9)), "the last one has no room at its right"
+    assert (lr, lr_auto) == ((-9, -9), (9, -9)), "which lie on each other"
+    assert places.sides(rows[:1], list(DOTS)) == [(9, -9)]
+    same = [rows[1] | {"i": i} for i in range(4)]
+    assert len(set(places.sides(same, list(DOTS)))) == 4
+
+
+def test_a_logarithmic_axis_has_a_label_and_room_for_all():
+    assert places.log_ends([10, 1000]) == [10, 1000]
+    low, high = places.log_ends([9, 9])
+    assert (low, high) == pytest.approx((4.5, 18))
+    assert [places.log_digits([1, high]) for high in (50, 2000, 1e6)] == [[1, 2, 5], [1, 3], [1]]
+
+
+@pytest.mark.parametrize(("value", "mark", "edge"), [(0.01, "← 1.0%", 0), (1.0, "1.0% →", 1)])
+def test_a_score_beside_the_axis_points_to_its_side(value, mark, edge):
+    rows = [{"i": i, "value": v, "low": v, "high": v, "strong": 0} for i, v in enumerate([0.5, 0.6, value])]
+    room = charts.Room(0.5, 0.6, 0.7 if edge else 1.0)
+    spec = charts.intervals(rows, ["a", "b", "c"], "accuracy", True, room)
+    (marks,) = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    (shown,) = marks["data"]["values"]
+    assert shown["text"] == mark.replace("1.0% →", "100.0% →")
+    assert shown["low"] == room.ends[edge]
+    assert marks["mark"]["align"] == ["left", "right"][edge]

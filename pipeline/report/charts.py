@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .places import BESIDE, LIMIT, log_digits, log_ends, sides
+
 Rows = Sequence[dict[str, Any]]
 Spec = dict[str, Any]
 
@@ -28,7 +30,7 @@ RIGHT_WRONG = ["var(--other)", "var(--c5)"]
 FEW = 10  # rows below which a bin says little
 FIRST = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"  # its first digit
 AMOUNT = "format(datum.value, datum.value < 1e5 ? ',~g' : '~s')"  # 0.01, 10,000, 10M
-ROUND = f"indexof([1, 2, 5], {FIRST}) < 0 ? '' : {AMOUNT}"  # on a logarithmic axis: the others overprint each other
+ROUND = f"indexof({{digits}}, {FIRST}) < 0 ? '' : {AMOUNT}"  # on a logarithmic axis: the others overprint each other
 
 
 def _alt() -> Any:
@@ -75,9 +77,14 @@ def _palette(count: int) -> list[str]:
 
 def _coloured(alt: Any, names: Sequence[str]) -> Any:
     """A colour for each of `names`, with a legend."""
-    legend = alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", labelLimit=220)
     scale = alt.Scale(domain=list(range(len(names))), range=_palette(len(names)))
-    return alt.Color("i:O", scale=scale, legend=legend)
+    return alt.Color("i:O", scale=scale, legend=_legend(alt, "names"))
+
+
+def _legend(alt: Any, names: str) -> Any:
+    """A legend above, in columns for which a phone has room."""
+    columns, limit = ({"expr": f"width < 400 ? {phone} : {wide}"} for phone, wide in ((2, 4), (110, 220)))
+    return alt.Legend(title=None, orient="top", labelExpr=f"{names}[datum.value]", labelLimit=limit, columns=columns)
 
 
 def _rule(alt: Any, **at: float) -> Any:
@@ -132,7 +139,7 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
     alt = _alt()
     zero = room is None
     ends = room.ends if room else [-math.inf, math.inf]
-    outside = [row | {"low": ends[row["value"] > ends[0]]} for row in rows if not ends[0] <= row["value"] <= ends[1]]
+    outside = [[row for row in rows if row["value"] < ends[0]], [row for row in rows if row["value"] > ends[1]]]
     rows = [row for row in rows if ends[0] <= row["value"] <= ends[1]]
     tips = {" ": "name:N", title: f"value:Q:{form}", "low": f"low:Q:{form}", "high": f"high:Q:{form}"}
     base = alt.Chart(_named(alt, rows, names)).encode(y=_by_name(alt), color=_strong(alt), tooltip=_tips(alt, tips))
@@ -146,9 +153,10 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
     layers = [rule, base.mark_point(filled=True, size=90, opacity=1).encode(x="value:Q")]
     if zero:
         layers.insert(0, _rule(alt, x=0))
-    if outside:
-        far = alt.Chart(_named(alt, outside, names)).encode(y=_by_name(alt), x="low:Q")
-        layers.append(far.mark_text(align="left", dx=4, color=QUIET).encode(text=alt.Text("value:Q", format=form)))
+    for edge, align, dx, text, rows in zip(ends, ("left", "right"), (4, -4), ("← {}", "{} →"), outside, strict=True):
+        words = [row | {"low": edge, "text": text.format(format(row["value"], form))} for row in rows]
+        far = alt.Chart(_named(alt, words, names)).mark_text(align=align, dx=dx, color=QUIET)
+        layers += [far.encode(y=_by_name(alt), x="low:Q", text="text:N")] * bool(words)
     return _finish(alt.layer(*layers), names, f"{title} with its interval, one line each", 30 * len(names))
 
 
@@ -159,9 +167,10 @@ def cost(rows: Rows, names: Sequence[str], x_title: str, y_title: str, percent: 
     """
     alt = _alt()
     base = alt.Chart(_named(alt, rows, names))
-    x = alt.X(
-        "cost:Q", scale=alt.Scale(type="log", padding=40), axis=alt.Axis(title=x_title, tickCount=5, labelExpr=ROUND)
-    )
+    costs = [row["cost"] for row in rows]
+    scale = alt.Scale(type="log", domain=log_ends(costs), nice=False, padding=BESIDE)
+    rounded = ROUND.format(digits=log_digits(costs))
+    x = alt.X("cost:Q", scale=scale, axis=alt.Axis(title=x_title, tickCount=5, labelExpr=rounded))
     axis = alt.Axis(title=y_title, format="~%" if percent else "~g", tickCount=5)
     y = alt.Y("value:Q", scale=alt.Scale(zero=False, padding=16), axis=axis)
     tips = {" ": "name:N", y_title: "value:Q:.1%" if percent else "value:Q:.3f", x_title: "cost:Q:,.3~r"}
@@ -170,24 +179,14 @@ def cost(rows: Rows, names: Sequence[str], x_title: str, y_title: str, percent: 
     dots = base.mark_point(filled=True, size=110, opacity=1).encode(
         x=x, y=y, color=_strong(alt), tooltip=_tips(alt, tips)
     )
-    text = {"x": x, "y": y, "text": "name:N"}
+    at = sides(rows, names)
     texts = [
-        alt.Chart(_named(alt, some, names)).mark_text(dx=9, dy=dy, align="left", color=INK, limit=130).encode(**text)
-        for dy, some in zip((-9, 12), _apart(rows), strict=True)
-        if some
+        alt.Chart(_named(alt, [row for row, its in zip(rows, at, strict=True) if its == side], names))
+        .mark_text(dx=side.dx, dy=side.dy, align=side.align, color=INK, limit=LIMIT)
+        .encode(x=x, y=y, text="name:N")
+        for side in sorted(set(at))
     ]
     return _finish(alt.layer(line.encode(x=x, y=y), rule, dots, *texts), names, f"{y_title} against {x_title}", 320)
-
-
-def _apart(rows: Rows) -> list[Rows]:
-    """The rows whose names stand above their dots; those with another dot just above, whose names stand below."""
-    points = [(math.log(row["cost"]), row["value"], i) for i, row in enumerate(rows)]
-    wide, high = max(points)[0] - min(points)[0], max(row["high"] for row in rows) - min(row["low"] for row in rows)
-    below = [
-        any(abs(c - a) <= 0.2 * wide and b - v <= 0.07 * high and (v, i) < (b, j) for a, b, j in points)
-        for c, v, i in points
-    ]
-    return [[row for row, down in zip(rows, below, strict=True) if down is side] for side in (False, True)]
 
 
 def reliability(rows: Rows) -> Spec:
@@ -271,7 +270,7 @@ def shares(rows: Rows, names: Sequence[str], splits: Sequence[str]) -> Spec:
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
     named = [{**row, "name": names[row["i"]], "part": splits[row["split"]]} for row in rows]
     scale = alt.Scale(domain=places, range=_palette(len(splits)))
-    legend = alt.Legend(title=None, orient="top", labelExpr="splits[datum.value]", labelLimit=160)
+    legend = _legend(alt, "splits")
     dots = (
         alt.Chart(alt.Data(values=named))
         .mark_point(filled=True, size=80, opacity=0.85)
@@ -335,7 +334,7 @@ def points(names: Sequence[str]) -> Spec:
     alt = _alt()
     places = list(range(len(names)))
     shapes = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "circle"]
-    legend = alt.Legend(title=None, orient="top", labelExpr="names[datum.value]", columns=4, labelLimit=120)
+    legend = _legend(alt, "names")
     chart = (
         alt.Chart(alt.Data(values=[]))
         .mark_point(filled=True, opacity=0.75, size=30)

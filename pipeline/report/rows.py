@@ -63,8 +63,10 @@ def calibration(facts: Facts) -> Section | None:
         return None
     bins = {name: reliability(p.truth, np.asarray(p.proba, np.float64)) for name, p in graded.items()}
     drawn = {f"calibration-{i}": charts.reliability(bins[name]) for i, name in enumerate(graded)}
-    rows = [{"i": i, **point} for i, p in enumerate(graded.values()) for point in answered_share(p)]
-    drawn["abstaining"] = charts.abstaining(rows, list(graded))
+    unsure = [name for name, p in graded.items() if np.ptp(p.proba.max(1))]  # majority is as sure of every row
+    rows = [{"i": i, **point} for i, name in enumerate(unsure) for point in answered_share(graded[name])]
+    if rows:
+        drawn["abstaining"] = charts.abstaining(rows, unsure)
     silent = [name for name in facts.names if name not in graded]
     view = {"names": list(graded), "silent": silent, "bins": bins, "few": charts.FEW}
     return Section("Can the probabilities be believed?", view, drawn, short="Reliability")
