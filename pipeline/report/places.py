@@ -56,15 +56,14 @@ def sides(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Side]:
     `rows`: `i` (place in `names`), `cost` (> 0), `value`, `low`, `high`, `strong` (0 or 1: it chooses first).
     """
     first, last = (math.log(end) for end in log_ends([row["cost"] for row in rows]))
-    bottom, top = min(row["low"] for row in rows), max(row["high"] for row in rows)
-
-    tall: float = top - bottom or 1
+    bottom: float = min(row["low"] for row in rows)
+    top: float = max(row["high"] for row in rows)
 
     def right(row: dict[str, Any]) -> float:
         return BESIDE + (WIDTH - 2 * BESIDE) * (math.log(row["cost"]) - first) / (last - first)
 
     def down(value: float) -> float:
-        return HEIGHT * 0.9 * (top - value) / tall
+        return HEIGHT * 0.9 * (top - value) / (top - bottom or 1)
 
     dots = [(right(row), down(row["value"])) for row in rows]
     spots = [Box(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in dots]
