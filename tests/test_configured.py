@@ -84,6 +84,15 @@ def test_what_cannot_be_meant_is_refused_by_name(text, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_value_of_the_wrong_type_names_the_file(tmp_path):
+    with pytest.raises(UserError, match=r"settings.toml: \[compare\] margin: 'much' is not a valid float range"):
+        parsed("[compare]\nmargin = 'much'", tmp_path, "compare", "a")
+    with pytest.raises(UserError, match=r"settings.toml: \[compare\] prefer: 'dear' is not one of"):
+        parsed("[compare]\nprefer = 'dear'", tmp_path, "compare", "a")
+    with pytest.raises(click.UsageError, match="'x' is not a valid float range"):
+        parsed("[compare]\nmargin = 'much'", tmp_path, "compare", "a", "--margin", "x")
+
+
 def test_a_file_that_is_missing_large_or_no_text_is_one_line(tmp_path, run):
     for content, message in ((None, "cannot be read"), (b"#" * 2**21, "larger than"), (b"\xff\xfe", "no TOML")):
         file = tmp_path / f"{message}.toml"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .. import UserError, listed
 from ..files import disk_errors
@@ -41,7 +42,13 @@ class ConfiguredCommand(SectionedCommand):
         ctx.meta[__name__] = settings | {
             n: v for n, v in given.items() if isinstance(v, str | bool | list | tuple) and v != ()
         }
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            wrong = error.param
+            if wrong is None or ctx.get_parameter_source(str(wrong.name)) is not ParameterSource.DEFAULT_MAP:
+                raise
+            raise UserError(f"{file}: [{'.'.join(path_of(ctx))}] {name_of(wrong)}: {error.message}") from error
 
 
 class ConfiguredGroup(OrderedGroup):
