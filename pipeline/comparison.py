@@ -118,14 +118,14 @@ def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:
     cheap = tuple(name for name in names if not kind_row(name).expensive)
     if not waiting or len(cheap) < 2:
         return
-    outcome = publish(task, judge(task, replace(rules, contenders=cheap)), rules, command)
-    comparison = outcome.comparison
+    judged = judge(task, replace(rules, contenders=cheap))
+    comparison = judged.comparison
     log.info("%s, before %s:", comparison.dataset, listed(waiting))
     for contender in comparison.contenders:
         log.info("  %-12s %s", contender.name, score(comparison.metric, contender.metrics[comparison.metric].value))
     log.info("  %s", comparison.recommendation)
-    seconds = roughly(sum(waiting.values()))
-    log.info("  %s; %s. Interrupted, this stays: %s", outlook(comparison, tuple(waiting)), seconds, outcome.report)
+    log.info("  %s; %s", outlook(comparison, tuple(waiting)), roughly(sum(waiting.values())))
+    log.info("  Interrupted from here on, this stays: %s", publish(task, judged, rules, command).report)
 
 
 def seconds_missing(task: Task, names: tuple[str, ...]) -> dict[str, float]:

@@ -20,7 +20,7 @@ def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     assert "fine-tune/" not in first
     assert "fine-tune-" not in first
     assert re.search(r"fine-tune can still bring at most [\d.]+ points \(\d+ of \d+ rows are wrong by", rest_of_it)
-    assert "Interrupted, this stays: " in rest_of_it
+    assert "Interrupted from here on, this stays: " in rest_of_it
     assert {c["name"] for c in found["contenders"]} == {"majority", "tfidf", "lr", "fine-tune"}
     assert len(found["pairs"]) == 6
     assert found["metric"] == "accuracy"

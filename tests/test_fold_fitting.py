@@ -175,7 +175,7 @@ def test_what_trains_an_encoder_has_five_of_the_folds(run, small, tmp_path, lear
     assert code == 0, err
     first, rest_of_it = err.split("before fine-tune:")  # what is cheap is judged before the rest is fitted
     assert "5 folds" not in first
-    assert "Interrupted, this stays: " in rest_of_it
+    assert "Interrupted from here on, this stays: " in rest_of_it
     told = json.loads(out)
     assert {c["name"]: c["rows"] for c in told["contenders"]} == {"tfidf": 60, "fine-tune": 30, "frozen-head": 60}
     assert {kind: learnt.count(kind) for kind in set(learnt)} == {"tfidf": 10, "fine-tune": 5, "frozen-head": 10} | {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..linear.solver import Axes, Descent, Solution, own_axes, solve
 from ..linear.tune import all_classes
 from ..run import Cost, Fit, Fitted, Question
 from .model import TfidfModel
-from .terms import MOST_TERMS, Terms, Texts, candidates, learn_terms, work
+from .terms import MOST_TERMS, Terms, Texts, beside, candidates, learn_terms, work
 
 __all__ = ["TfidfFit", "TfidfModel", "TfidfSettings", "fit", "fit_at", "tfidf_fit"]
 
@@ -164,11 +165,16 @@ def choose_features(
     truth = np.unique(here, return_inverse=True)[1]
     folds = split(here, groups, class_names, min(settings.folds, TRIAL_FOLDS), settings.seed)
     points: list[dict[str, Any]] = []
+
+    @cache  # words and characters are counted once, and side by side for both
+    def counted(analyzer: str, most: int) -> tuple[tuple[Terms, ...], Any]:
+        return learn_terms(some, (analyzer,), settings.min_df, most)
+
     for name, analyzers in table.items():
         most = most_terms(int(truth.max()) + 1, len(analyzers) * len(some[0]))
-        terms, matrix = learn_terms(some, analyzers, settings.min_df, most)
-        if terms:
-            trial = searched(own_axes(matrix), truth, folds, TRIAL_GRID)
+        blocks = [matrix for terms, matrix in (counted(analyzer, most) for analyzer in analyzers) if terms]
+        if blocks:
+            trial = searched(own_axes(beside(blocks, len(some))), truth, folds, TRIAL_GRID)
             points.append({"what": "features", "features": name, "C": trial.C, "log_loss": trial.log_loss})
     if not points:
         return list(table.values())[-1], []
