@@ -2,6 +2,7 @@
 
     python benchmarks/finetune.py SOURCE [--encoder minilm] [--rows 2000] [--epochs 2] [--batch-size 64] [--seeds 1]
     python benchmarks/finetune.py SOURCE --frozen     # a head on cached vectors against the encoder run every epoch
+    python benchmarks/finetune.py SOURCE --rows 640 --epochs 1 --profile   # what a step's time goes to, of either
 
 `Trainer` gets what its defaults give: float32, shuffled batches, each padded to its longest text. Same machine, same
 checkpoint, learning rate, batch size and seeds. Seconds are of training alone, without judging; CPU seconds are beside
@@ -136,6 +137,47 @@ def shown(way: str, record: dict[str, list[float]]) -> None:
     )
 
 
+PARTS = {  # of a step, by what torch calls its operators
+    "matrix products": ("mm", "addmm", "bmm", "baddbmm"),
+    "random numbers": ("bernoulli_", "random_", "native_dropout", "uniform_"),
+    "elementwise": ("mul", "mul_", "add", "add_", "div", "div_", "gelu", "gelu_backward", "ge", "where", "sum", "neg"),
+    "norms and softmax": ("native_layer_norm", "native_layer_norm_backward", "_softmax", "_softmax_backward_data"),
+    "copies": ("copy_", "cat", "clone", "fill_", "zero_", "contiguous"),
+    "optimiser and clipping": ("_foreach", "_fused", "linalg_vector_norm", "lerp", "addcdiv", "addcmul", "sqrt"),
+}
+
+
+def profile(data: Dataset, checkpoint: Checkpoint, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a step on one thread, and the shares of its operators, of both ways."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as watched
+
+    torch.set_num_threads(1)
+    split, tokens, where = data.train, tokenizer(checkpoint), machine("cpu", "fp32")
+    rows = {"train": tokenised(split.texts, split.labels, tokens, checkpoint.max_length, checkpoint.pad_id)}
+    steps = options.epochs * -(-len(split) // options.batch_size)
+    found: dict[str, Any] = {}
+    for way, fit in WAYS.items():
+        settings = FineTuneSettings(epochs=options.epochs, batch_size=options.batch_size, learning_rate=1e-4)
+        settings = replace(settings, init_head=checkpoint.folder)
+        model = build(checkpoint, data.class_names, HeadSpec(), settings.seed)
+        with quiet(), isolated(settings.seed), watched(activities=[ProfilerActivity.CPU]) as seen:
+            fit(model, rows, settings, where, data.class_names)
+        times = {event.key.removeprefix("aten::"): event.self_cpu_time_total / 1e6 for event in seen.key_averages()}
+        shares = {part: sum(s for key, s in times.items() if _is(key, names)) for part, names in PARTS.items()}
+        total = sum(times.values())
+        shares["all else"] = total - sum(shares.values())
+        found[way] = {"seconds_a_step": total / steps} | {part: s / total for part, s in shares.items()}
+        parts = ", ".join(f"{part} {s / total:.0%}" for part, s in shares.items())
+        print(f"{way:28s} {total / steps:.2f} s a step of {options.batch_size} rows: {parts}", flush=True)
+    return found
+
+
+def _is(key: str, names: tuple[str, ...]) -> bool:
+    return key in names or any(key.startswith(name) for name in names if name[0] == "_")
+
+
 # ── a head alone ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -215,6 +257,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--frozen", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     options.epochs = options.epochs or (20 if options.frozen else 2)
     data = read(SourceOptions(options.source))
@@ -223,14 +266,15 @@ def main() -> None:
         data = replace(data, splits={**data.splits, data.roles["train"]: subset(data.train, places)})
     data = replace(data, roles={role: data.roles[role] for role in ("train", "validation")})  # what both ways read
     checkpoint = locate(EncoderSpec(options.encoder))
-    measure = head_against_loop if options.frozen else epochs_against_default
+    key = "frozen" if options.frozen else "profile" if options.profile else "whole"
+    measure = {"frozen": head_against_loop, "profile": profile, "whole": epochs_against_default}[key]
     print(
         f"{len(data.train)} rows of {data.name}, {options.encoder}, batch {options.batch_size}, {options.epochs} epochs"
     )
     found = measure(data, checkpoint, options) | {"options": vars(options) | {"source": data.name}}
     RESULTS.parent.mkdir(exist_ok=True)
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(before | {"frozen" if options.frozen else "whole": found}, indent=1))
+    RESULTS.write_text(json.dumps(before | {key: found}, indent=1))
 
 
 if __name__ == "__main__":
