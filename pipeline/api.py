@@ -23,7 +23,7 @@ from .options import commands
 from .predict.classifier import Classifier
 from .show import parts
 from .verdict.results import LOSS
-from .words import format_duration, one_line
+from .words import format_duration, notebook_table, one_line
 
 if TYPE_CHECKING:
     from .audit import Audit
@@ -116,11 +116,6 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
 
 # ── a verdict ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-HTML = """<p><strong>{{ verdict.sentence }}</strong></p>
-<table><thead><tr>{% for name in scores[0] %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in scores %}<tr>{% for cell in row.values() %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody>
-</table>{% if verdict.report %}<p><a href="{{ verdict.report }}">{{ verdict.report }}</a></p>{% endif %}"""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Verdict:
@@ -196,9 +191,7 @@ class Verdict:
         return f"<Verdict on {self.comparison.dataset}: {self.sentence}>"
 
     def _repr_html_(self) -> str:
-        from jinja2 import Environment
-
-        return Environment(autoescape=True).from_string(HTML).render(verdict=self, scores=self.scores())
+        return notebook_table([self.sentence], self.scores(), self.report)
 
 
 # ── the commands ────────────────────────────────────────────────────────────────────────────────────────────────────

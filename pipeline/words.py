@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 MISSING = "–"  # a figure that was not measured
 
@@ -75,6 +75,19 @@ def format_change(value: float, decimals: int, sign: bool = False) -> str:
     if round(value, decimals) == 0:
         return f"{0:.{decimals}f}"
     return f"{value:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
+
+
+def notebook_table(sentences: Sequence[str], rows: Sequence[Mapping[str, object]], link: object = None) -> str:
+    """Sentences, a table of `rows` with their keys above, and a link, as HTML for a notebook."""
+    from html import escape
+
+    def line(cells: Iterable[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    words = "".join(f"<p><strong>{escape(sentence)}</strong></p>" for sentence in sentences)
+    body = "".join(line(row.values(), "td") for row in rows)
+    table = f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>" if rows else ""
+    return words + table + (f'<p><a href="{escape(str(link))}">{escape(str(link))}</a></p>' if link else "")
 
 
 def error_line(error: BaseException, limit: int = 160) -> str:

@@ -260,3 +260,17 @@ def test_bars_in_a_notebook_are_drawn_in_one_place_and_gone_at_the_end(monkeypat
     assert texts == ["fit <a>: 2 of 4 (50%)", "fit <a>: 4 of 4 (100%)", ""]
     assert shown[0]["text/html"] == '<div>fit &lt;a&gt; <progress max="4" value="2"></progress> 2 of 4 (50%)</div>'
     assert shown[-1]["text/html"] == ""
+
+
+def test_curve_and_audit_show_a_table_in_a_notebook(tiny_distilbert):
+    frame = as_dict(TEXTS, NAMES)
+    given = {"text": "body", "label": "stars", "encoder": tiny_distilbert}
+    curve = pipeline.learning_curve(frame, contenders=["tfidf", "lr"], sizes=[10, 20], **given)
+    html = curve._repr_html_()
+    assert html.count("<tr>") == 1 + len({size for line in curve.lines for size in line.sizes})
+    assert "<th>labels</th><th>tfidf</th><th>lr</th>" in html
+    assert curve.file in html
+    audited = pipeline.audit(frame, contenders=["tfidf"], **given)
+    html = audited._repr_html_()
+    assert html.count("<td>") == 8 * min(10, len(audited.rows))
+    assert "labels" in html

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from tables import folder, load, refused, rows, write_csv, write_jsonl, write_parquet
 
+from pipeline import UserError
+from pipeline.data.sources import locate
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -116,3 +119,9 @@ def test_a_path_that_exists_is_never_taken_for_a_hub_name(tmp_path, monkeypatch)
     folder(tmp_path / "dair-ai" / "emotion", train=rows(20), test=rows(4))
     monkeypatch.chdir(tmp_path)
     assert load("dair-ai/emotion").class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_an_empty_name_is_no_folder(source):
+    with pytest.raises(UserError, match="SOURCE is empty; pass a file"):
+        locate(source)

@@ -10,6 +10,7 @@ from pipeline.words import (
     format_change,
     format_duration,
     format_p,
+    notebook_table,
     one_line,
     printable,
     roughly,
@@ -57,3 +58,14 @@ def test_an_error_says_one_line():
     assert error_line(OSError("\n  cannot reach\nmore")) == "cannot reach"
     assert error_line(ValueError()) == "ValueError"
     assert error_line(ValueError("x" * 300), 10) == "x" * 9 + "…"
+
+
+def test_a_table_for_a_notebook_is_text_not_html():
+    rows = [{"<i>": "<b>", "n": 1}, {"<i>": "c", "n": 2}]
+    html = notebook_table(["a < b"], rows, 'x".html')
+    assert html == (
+        "<p><strong>a &lt; b</strong></p><table><thead><tr><th>&lt;i&gt;</th><th>n</th></tr></thead><tbody>"
+        "<tr><td>&lt;b&gt;</td><td>1</td></tr><tr><td>c</td><td>2</td></tr></tbody></table>"
+        '<p><a href="x&quot;.html">x&quot;.html</a></p>'
+    )
+    assert notebook_table([], []) == ""

@@ -21,14 +21,16 @@ from ..metrics import METRICS, decide, metric_for, scores
 from ..run import Predictions, Run
 from ..verdict import Comparison, aligned, judged_role
 from ..verdict.results import names_of
+from ..words import notebook_table
 from .dropped import Dropped, called, recommended, without
 from .losses import Between, Confusion, between, confusions, extremes, loss
 from .repeats import ExactRepeats, NearPair, NearRepeats, exact_repeats, near_repeats_of
-from .suspects import Expected, SuspectRow, doubts, text_of
+from .suspects import HEADER, Expected, SuspectRow, doubts, text_of
 
 __all__ = ["Audit", "AuditSettings", "SuspectRow", "audit"]
 
 PAIRS = 500  # rows on which two contenders differ that are listed
+SHOWN = 10  # rows in doubt that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class Audit:
 
     def __repr__(self) -> str:
         return f"<Audit of {self.dataset}: {len(self.rows):,} labels in doubt, {self.confident:,} probably wrong>"
+
+    def _repr_html_(self) -> str:
+        doubted = [dict(zip(HEADER, row.cells(), strict=True)) for row in self.rows[:SHOWN]]
+        return notebook_table([one.sentence(split) for split, one in self.expected.items()], doubted)
 
     @property
     def confident(self) -> int:

@@ -79,6 +79,8 @@ def locate(source: str | Frames) -> Source:
     """
     if isinstance(source, Frames):
         return Source(source.name, source.name, {name: (frame,) for name, frame in source.splits.items()}, None)
+    if not source.strip():
+        raise UserError(f"SOURCE is empty; pass a file, a folder (. is this one), or the bundled {listed(samples())}")
     path = expanded(source)
     if os.path.isdir(path):
         if source in samples():

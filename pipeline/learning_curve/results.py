@@ -16,6 +16,7 @@ from .. import listed, log
 from ..files import disk_errors, publish
 from ..metrics import METRICS, change, unit
 from ..run import digest, slug
+from ..words import notebook_table
 from .crossing import ahead_from, between, common, span
 
 FORMAT = 1
@@ -95,6 +96,15 @@ class Curve:
     def __repr__(self) -> str:
         names = ", ".join(line.name for line in self.lines)
         return f"<Curve of {self.dataset}: {names} on up to {self.train_rows:,} labels>"
+
+    def _repr_html_(self) -> str:
+        sizes = sorted({size for line in self.lines for size in line.sizes})
+        scores = [{p.size: f"{p.value:.3f} [{p.low:.3f}, {p.high:.3f}]" for p in line.points} for line in self.lines]
+        rows = [
+            {"labels": f"{size:,}"} | {line.name: of.get(size, "") for line, of in zip(self.lines, scores, strict=True)}
+            for size in sizes
+        ]
+        return notebook_table([crossing.sentence for crossing in self.crossings], rows, self.file)
 
     def to_json(self) -> dict[str, Any]:
         """What `curve --json` prints."""
