@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,8 +355,8 @@ def test_weights_smoothing_and_accumulation_are_part_of_the_question(tiny_distil
     assert run.folder != question_of(replace(settings, label_smoothing=0.0), dataset(), checkpoint, tmp_path).folder
 
 
-@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])
-def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_distilbert, tmp_path):
+def a_trainer(folder, settings, work):
+    """Of an encoder for eight rows."""
     from transformers import TrainerCallback
 
     from pipeline import silent
@@ -364,13 +365,30 @@ def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_di
     from pipeline.finetune.heads import HeadSpec, build
     from pipeline.finetune.training import TrainingJob, tokenised, trainer_for
 
-    checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
+    checkpoint = locate(EncoderSpec(str(folder)))
     rows = tokenised([("good film",), ("bad film",)] * 4, np.array([0, 1] * 4), tokenizer(checkpoint), 8, 0)
-    settings = replace(FAST, epochs=5, batch_size=4, warmup=0.2, schedule=schedule)
     callback = type("Quiet", (TrainerCallback,), {})()
     model = build(checkpoint, ("a", "b"), HeadSpec(), 0)
-    job = TrainingJob(rows, None, ("a", "b"), settings, 1e-3, machine("cpu", "fp32"), tmp_path, silent)
-    trainer = trainer_for(model, job, callback)
+    job = TrainingJob(rows, None, ("a", "b"), settings, 1e-3, machine("cpu", "fp32"), work, silent)
+    return trainer_for(model, job, callback)
+
+
+def test_a_trainings_place_in_tensorboard_is_no_later_ones(tiny_distilbert, tmp_path, monkeypatch):
+    settings = replace(FAST, report_to=("tensorboard",))
+    for place in ("elsewhere", None):
+        if place:
+            monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", place)
+        else:
+            monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
+        with suppress(UserError):  # where it is not installed
+            a_trainer(tiny_distilbert, settings, tmp_path)
+        assert os.environ.get("TENSORBOARD_LOGGING_DIR") == place
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])
+def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_distilbert, tmp_path):
+    settings = replace(FAST, epochs=5, batch_size=4, warmup=0.2, schedule=schedule)
+    trainer = a_trainer(tiny_distilbert, settings, tmp_path)
     trainer.create_optimizer_and_scheduler(10)
     rates = []
     for _ in range(11):

@@ -270,8 +270,10 @@ def trainer_for(model: Any, job: TrainingJob, callback: Any) -> Any:
 
     settings, rows, folder = job.settings, job.train, job.work
     trackers = list(settings.report_to) if job.until is None else []
-    if "tensorboard" in trackers:  # its default is the work folder, which does not outlive the training
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parent / "trackers" / folder.name.lstrip(".")))
+    place = "TENSORBOARD_LOGGING_DIR"  # its default is the work folder, which does not outlive the training
+    ours = "tensorboard" in trackers and place not in os.environ
+    if ours:
+        os.environ[place] = str(folder.parent / "trackers" / folder.name.lstrip("."))
     if job.machine.device == "cpu":
         cheapen(model, encoder_of(model))
     weights = balanced_weights(rows.labels, int(model.config.num_labels)) if settings.class_weights else None
@@ -288,6 +290,9 @@ def trainer_for(model: Any, job: TrainingJob, callback: Any) -> Any:
         if not trackers:
             raise
         raise UserError(f"--report-to {listed(trackers)}: {error_line(error)}; or leave it out") from error
+    finally:
+        if ours:  # it has been read; a second training, and the verdict, have their own place
+            del os.environ[place]
     trainer.held = job.held
     trainer.remove_callback(PrinterCallback)
     return trainer
