@@ -84,9 +84,9 @@ def notebook_table(sentences: Sequence[str], rows: Sequence[Mapping[str, object]
     def line(cells: Iterable[object], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
-    words = "".join(f"<p><strong>{escape(sentence)}</strong></p>" for sentence in sentences)
+    words = "".join(f"<p><strong>{escape(sentence)}</strong></p>\n" for sentence in sentences)
     body = "".join(line(row.values(), "td") for row in rows)
-    table = f"<table><thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table>" if rows else ""
+    table = f"<table><thead>{line(rows[0], 'th')}</thead>\n<tbody>{body}</tbody>\n</table>" if rows else ""
     return words + table + (f'<p><a href="{escape(str(link))}">{escape(str(link))}</a></p>' if link else "")
 
 

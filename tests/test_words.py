@@ -64,8 +64,8 @@ def test_a_table_for_a_notebook_is_text_not_html():
     rows = [{"<i>": "<b>", "n": 1}, {"<i>": "c", "n": 2}]
     html = notebook_table(["a < b"], rows, 'x".html')
     assert html == (
-        "<p><strong>a &lt; b</strong></p><table><thead><tr><th>&lt;i&gt;</th><th>n</th></tr></thead><tbody>"
-        "<tr><td>&lt;b&gt;</td><td>1</td></tr><tr><td>c</td><td>2</td></tr></tbody></table>"
+        "<p><strong>a &lt; b</strong></p>\n<table><thead><tr><th>&lt;i&gt;</th><th>n</th></tr></thead>\n<tbody>"
+        "<tr><td>&lt;b&gt;</td><td>1</td></tr><tr><td>c</td><td>2</td></tr></tbody>\n</table>"
         '<p><a href="x&quot;.html">x&quot;.html</a></p>'
     )
     assert notebook_table([], []) == ""
