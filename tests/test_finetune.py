@@ -385,6 +385,27 @@ def test_a_trainings_place_in_tensorboard_is_no_later_ones(tiny_distilbert, tmp_
         assert os.environ.get("TENSORBOARD_LOGGING_DIR") == place
 
 
+def test_a_tracker_that_fails_costs_no_training(tiny_distilbert, tmp_path, caplog):
+    from transformers import TrainerCallback
+
+    from pipeline.finetune.tracking import spare
+
+    seen = []
+
+    def refused(self, *given, **named):
+        seen.append("asked")
+        raise ImportError("No module named 'alembic'")
+
+    parts = {"on_train_begin": refused, "on_log": refused, "__module__": "transformers.integrations.somewhere"}
+    trainer = a_trainer(tiny_distilbert, replace(FAST, epochs=1), tmp_path)
+    trainer.add_callback(type("MLflowCallback", (TrainerCallback,), parts)())
+    spare(trainer)
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert seen == ["asked"]  # once: then it is left out
+    assert "--report-to: MLflow: No module named 'alembic'; the training goes on without it" in caplog.text
+
+
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])
 def test_the_rate_follows_its_schedule_after_the_warm_up(schedule, last, tiny_distilbert, tmp_path):
     settings = replace(FAST, epochs=5, batch_size=4, warmup=0.2, schedule=schedule)

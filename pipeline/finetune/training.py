@@ -25,6 +25,7 @@ from .device import Machine, world_size
 from .dropout import cheapen
 from .heads import encoder_of
 from .hopeless import Bar, Look
+from .tracking import spare
 
 CPU_BUDGET, GPU_BUDGET = 4096, 32768  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
@@ -293,6 +294,7 @@ def trainer_for(model: Any, job: TrainingJob, callback: Any) -> Any:
     finally:
         if ours:  # it has been read; a second training, and the verdict, have their own place
             del os.environ[place]
+    spare(trainer)
     trainer.held = job.held
     trainer.remove_callback(PrinterCallback)
     return trainer
