@@ -28,7 +28,7 @@ from pipeline.contenders import fits_of
 from pipeline.data import SourceOptions, read
 from pipeline.encoder.checkpoint import EncoderSpec
 from pipeline.finetune import FineTuneSettings
-from pipeline.finetune.hopeless import Bar, Look
+from pipeline.finetune.hopeless import Bar, Look, guessing
 from pipeline.run import Predictions
 from pipeline.task import Task
 
@@ -38,25 +38,34 @@ CHEAP = ("tfidf", "lr", "stack")
 NONE = Bar("cheap", "", Predictions("", np.empty(0, str), np.empty(0, np.int64), np.empty((0, 2))), "accuracy", MARGIN)
 
 
-def ended_at(looks: list[Look]) -> float | None:
-    """The share of its steps after which a training with these looks is ended; None: it goes to its end."""
-    return next((one.share for i, one in enumerate(looks) if NONE.ended(looks[: i + 1])), None)
+def ended_at(looks: list[Look], guess: float) -> float | None:
+    """The share of its steps after which a training with these looks is ended; None: it goes to its end.
+
+    `guess`: how far ahead of the cheap contender a constant answer is.
+    """
+    bar = replace(NONE, guessing=guess)
+    return next((one.share for i, one in enumerate(looks) if bar.ended(looks[: i + 1])), None)
 
 
 # ── simulated ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def curve(shares: np.ndarray, start: float, end: float, random: np.random.Generator) -> tuple[str, np.ndarray]:
-    """True accuracies (l,) after `shares` (l,) of the steps, from `start` to about `end`, and what they look like."""
+    """True accuracies (l,) after `shares` (l,) of the steps, from `start` to about `end`, and what they look like.
+
+    `start` is what guessing reaches; before the first step the head, which is random, is below that.
+    """
     shape = str(random.choice(["flattening", "late", "wandering"], p=[0.6, 0.2, 0.2]))
     if shape == "late":  # at chance, then a steep rise
-        middle, width = random.uniform(0.1, 0.5), random.uniform(0.02, 0.1)
+        middle, width = random.uniform(0.1, 0.6), random.uniform(0.02, 0.1)
         part = 1 / (1 + np.exp(-(shares - middle) / width))
     else:
         speed = random.uniform(2, 15)
         part = (1 - np.exp(-speed * shares)) / (1 - np.exp(-speed))
     wander = 0.0 if shape != "wandering" else random.normal(0, 0.01, len(shares)).cumsum() * (1 - shares)
-    return shape, np.clip(start + (end - start) * part + wander, 0.01, 0.995)
+    truth = start + (end - start) * part + wander
+    truth[0] *= random.uniform(0.3, 1)
+    return shape, np.clip(truth, 0.01, 0.995)
 
 
 def world(random: np.random.Generator) -> dict[str, Any]:
@@ -67,7 +76,8 @@ def world(random: np.random.Generator) -> dict[str, Any]:
     cheap, gain = random.uniform(0.6, 0.98), random.normal(0, 0.04)
     end = float(np.clip(cheap + gain, 0.05, 0.995))
     shares = np.arange(looks + 1) / looks
-    shape, truth = curve(shares, random.uniform(0.05, 0.5), end, random)
+    start = random.uniform(0.05, 0.95) * cheap
+    shape, truth = curve(shares, start, end, random)
     alike, steady = random.uniform(0.4, 0.9), random.uniform(0.5, 0.95)  # correlations of rows' latent difficulty
     hard, of_cheap, of_fit = random.normal(size=(3, rows))
     wrong_cheap = alike * hard + np.sqrt(1 - alike**2) * of_cheap > norm.ppf(cheap)
@@ -78,7 +88,7 @@ def world(random: np.random.Generator) -> dict[str, Any]:
         ahead = wrong_cheap.astype(float) - wrong
         seen.append(Look(float(share), float(ahead.mean()), float(np.sqrt(ahead.var() / rows + 2 / rows**2))))
     final = float(truth[-1])
-    return {"rows": rows, "looks": looks, "shape": shape, "gain": final - cheap, "ended": ended_at(seen)}
+    return {"rows": rows, "looks": looks, "shape": shape, "gain": final - cheap, "ended": ended_at(seen, start - cheap)}
 
 
 def summary(worlds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,13 +137,17 @@ def real(source: Path, seed: int, kind: str, rows: int, folder: Path) -> dict[st
         Bar.ended = whole  # type: ignore[method-assign]
     cheap = [fit.run() for name in CHEAP for fit in fits_of(task, name)]
     best = max(cheap, key=lambda one: one.metrics["validation"]["accuracy"])
+    guess = guessing(best.predictions["validation"], "accuracy")
     gain = run.metrics["test"]["accuracy"] - best.metrics["test"]["accuracy"]
     looks = [[round(value, 5) for value in astuple(look)] for look in taken[-1]]
-    return {"source": source.name, "seed": seed, "kind": kind, "against": best.kind, "gain": gain, "looks": looks}
+    facts = {"source": source.name, "seed": seed, "kind": kind, "against": best.kind}
+    return facts | {"gain": gain, "guess": guess, "looks": looks}
 
 
 def replayed(fits: list[dict[str, Any]]) -> dict[str, Any]:
-    ends = [{"gain": one["gain"], "ended": ended_at([Look(*look) for look in one["looks"]])} for one in fits]
+    ends = [
+        {"gain": one["gain"], "ended": ended_at([Look(*look) for look in one["looks"]], one["guess"])} for one in fits
+    ]
     return summary(ends)
 
 

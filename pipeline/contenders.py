@@ -39,7 +39,7 @@ from .finetune import FineTuneSettings, check, timed, tuned_fit
 from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
-from .finetune.hopeless import Bar
+from .finetune.hopeless import Bar, guessing
 from .finetune.lora import RANK
 from .finetune.work import Places
 from .linear import LinearSettings, linear_fit
@@ -173,7 +173,10 @@ def bar_of(task: Task) -> Bar | None:
         return None
     best = max(scored, key=lambda pair: pair[0])[1]
     predictions = best.predictions["validation"].aligned_to(task.dataset.validation.row_ids)
-    return None if predictions is None else Bar(best.kind, Path(best.folder or "").name, predictions, metric, margin)
+    if predictions is None:
+        return None
+    name = Path(best.folder or "").name
+    return Bar(best.kind, name, predictions, metric, margin, guessing(predictions, metric))
 
 
 def _scored(run: Run, metric: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from pipeline import UserError
 from pipeline.finetune import device
 from pipeline.finetune.device import Machine, machine
-from pipeline.finetune.hopeless import Bar, Look, reachable
+from pipeline.finetune.hopeless import Bar, Look, guessing, reachable
 from pipeline.finetune.job import TrainingState, looked_at
 from pipeline.finetune.rates import by_chance, held_out, row_passes, rungs, smallest_good, steps_of_rungs, survivors
 from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, epochs_of, log_losses, logits
@@ -181,7 +181,24 @@ def bar(wrong: int = 0, metric: str = "accuracy") -> Bar:
     truth = np.arange(200) % 2
     said = np.where(np.arange(200) < wrong, 1 - truth, truth)
     ids = np.arange(200).astype(str)
-    return Bar("lr", "lr-1", Predictions("validation", ids, truth, np.eye(2)[said].astype(np.float32)), metric, 0.01)
+    predictions = Predictions("validation", ids, truth, np.eye(2)[said].astype(np.float32))
+    return Bar("lr", "lr-1", predictions, metric, 0.01, guessing(predictions, metric))
+
+
+def test_guessing_is_told_as_far_behind_as_it_is():
+    assert guessing(bar(10).predictions, "accuracy") == pytest.approx(0.5 - 0.95)
+    assert guessing(bar(0, "log_loss").predictions, "log_loss") == pytest.approx(
+        -np.log(2), abs=1e-3
+    )  # lower is better
+
+
+def test_what_answers_with_one_class_for_half_of_its_steps_has_not_begun_to_learn():
+    seen = [Look(i / 8, ahead, 0.012) for i, ahead in enumerate((-0.25, -0.107, -0.107, -0.107, -0.107))]
+    mostly_one = replace(bar(), guessing=-0.107)  # as far as the shares of two uneven classes go
+    assert [mostly_one.ended(seen[:many]) for many in (4, 5)] == [None, None]
+    assert replace(bar(), guessing=-0.5).ended(seen) is not None
+    seen += [Look(0.625, -0.05, 0.01), Look(0.75, 0.0, 0.01)]  # then it does
+    assert [mostly_one.ended(seen[:many]) for many in (6, 7)] == [None, None]
 
 
 def test_a_look_compares_on_the_same_rows():

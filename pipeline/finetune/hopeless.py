@@ -17,9 +17,9 @@ from ..metrics import METRICS, scores
 from ..run import Predictions
 
 LOOKS = 8  # in a training, at least: its epochs where they are more
-EARLIEST = 1 / 3  # share of its steps, before which none is ended
-UNLEARNT = 2 / 3  # the same for one that is not halfway up to the bar: on few rows little is learnt for long
-SURE = 1.0  # standard errors
+EARLIEST = 1 / 2  # share of its steps, before which none is ended
+UNLEARNT = 2 / 3  # the same for one that is not halfway from guessing to the bar: on few rows little is learnt for long
+SURE = 2.0  # standard errors
 DRAWS = 100  # of the rows, for the standard error
 
 
@@ -41,6 +41,7 @@ class Bar:
     predictions: Predictions  # of the validation rows, in their order
     metric: str
     margin: float
+    guessing: float = float("-inf")  # how far ahead one constant answer is, where much is learnt before more is
 
     @property
     def asked(self) -> str:
@@ -70,10 +71,19 @@ class Bar:
     def ended(self, looks: Sequence[Look]) -> dict[str, Any] | None:
         """What ends a training after `looks`: the last one, with the most it may still reach; None: it goes on."""
         first, last, reach = looks[0], looks[-1], reachable(looks)
-        earliest = UNLEARNT if last.ahead < first.ahead / 2 else EARLIEST
+        earliest = UNLEARNT if last.ahead < max(first.ahead, self.guessing) / 2 else EARLIEST
         if not earliest <= last.share < 1 or not reach + SURE * last.error <= self.margin:
             return None
         return asdict(last) | {"reach": reach, "metric": self.metric, "margin": self.margin, "against": self.name}
+
+
+def guessing(predictions: Predictions, metric: str) -> float:
+    """How far ahead of `predictions` the shares of their rows' classes are, the same for every row."""
+    truth, classes = predictions.truth, predictions.proba.shape[1]
+    shares = np.bincount(truth, minlength=classes) / len(truth)
+    constant = scores(truth, np.tile(shares, (len(truth), 1)), range(classes), None, (metric,))[metric]
+    given = scores(truth, predictions.proba, range(classes), predictions.threshold, (metric,))[metric]
+    return float("-inf") if None in (constant, given) else METRICS[metric].sign * (constant - given)
 
 
 def reachable(looks: Sequence[Look]) -> float:
