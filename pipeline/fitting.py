@@ -182,7 +182,7 @@ def remedy(task: Task, name: str, seconds: float) -> str:
     """How fine-tuning would fit into `seconds`: shorter, at a learning rate not searched for; "" if it would not."""
     if not kinds.tuned(name) or task.tuning.freeze:
         return ""
-    rate = task.tuning.learning_rate or kind_row(name).learning_rate or 1e-4
+    rate = task.tuning.learning_rate or kinds.learning_rate(name) or 1e-4
     for epochs in range(epochs_of(task.tuning, len(task.dataset.train)), 0, -1):
         shorter = replace(task, tuning=replace(task.tuning, epochs=epochs, learning_rate=rate), seeds=1)
         needed = estimates(shorter, (name,))[name]

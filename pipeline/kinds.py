@@ -35,6 +35,7 @@ class Kind:
     needs_vectors: bool = False  # those of a frozen encoder
     expensive: bool = False  # trains an encoder: never fitted by the way
     learning_rate: float | None = None  # what it is trained at where none is given or searched for
+    rates: Mapping[str, float] = field(default_factory=dict)  # a variant → the same, where it wants another
     variants: tuple[str, ...] = ()  # patterns of what may follow the plus
     described: Mapping[str, str] = field(default_factory=dict)  # a variant, its number left out → how it comes about
     version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
@@ -112,6 +113,7 @@ KINDS: dict[str, Kind] = {
         library="transformers",
         expensive=True,
         learning_rate=1e-4,
+        rates={"lora": 1e-3},
         variants=(f"last-{NUMBER}", "lora"),
         described={
             "last": "the encoder's last {}, fine-tuned on what those below make of the texts",
@@ -127,7 +129,7 @@ KINDS: dict[str, Kind] = {
         library="transformers",
         expensive=True,
         learning_rate=3e-4,
-        version=2,
+        version=3,
     ),
 }
 
@@ -165,6 +167,12 @@ def describe(kind: str) -> str:
     if name in row.described:
         return row.described[name].format(counted(int(number or 0), "layer").removeprefix("1 "))
     return row.description + (f" ({variant})" if variant else "")
+
+
+def learning_rate(kind: str) -> float | None:
+    """What a kind is trained at where none is given or searched for; None: it is not trained so."""
+    row, variant = kind_row(kind), split(kind)[1]
+    return row.rates.get(variant, row.learning_rate)
 
 
 def tuned(kind: str) -> bool:

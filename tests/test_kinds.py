@@ -144,3 +144,9 @@ def test_a_new_contender_is_two_rows(run, reviews, tmp_path, monkeypatch):
     code, _, err = run("export", coin["run"], "--format", "joblib", "--out", tmp_path / "served", encoder=False)
     assert code == 1
     assert "a coin run is no scikit-learn model" in err
+
+
+def test_adapters_are_trained_at_a_rate_of_their_own():
+    assert [kinds.learning_rate(kind) for kind in ("fine-tune", "fine-tune+last-2", "fine-tune+lora", "lr")] == [
+        1e-4, 1e-4, 1e-3, None
+    ]  # fmt: skip

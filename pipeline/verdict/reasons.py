@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import listed
-from ..kinds import kind_row
+from ..kinds import learning_rate
 from ..metrics import METRICS, change, score, unit
 from ..run import Run
 from ..words import format_duration
@@ -117,7 +117,7 @@ def borrowed_rates(contenders: Sequence[Contender], runs: dict[str, Run]) -> lis
     borrowed = [
         c.name
         for c in contenders
-        if kind_row(c.kind).learning_rate not in (None, kind_row("fine-tune").learning_rate)
+        if learning_rate(c.kind) not in (None, learning_rate("fine-tune"))
         and runs[c.name].settings.get("learning_rate") in rates - {"auto", None}
     ]
     if not borrowed:
