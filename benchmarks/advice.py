@@ -39,6 +39,7 @@ NAMES = ("majority", "tfidf", "lr", "lr+smote", "fine-tune")
 SECONDS = (0.01, 0.5, 12.0, 14.0, 400.0)
 TRUTHS = {  # name of a cell → accuracy of each contender
     "fine-tune +2": (0.4, 0.80, 0.80, 0.79, 0.82),
+    "fine-tune +3": (0.4, 0.80, 0.80, 0.79, 0.83),
     "fine-tune +5": (0.4, 0.80, 0.80, 0.79, 0.85),
     "fine-tune +10": (0.4, 0.75, 0.78, 0.77, 0.85),
     "tfidf +3": (0.4, 0.83, 0.80, 0.80, 0.80),

@@ -262,7 +262,9 @@ def main() -> None:
     pools = [advice.Pool.load(path) for path in sorted(options.vectors.glob("*.npz"))] if options.vectors else []
     records = {
         "pairs": lambda: pairs(repeats, options.draws),
-        "recommendation": lambda: advice.recommendations((100, 200, 500, 1000), max(100, repeats // 10), 300),
+        "recommendation": lambda: advice.recommendations(
+            (30, 60, 100, 200, 500, 1000, 2000), max(100, repeats // 10), 300
+        ),
         "worlds": lambda: advice.worlds((100, 300, 1000), max(100, repeats // 4)),
         "text": lambda: advice.text(pools, (100, 300, 1000), options.subsets),
     }

@@ -35,7 +35,7 @@ from .estimates import (
 )
 from .explore import Profile
 from .explore import profile as look_at
-from .finetune import FineTuneSettings, check, timed, tuned_fit
+from .finetune import FineTuneSettings, check, priced, tuned_fit
 from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
@@ -156,8 +156,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
 def _tuned(task: Task, checkpoint: Any, settings: FineTuneSettings) -> Fit:
     places = Places(task.runs, task.cache, bar_of(task))
     fit = tuned_fit(task.dataset, checkpoint, settings, task.runtime, places, task.progress)
-    some = task.dataset.validation if "validation" in task.dataset.roles else task.dataset.train
-    served = partial(timed, texts=some.texts, runtime=task.runtime, cache=task.cache)
+    served = partial(priced, dataset=task.dataset, runtime=task.runtime, cache=task.cache)
     return replace(fit, after=served) if is_main_process() else fit
 
 

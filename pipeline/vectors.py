@@ -10,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from . import UserError
+from . import UserError, log
 from .data import subset
 from .encoder.checkpoint import EncoderSpec, locate
 from .encoder.declared import note_pooling
+from .encoder.hardware import cpu_name
 from .encoder.pooling import pairs, storage_of
 from .extract import Embedded, Matrices, embed
 from .extract.embedding_cache import EmbeddingCache, open_cache
 from .extract.vector_file import FROM_FILE, VectorFile
 from .linear import Encoded, EncodingFacts
+from .predict.models import Vectorizer, spec_of
+from .run import digest
+from .run.timing import milliseconds, timing_sample
 from .store import text_keys
 from .task import Task
 
@@ -91,7 +95,7 @@ class TaskVectors:
             vectors=lambda: self._vectors(pooling, several),
             checkpoint_digest=digests if several else digests[pooling],
             settings=self._described(pooling, self.cache),
-            facts=lambda: facts_of(self.embedded),
+            facts=self.facts,
             calibrated=lambda: self.described(pooling),
         )
 
@@ -115,6 +119,27 @@ class TaskVectors:
         """What a run on them says of them, so that prediction can make the same ones."""
         return self._described(pooling, self.embedded.extracted.embedding_cache)
 
+    def facts(self, pooling: str) -> EncodingFacts:
+        """What encoding costs a run on them: all the rows that it learns from and chooses on, in every pooling that was
+        compared; and one text in the pooling that was chosen, by what serves it."""
+        done = self.embedded
+        return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *self._milliseconds(pooling))
+
+    def _milliseconds(self, pooling: str) -> tuple[float | None, float | None]:
+        texts, cache, task = timing_sample(self.task.dataset), self.embedded.extracted.embedding_cache, self.task
+        name = f"{pooling} {digest(text_keys(texts).tobytes().hex())} {cpu_name()} {task.runtime}"
+        known = cache.timing(name)
+        if known is not None:
+            return known
+        spec = spec_of(self.described(pooling), pooling)
+        try:
+            taken = milliseconds(Vectorizer(self.checkpoint, spec, task.runtime, task.cache).vectors, texts)
+        except UserError as error:  # vectors that another machine made, which this one cannot
+            log.warning(f"what encoding a text costs here is not known: {error}")
+            return None, None
+        cache.keep_timing(name, taken)
+        return taken
+
     def _described(self, pooling: str, cache: EmbeddingCache) -> dict[str, Any]:
         spec = self.spec
         facts = {
@@ -135,11 +160,6 @@ class TaskVectors:
         if cache.variant.calibration:  # of int8: another one makes other vectors
             facts["calibration"] = cache.variant.calibration
         return facts
-
-
-def facts_of(done: Embedded) -> EncodingFacts:
-    """What encoding costs, for a run on vectors to add to its own: of the rows that it learns from and chooses on."""
-    return EncodingFacts(done.seconds(("train", "validation")), done.encoder_mb(), *done.ms_per_text())
 
 
 Vectors = TaskVectors | GivenVectors

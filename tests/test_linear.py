@@ -283,7 +283,7 @@ def test_cost_adds_the_encoders_share_and_leaves_unknown_what_is(tmp_path):
     assert unknown.trained_parameters == 3 * 7
     assert unknown.fit_seconds > 0
     facts = EncodingFacts(extract_seconds=12.5, encoder_mb=90.0, ms_per_text_batch=2.0, ms_per_text_single=9.0)
-    known = fit_lr(Encoded(lambda: vectors, "abc", {}, lambda: facts), dataset, settings, tmp_path / "2").cost
+    known = fit_lr(Encoded(lambda: vectors, "abc", {}, lambda pooling: facts), dataset, settings, tmp_path / "2").cost
     assert known.extract_seconds == 12.5
     assert 2 < known.ms_per_text_batch < 3
     assert 9 < known.ms_per_text_single < 12

@@ -181,11 +181,6 @@ class Embedded:
         wanted = [split for role, split in self.dataset.roles.items() if roles is None or role in roles]
         return self.extracted.embedding_cache.encode_seconds(distinct_keys(self.keys[split] for split in wanted))
 
-    def ms_per_text(self) -> tuple[float | None, float | None]:
-        """Encoding one text, in ms: in large batches, and alone."""
-        texts = len(distinct_keys(self.keys.values()))
-        return 1000 * self.seconds() / max(1, texts), self.extracted.embedding_cache.timing()
-
     def encoder_mb(self) -> float:
         """Size of the encoder's weights, in MB."""
         return sum(file.stat().st_size for file in self.checkpoint.weights) / 1e6

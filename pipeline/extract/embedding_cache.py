@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,24 +88,30 @@ class EmbeddingCache:
             }
             describe(store.folder, about)
 
-    # how long one text takes
+    # what one text costs to encode, where it is served
 
-    def keep_timing(self, ms_single: float) -> None:
-        """Remember the time of one text encoded alone, in ms, on this machine."""
-        payload = json.dumps({"ms_single": ms_single, "device": self.backend.device}).encode()
-        for store in self.stores.values():
-            if store.folder.exists():
-                with disk_errors(store.folder, "cannot write", "choose another --cache"):
-                    publish(store.folder / TIMING, payload)
+    def keep_timing(self, name: str, taken: tuple[float | None, float | None]) -> None:
+        """Remember milliseconds that were measured as `name`: among others, and alone."""
+        store = next(iter(self.stores.values()))
+        if store.folder.exists():
+            payload = json.dumps({**self._timings(store), name: taken}).encode()
+            with disk_errors(store.folder, "cannot write", "choose another --cache"):
+                publish(store.folder / TIMING, payload)
 
-    def timing(self) -> float | None:
-        """What `keep_timing` stored, or None."""
-        for store in self.stores.values():
-            try:
-                return float(json.loads((store.folder / TIMING).read_text("utf-8"))["ms_single"])
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-        return None
+    def timing(self, name: str) -> tuple[float, float] | None:
+        """What `keep_timing` stored as `name`, or None."""
+        try:
+            together, alone = map(float, self._timings(next(iter(self.stores.values())))[name])
+            return together, alone
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    @staticmethod
+    def _timings(store: Store) -> dict[str, Any]:
+        try:
+            return dict(json.loads((store.folder / TIMING).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
 
 def open_cache(

@@ -34,7 +34,6 @@ from .prefetch import prefetch
 
 WINDOW = 16_384  # texts that are sorted by length together
 BEHIND = 16  # batches that may wait to be written
-TIMED = 8  # texts that are encoded one at a time, to know how long one takes
 
 Texts = Sequence[tuple[str, ...]]
 
@@ -95,8 +94,6 @@ class Extractor:
                 self.done.from_cache += window.cached_rows
                 self.progress("extract", self.done.from_cache + self.done.encoded, total)
         self.done.seconds = time.perf_counter() - started - self.done.setup_seconds
-        if self.encoder is not None and self.done.encoded:  # else there is no text whose length would be usual
-            self._time_single()
         return self.done
 
     # ── in the thread that runs ahead ───────────────────────────────────────────────────────────────────────────────
@@ -180,21 +177,6 @@ class Extractor:
                 except BaseException:
                     commits.rescue()
                     raise
-
-    def _time_single(self) -> None:
-        """Encode a few texts one at a time, and remember how long one takes."""
-        assert self.encoder, "something was encoded"
-        assert self.embedding_cache, "and kept"
-        mean = max(2, round(self.done.encoded_tokens / max(self.done.encoded, 1)))
-        ids = np.full((1, mean), self.checkpoint.pad_id, np.int64)
-        batch = TokenBatch(np.zeros(1, np.int64), ids, np.ones_like(ids), np.zeros_like(ids))
-        self.encoder.encode(batch)
-        spent = []
-        for _ in range(TIMED):
-            started = time.perf_counter()
-            self.encoder.encode(batch)
-            spent.append(time.perf_counter() - started)
-        self.embedding_cache.keep_timing(1000 * float(np.median(spent)))
 
 
 class Commits:

@@ -29,7 +29,7 @@ from .layers import Below, computes_the_same, freeze_below, upper_part
 from .lora import add_adapters, merge
 from .rates import by_chance, held_out, rates_of, search_rate
 from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, tokenised
-from .tuned import FineTuned, load_finetuned, timed
+from .tuned import FineTuned, load_finetuned, priced
 from .work import Places, working
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ __all__ = [
     "fine_tune",
     "kind_of",
     "load_finetuned",
+    "priced",
     "question_of",
-    "timed",
     "tuned_fit",
 ]
 

@@ -182,7 +182,7 @@ def frozen_fit(
             proba=lambda role: _proba(model, vectors[role]),
             roles=tuple(role for role in ("validation", "test") if role in vectors),
             save=model.save,
-            cost=lambda: probe_cost(model, vectors["train"], encoded.facts(), trained),
+            cost=lambda: probe_cost(model, vectors["train"], encoded.facts(encoded.pooling), trained),
             history=history,
             checkpoint_digest=digest,
             question=replace(question, settings={**question.settings, **encoded.calibrated()}),

@@ -6,7 +6,6 @@ alone.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,12 +19,12 @@ from ..encoder.checkpoint import Checkpoint, EncoderSpec, digest_of, file_digest
 from ..encoder.tokens import Tokenizer, tokenizer
 from ..linear.probe import softmax
 from ..run import Run, rewritten
+from ..run.timing import milliseconds, timing_sample
 
 if TYPE_CHECKING:
     from ..encoder import Runtime
 
 OUTPUTS = ("logits",)
-TIMED_BATCH, TIMED_SINGLE = 64, 8  # texts
 
 
 @dataclass(frozen=True)
@@ -81,17 +80,6 @@ class FineTuned:
         """Probabilities (n, k) float32 of n texts, in their order; rows sum to 1."""
         return softmax(self.logits(texts)) if texts else self.logits(texts)
 
-    def milliseconds(self, texts: Sequence[tuple[str, ...]], together: bool) -> float | None:
-        """What a text costs, from string to probabilities: in one call, or (median) in a call of its own."""
-        calls = [list(texts)] if together else [[text] for text in texts]
-        taken = []
-        for call in calls:
-            self.proba(call)  # the first of a shape is slower
-            start = time.perf_counter()
-            self.proba(call)
-            taken.append(1e3 * (time.perf_counter() - start) / len(call))
-        return float(np.median(taken)) if taken else None
-
 
 def load_finetuned(
     run: Run, runtime: Runtime | None = None, cache: Path = Path("cache"), precision: str | None = None
@@ -108,8 +96,8 @@ def load_finetuned(
     return FineTuned(encoder, tokenizer(checkpoint, cache), len(run.class_names))
 
 
-def timed(run: Run, texts: Sequence[tuple[str, ...]], runtime: Runtime, cache: Path) -> Run:
-    """`run` with what a text costs on the very path that serves it: measured on `texts`, unless it has been, and kept.
+def priced(run: Run, dataset: Any, runtime: Runtime, cache: Path) -> Run:
+    """`run` with what a text costs on the path that serves it: measured on texts of `dataset` unless that is known.
 
     Runs of an earlier version were timed in plain torch.
     """
@@ -117,10 +105,7 @@ def timed(run: Run, texts: Sequence[tuple[str, ...]], runtime: Runtime, cache: P
     if "served" in chosen or run.folder is None:
         return run
     model = load_finetuned(run, runtime, cache)
-    cost = replace(
-        run.cost,
-        ms_per_text_batch=model.milliseconds(texts[:TIMED_BATCH], together=True),
-        ms_per_text_single=model.milliseconds(texts[:TIMED_SINGLE], together=False),
-    )
+    together, alone = milliseconds(model.proba, timing_sample(dataset))
+    cost = replace(run.cost, ms_per_text_batch=together, ms_per_text_single=alone)
     settings = run.settings | {"chosen": {**chosen, "served": model.served}}
     return rewritten(replace(run, cost=cost, settings=settings))

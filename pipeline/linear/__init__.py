@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ import numpy as np
 from .. import Progress, UserError, silent
 from ..data.splits import normalize_whitespace
 from ..run import Cost, Fit, Fitted, Predictions, Question, Run
+from ..run.timing import timed
 from .calibrate import calibration
 from .folds import equal
 from .probe import LinearModel, softmax
@@ -49,7 +49,7 @@ class Encoded:
     vectors: Callable[[], Mapping[str, Vectors]]  # role → (n, d); with pooling 'auto' role → pooling → (n, d)
     checkpoint_digest: str | Mapping[str, str]  # with pooling 'auto' those of each pooling, and of both side by side
     settings: Mapping[str, Any] = field(default_factory=dict)  # encoder, pooling, engine, precision, …
-    facts: Callable[[], EncodingFacts] = EncodingFacts
+    facts: Callable[[str], EncodingFacts] = lambda _: EncodingFacts()  # of the pooling that was chosen
     calibrated: Callable[[], Mapping[str, Any]] = dict  # settings that are known once the vectors are made, int8's
 
     @property
@@ -105,7 +105,7 @@ def linear_fit(encoded: Encoded, dataset: Any, settings: LinearSettings, runs: P
             proba=lambda role: model.proba(matrices[role]),
             roles=tuple(matrices),
             save=model.save,
-            cost=lambda: probe_cost(model, matrices["train"], encoded.facts(), trained_parameters(model)),
+            cost=lambda: probe_cost(model, matrices["train"], encoded.facts(pooling), trained_parameters(model)),
             out_of_fold=fitted.proba,
             history=[*tried, *fitted.history],
             notes=fitted.notes,
@@ -161,16 +161,6 @@ def trained_parameters(model: LinearModel) -> int:
 
 def _plus(encode: float | None, predict: float) -> float | None:
     return None if encode is None else encode + predict
-
-
-def timed(call: Callable[[], Any], times: int = 5) -> float:
-    """Median milliseconds of `call`."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        call()
-        taken.append(1e3 * (time.perf_counter() - started))
-    return float(np.median(taken))
 
 
 def _held_out_facts(model: LinearModel, predictions: Mapping[str, Predictions]) -> list[dict[str, Any]]:

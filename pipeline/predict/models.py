@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,9 +106,8 @@ def head_of(run: Run) -> Any:
     return model
 
 
-def spec_of(run: Run, pooling: str) -> EncoderSpec:
+def spec_of(settings: Mapping[str, Any], pooling: str) -> EncoderSpec:
     """The encoder of a run on frozen vectors; int8 is asked for by name, everything else suits the machine."""
-    settings = run.settings
     int8 = settings["precision"] == "int8"
     rest = (settings["max_length"], "int8" if int8 else "auto", settings["engine"] if int8 else "auto")
     prompt = f"={settings['prompt']}" if settings.get("prompt") else "none"
@@ -120,7 +119,7 @@ def placed(run: Run, model: Any) -> Checkpoint:
 
     Raises UserError if it is not there, or is another one now.
     """
-    checkpoint = locate(spec_of(run, model.pooling))
+    checkpoint = locate(spec_of(run.settings, model.pooling))
     here = checkpoint.checkpoint_digest(model.pooling)
     if model.checkpoint_digest != here:
         raise UserError(
@@ -157,31 +156,39 @@ def probe(run: Run, runtime: Runtime, cache: Path, precision: str | None = None)
     return (Lookup if run.settings.get("vectors") else Probe)(run, runtime, cache, precision)
 
 
+class Vectorizer:
+    """Texts → the vectors of a frozen encoder, by whatever this machine serves them with."""
+
+    def __init__(self, checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> None:
+        self.checkpoint, (self.pooling,) = checkpoint, spec.pooling
+        here = choose_backend(spec.engine, spec.precision, runtime.device)
+        runtime = replace(runtime, device=here.device)
+        self.encoder = open_encoder(checkpoint, spec.pooling, here.engine, here.precision, runtime, cache)
+        self.tokenizer = tokenizer(checkpoint, cache)
+
+    def vectors(self, texts: Texts) -> np.ndarray:
+        """(n, d) float32, in the order of the texts."""
+        vectors = self.encoder.encode_all(self.tokenizer.encode(texts, self.checkpoint.max_length))
+        return side_by_side(vectors, self.pooling)
+
+
 class Probe:
     """A head on the vectors of a frozen encoder."""
 
     def __init__(self, run: Run, runtime: Runtime, cache: Path, precision: str | None = None) -> None:
         self.model = head_of(run)
         self.threshold: float | None = getattr(self.model, "threshold", None)
-        self.checkpoint = placed(run, self.model)
-        settings, spec = run.settings, spec_of(run, self.model.pooling)
+        settings, spec = run.settings, spec_of(run.settings, self.model.pooling)
         if precision is not None:
             spec = replace(spec, precision=precision, engine="auto")
-        here = choose_backend(spec.engine, spec.precision, runtime.device)
-        if here.precision != settings["precision"]:
-            log.info(f"fitted on {settings['precision']} vectors, predicting from {here.precision} ones")
+        served = Vectorizer(placed(run, self.model), spec, runtime, cache)
+        self.checkpoint, self.encoder, self.vectors = served.checkpoint, served.encoder, served.vectors
+        if self.encoder.precision != settings["precision"]:
+            log.info(f"fitted on {settings['precision']} vectors, predicting from {self.encoder.precision} ones")
         if settings.get("storage", "float32") != "float32":
             log.info(f"fitted on vectors kept as {settings['storage']}, predicting from ones that are not rounded")
-        runtime = replace(runtime, device=here.device)
-        self.encoder = open_encoder(self.checkpoint, spec.pooling, here.engine, here.precision, runtime, cache)
         if settings.get("calibration") not in (None, self.encoder.calibration):
             log.info("fitted on int8 vectors of another calibration: probabilities may differ; fit again")
-        self.tokenizer = tokenizer(self.checkpoint, cache)
-
-    def vectors(self, texts: Texts) -> np.ndarray:
-        """(n, d) float32, in the order of the texts."""
-        vectors = self.encoder.encode_all(self.tokenizer.encode(texts, self.checkpoint.max_length))
-        return side_by_side(vectors, self.model.pooling)
 
     def proba(self, texts: Texts) -> np.ndarray:
         """Probabilities (n, k) float32."""

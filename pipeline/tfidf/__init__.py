@@ -16,13 +16,13 @@ import numpy as np
 
 from .. import Progress, listed, silent
 from ..data.splits import normalize_whitespace
-from ..linear import timed
 from ..linear.calibrate import log_softmax
 from ..linear.folds import Folds, equal, split
 from ..linear.search import STEP, Found, full, search, shared_block
 from ..linear.solver import Axes, Descent, Solution, own_axes, solve
 from ..linear.tune import all_classes
 from ..run import Cost, Fit, Fitted, Question
+from ..run.timing import milliseconds, timing_sample
 from .model import TfidfModel
 from .terms import MOST_TERMS, Terms, Texts, beside, candidates, learn_terms, work
 
@@ -60,7 +60,7 @@ class TfidfFit:
 
 def tfidf_fit(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progress = silent) -> Fit:
     """The fit of logistic regression on TF-IDF."""
-    texts, k = dataset.train.texts, len(dataset.class_names)
+    texts = dataset.train.texts
     given = asdict(settings) | {"text_parts": len(texts[0]), "vectorizer": "scikit-learn"}
     defaults = asdict(TfidfSettings()) | {"text_parts": 1, "vectorizer": "own"}  # as earlier versions had it
     question = Question("tfidf", dataset, runs, settings.seed, given, defaults)
@@ -68,22 +68,25 @@ def tfidf_fit(dataset: Any, settings: TfidfSettings, runs: Path, progress: Progr
     def learn(_: Path) -> Fitted:
         labels = np.asarray(dataset.train.labels, np.int64)
         fitted = fit(texts, labels, dataset.class_names, settings, progress)
-        model, sample = fitted.model, texts[:1024]
+        model = fitted.model
         return Fitted(
             proba=lambda role: model.proba(getattr(dataset, role).texts),
             roles=tuple(dataset.roles),
             save=model.save,
-            cost=lambda: Cost(
-                trained_parameters=(1 if k == 2 else k) * (model.W.shape[1] + 1),
-                ms_per_text_batch=timed(lambda: model.proba(sample)) / len(sample),
-                ms_per_text_single=timed(lambda: model.proba(sample[:1])),
-            ),
+            cost=lambda: _cost(fitted.model, dataset),
             out_of_fold=fitted.proba,
             history=fitted.history,
             notes=fitted.notes,
         )
 
     return Fit(question, learn)
+
+
+def _cost(model: TfidfModel, dataset: Any) -> Cost:
+    together, alone = milliseconds(model.proba, timing_sample(dataset))
+    rows = 1 if len(model.b) == 2 else len(model.b)
+    parameters = rows * (model.W.shape[1] + 1)
+    return Cost(trained_parameters=parameters, ms_per_text_batch=together, ms_per_text_single=alone)
 
 
 def fit(
