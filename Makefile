@@ -8,6 +8,8 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # --no-compile: Python compiles what it imports, a fifth of what is installed; pip would compile all of it
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# kept in the environment that is made here, whatever the shell says: without bytecode every start compiles anew
+export PYTHONDONTWRITEBYTECODE :=
 DATA ?= sms-spam
 ENCODER ?= minilm
 # the last two layers alone: about a third of the time of fine-tuning all six
