@@ -16,6 +16,8 @@ from . import UserError, choose, listed
 from .words import counted
 
 NUMBER = r"\d+"
+SCIPY, TRAINER = ("scipy.optimize", "scipy.sparse"), {"": ("torch", "transformers.trainer")}
+RESAMPLED = ("smote", "smote-minority", "over", "imbalance-auto")
 OPEN_PROBE, OPEN_TUNED = ".predict.models:probe", ".finetune:load_finetuned"
 PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 
@@ -38,6 +40,9 @@ class Kind:
     rates: Mapping[str, float] = field(default_factory=dict)  # a variant → the same, where it wants another
     variants: tuple[str, ...] = ()  # patterns of what may follow the plus
     described: Mapping[str, str] = field(default_factory=dict)  # a variant, its number left out → how it comes about
+    imports: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # a variant, or '' for all → libraries of a fit
     version: int = 1  # raise it when a setting's default changes: runs are named by what differs from the defaults
 
     @property
@@ -67,6 +72,7 @@ KINDS: dict[str, Kind] = {
         opener=".predict.models:tfidf",
         sklearn=".export.sklearn_pipeline:tfidf",
         learner=".learning_curve.learners:tfidf_learners",
+        imports={"": (*SCIPY, "sklearn.feature_extraction.text")},
         refit_share=0.2,
         needs_encoder=False,
     ),
@@ -78,7 +84,8 @@ KINDS: dict[str, Kind] = {
         learner=".learning_curve.learners:linear_learners",
         refit_share=0.1,
         needs_vectors=True,
-        variants=("balanced", "smote", "smote-minority", "over", "imbalance-auto", "auto"),
+        variants=("balanced", *RESAMPLED, "auto"),
+        imports={"": SCIPY} | dict.fromkeys(RESAMPLED, ("imblearn.over_sampling",)),
     ),
     "stack": Kind(
         family="probe",
@@ -86,6 +93,7 @@ KINDS: dict[str, Kind] = {
         opener=".predict.joined:Stack",
         sklearn=".export.sklearn_pipeline:stacked",
         learner=".learning_curve.learners:stack_learners",
+        imports={"": SCIPY},
         refit_share=0.1,
         needs_vectors=True,
     ),
@@ -103,6 +111,7 @@ KINDS: dict[str, Kind] = {
         sklearn=PROBE_SKLEARN,
         needs_vectors=True,
         learning_rate=1e-3,
+        imports={"": ("torch",)},
         version=2,
     ),
     "fine-tune": Kind(
@@ -110,6 +119,7 @@ KINDS: dict[str, Kind] = {
         description="the whole encoder, fine-tuned",
         opener=OPEN_TUNED,
         learner=".learning_curve.learners:tuned_learners",
+        imports=TRAINER,
         library="transformers",
         expensive=True,
         learning_rate=1e-4,
@@ -126,6 +136,7 @@ KINDS: dict[str, Kind] = {
         description="the encoder's architecture, trained from random weights",
         opener=OPEN_TUNED,
         learner=".learning_curve.learners:scratch_learners",
+        imports=TRAINER,
         library="transformers",
         expensive=True,
         learning_rate=3e-4,
@@ -183,6 +194,14 @@ def tuned(kind: str) -> bool:
 def covers(name: str, kind: str) -> bool:
     """Whether a run of that kind takes part as the contender `name`: fine-tuning does, whatever layers it trains."""
     return kind == name or (kind.startswith(f"{name}+") and tuned(name))
+
+
+def import_libraries(kind: str) -> None:
+    """Load what a fit of that kind needs, so that no fit's time depends on which was the first to want it."""
+    row, variant = kind_row(kind), split(kind)[1]
+    for name in dict.fromkeys(("", variant)):
+        for module in row.imports.get(name, ()):
+            importlib.import_module(module)
 
 
 def load(path: str) -> Any:

@@ -138,6 +138,7 @@ def fit_once(
     if (existing := answer(question)) is not None:
         shutil.rmtree(work_folder(question.folder), ignore_errors=True)  # of a process killed after the run was there
         return existing
+    kinds.import_libraries(question.kind)
     with around(question.folder) as given:
         forget_peak()
         began, worked = time.perf_counter(), time.process_time()
