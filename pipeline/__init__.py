@@ -116,6 +116,7 @@ PUBLIC = {
     "fine_tune": "api",
     "fit_lr": "api",
     "fit_stack": "api",
+    "label_next": "api",
     "learning_curve": "api",
 }
 

@@ -7,19 +7,16 @@ line's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-import numpy as np
-
-from . import UserError, listed, options, show
+from . import UserError, options, show
 from .metrics import METRICS, with_usual
 from .options import commands
+from .options.keywords import asked, asked_on, in_memory
 from .predict.classifier import Classifier
 from .show import parts
 from .verdict.results import LOSS
@@ -28,90 +25,11 @@ from .words import format_duration, notebook_table, one_line
 if TYPE_CHECKING:
     from .audit import Audit
     from .comparison import Outcome
+    from .disagreement import Settled
     from .explore import Profile
     from .learning_curve import Curve
     from .run import Run
     from .verdict import Comparison
-
-
-# ── options ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def made_of(bundles: Sequence[options.Bundle], source: Any, label: Any, given: dict[str, Any]) -> list[Any]:
-    """What the command line makes of the same options: the value of each bundle, the rows of `source` in the first.
-
-    Raises TypeError for an option that is none of theirs, UserError for a value that the command line refuses.
-    """
-
-    def collect(**made: Any) -> dict[str, Any]:
-        return made
-
-    for bundle in reversed(bundles):
-        collect = bundle(collect)
-    command = click.command()(collect)
-    in_memory = not isinstance(source, (str, os.PathLike))
-    named = label is None or isinstance(label, str | int)  # a column, which pandas may call by a number
-    words = ["data" if in_memory else os.fspath(source)]
-    given = given | ({"label": label} if named else {})
-    vectors = given.get("vectors")
-    if hasattr(vectors, "shape"):  # an array is no word
-        given = given | {"vectors": None}
-    words = [*words_of(command, given), "--", *words]
-    try:
-        made = command.main(args=words, standalone_mode=False)
-    except click.ClickException as error:
-        raise UserError(error.format_message()) from error
-    if in_memory or not named:
-        from .data.frames import frames
-
-        first = made[bundles[0].name]
-        made[bundles[0].name] = with_rows(first, frames(source, None if named else label))
-    if hasattr(vectors, "shape"):
-        made[bundles[0].name] = with_vectors(made[bundles[0].name], vectors)
-    return [made[bundle.name] for bundle in bundles]
-
-
-def with_vectors(value: Any, vectors: Any) -> Any:
-    """TaskOptions with an array of vectors (n, d), one for each row of the one table in memory, in its order.
-
-    Raises UserError for a source of another form, or of another number of rows.
-    """
-    frames = value.source.frames
-    rows = [frame.count_rows() for frame in frames.splits.values()] if frames else []
-    if rows != [len(vectors)]:
-        told = f"{listed(rows)} rows" if rows else "a source that is not in memory"
-        raise UserError(f"vectors: {len(vectors):,} for {told}; pass one for each row of one table, or a file")
-    return replace(value, vectors=(np.asarray(vectors),))
-
-
-def with_rows(value: Any, rows: Any) -> Any:
-    """SourceOptions, or what holds them as `source`, with rows from memory."""
-    if hasattr(value, "frames"):
-        return replace(value, frames=rows)
-    return replace(value, source=replace(value.source, frames=rows))
-
-
-def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
-    """Keyword arguments as the words of a command line."""
-    options_of = (option for option in command.params if isinstance(option, click.Option))
-    known = {option.opts[0].lstrip("-").replace("-", "_"): option for option in options_of}
-    words: list[str] = []
-    for name, value in given.items():
-        if name not in known:
-            raise TypeError(f"no option '{name}'; choose among {listed(sorted(map(str, known)))}")
-        option, flag = known[name], known[name].opts[0]
-        if value is False and option.secondary_opts:
-            words.append(option.secondary_opts[0])
-        if option.is_flag and value is not None:
-            words += [flag] if value else option.secondary_opts[:1]
-        elif value is None or value is False:
-            continue
-        elif option.multiple:
-            words += [word for one in ([value] if isinstance(value, str | int) else value) for word in (flag, str(one))]
-        else:
-            several = isinstance(value, Sequence) and not isinstance(value, str)
-            words += [flag, ",".join(map(str, value)) if several else str(value)]
-    return words
 
 
 # ── a verdict ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,8 +135,8 @@ def compare(source: Any, label: Any = None, **given: Any) -> Verdict:
     """
     from .comparison import contest, read
 
-    task, rules = made_of((commands.compare_task, options.comparison_options), source, label, given)
-    with show.progress() as progress:
+    bundles = (commands.compare_task, options.comparison_options)
+    with asked_on(source, label, bundles, given) as (task, rules), show.progress() as progress:
         return Verdict(contest(read(task, rules, progress), rules, "compare(…)"), task.cache)
 
 
@@ -236,8 +154,7 @@ def fit_lr(source: Any, label: Any = None, **given: Any) -> Classifier:
     """
     from .fitting import fit_linear
 
-    (task,) = made_of((commands.fit_lr_task,), source, label, given)
-    with show.progress() as progress:
+    with asked_on(source, label, (commands.fit_lr_task,), given) as (task,), show.progress() as progress:
         return one(fit_linear(task.read(progress)), task.cache)
 
 
@@ -254,8 +171,7 @@ def fit_stack(source: Any, label: Any = None, **given: Any) -> Classifier:
     """
     from .contenders import fit
 
-    (task,) = made_of((commands.curve_task,), source, label, given)
-    with show.progress() as progress:
+    with asked_on(source, label, (commands.curve_task,), given) as (task,), show.progress() as progress:
         return one(fit(task.read(progress), "stack"), task.cache)
 
 
@@ -273,8 +189,7 @@ def fine_tune(source: Any, label: Any = None, **given: Any) -> Classifier:
     """
     from .fitting import fit_tuned
 
-    (task,) = made_of((commands.fine_tune_task,), source, label, given)
-    with show.progress() as progress:
+    with asked_on(source, label, (commands.fine_tune_task,), given) as (task,), show.progress() as progress:
         return one(fit_tuned(task.read(progress)), task.cache)
 
 
@@ -298,8 +213,9 @@ def explore(source: Any, label: Any = None, **given: Any) -> Profile:
     """
     from .contenders import profile
 
-    source_options, encoders = made_of((options.source_options, options.encoder_options), source, label, given)
-    return profile(source_options, encoders[0], Path("cache"))
+    bundles = (options.source_options, options.encoder_options)
+    with asked_on(source, label, bundles, given) as (rows, encoders):
+        return profile(rows, encoders[0], Path("cache"))
 
 
 def audit(source: Any, label: Any = None, **given: Any) -> Audit:
@@ -315,10 +231,8 @@ def audit(source: Any, label: Any = None, **given: Any) -> Audit:
     """
     from .comparison import examine
 
-    task, rules, settings = made_of(
-        (commands.audit_task, options.audit_rules, options.audit_options), source, label, given
-    )
-    with show.progress() as progress:
+    bundles = (commands.audit_task, options.audit_rules, options.audit_options)
+    with asked_on(source, label, bundles, given) as (task, rules, settings), show.progress() as progress:
         return examine(task.read(progress), rules, settings)
 
 
@@ -335,6 +249,43 @@ def learning_curve(source: Any, label: Any = None, **given: Any) -> Curve:
     """
     from .learning_curve import curve
 
-    task, plan = made_of((commands.curve_task, options.plan_options), source, label, given)
-    with show.progress() as progress:
+    bundles = (commands.curve_task, options.plan_options)
+    with asked_on(source, label, bundles, given) as (task, plan), show.progress() as progress:
         return curve(task.read(progress), plan)
+
+
+def label_next(runs: Sequence[Any], pool: Any, labelled: Any = None, **given: Any) -> Settled:
+    """Which of two runs is better on texts without labels: the rows to label, and the verdict that they bring.
+
+    `runs` are two folders, runs, or models such as a verdict's. `pool` is texts in any form that `compare` takes.
+    What comes back holds `count` rows `to_label`, as columns; with the labels filled in they are passed as `labelled`,
+    as a table or as a file.
+
+    Raises UserError for runs of other classes, for what cannot be read, and for labels of another pool.
+
+    Examples
+    --------
+    >>> from probe_or_tune import label_next
+    >>> drawn = label_next([RUN, BASELINE], ["win a prize now", "see you at home", "a free prize"], count=2)
+    >>> drawn.rows, list(drawn.to_label)
+    (3, ['pool_row', 'text', 'label'])
+    """
+    from .data.frames import frames
+    from .disagreement import label_next
+
+    bundles = (commands.label_options, commands.opening_options)
+    if len(runs) != 2:
+        raise UserError(f"{len(runs)} runs; pass the two that are to be told apart")
+    places = {"pool": pool} | ({} if labelled is None else {"labelled": labelled})
+    tables = {name: frames(held, name=name) for name, held in places.items() if in_memory(held)}
+    given = given | places | dict.fromkeys(tables, "data")
+    with asked(bundles, given) as (settings, opening), show.progress() as progress:
+        return label_next([run_of(one) for one in runs], replace(settings, **tables), opening, progress)
+
+
+def run_of(value: Any) -> Run:
+    """A run, of itself, of its model, or of its folder. Raises UserError if it cannot be read."""
+    from .run import Run, load_run
+
+    held = value.run if isinstance(value, Classifier) else value
+    return held if isinstance(held, Run) else load_run(Path(held))

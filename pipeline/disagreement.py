@@ -19,14 +19,16 @@ import numpy as np
 
 from . import Progress, UserError, choose, listed, log, one_line, silent
 from .audit.review import guarded, write_csv
+from .data.frames import Frames
 from .data.sources import File
 from .files import disk_errors, publish
 from .metrics import decide
 from .predict import Opening
-from .predict.texts import Given, columns_of, file_blocks, texts_a_row
+from .predict.texts import file_blocks, source_of, texts_a_row
 from .run import Run
 from .untrusted import read_json
 from .verdict.results import names_of
+from .words import notebook_table
 
 ROW, LABEL = "pool_row", "label"
 TEXTS = ("text", "text_pair")
@@ -65,13 +67,19 @@ class Settled:
     low: float | None = None  # 95 % interval
     high: float | None = None
     uniform_labels: int | None = None  # that a uniform sample of the pool needs for an interval of this width
-    drawn: int = 0
+    drawn: int = 0  # rows that went to `out`
     out: Path | None = None
     notes: tuple[str, ...] = field(default=())
+    to_label: dict[str, list[Any]] = field(default_factory=dict, repr=False)  # the next rows (n), by column
 
     def to_json(self) -> dict[str, Any]:
         """What `label-next --json` prints."""
-        return asdict(self) | {"out": None if self.out is None else str(self.out)}
+        plain = asdict(replace(self, to_label={})) | {"out": None if self.out is None else str(self.out)}
+        return {name: value for name, value in plain.items() if name != "to_label"}
+
+    def _repr_html_(self) -> str:
+        rows = [dict(zip(self.to_label, row, strict=True)) for row in zip(*self.to_label.values(), strict=True)]
+        return notebook_table([self.sentence, *self.notes], rows[:10])
 
     @property
     def sentence(self) -> str:
@@ -94,11 +102,11 @@ class Settled:
 class LabelSettings:
     """What is drawn, what is read back, and when a difference matters."""
 
-    pool: Path
+    pool: Path | Frames
     text: tuple[str, ...] = ()
     count: int = 200
     out: Path | None = None
-    labelled: Path | None = None
+    labelled: Path | Frames | None = None
     margin: float = 0.01
     seed: int = 42
 
@@ -165,30 +173,36 @@ def settled(names: Sequence[str], pool: Pool, labels: Mapping[int, int], margin:
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def write(pool: Pool, rows: np.ndarray, out: Path) -> None:
-    """Rows (m,) of the pool for people to label: a CSV with an empty label, or tasks of Label Studio (.json).
+def table(pool: Pool, rows: Sequence[int]) -> dict[str, list[Any]]:
+    """Rows (m,) of the pool as columns for people to label, with an empty label."""
+    texts = {name: [pool.texts[row][i] for row in rows] for i, name in enumerate(TEXTS[: len(pool.texts[0])])}
+    return {ROW: [int(row) for row in rows], **texts, LABEL: [""] * len(rows)}
+
+
+def write(columns: Mapping[str, Sequence[Any]], out: Path) -> None:
+    """Such columns as a CSV, or as tasks of Label Studio (.json), which has a place of its own for labels.
 
     Raises UserError for another suffix, and if the file cannot be written.
     """
     choose({".csv": 0, ".json": 0}, out.suffix.lower(), "format for --out")
-    names = TEXTS[: len(pool.texts[0])]
+    rows = list(zip(*columns.values(), strict=True))
     if out.suffix.lower() == ".csv":
-        write_csv(out, (ROW, *names, LABEL), [(int(row), *pool.texts[row], "") for row in rows])
+        write_csv(out, tuple(columns), rows)
         return
-    tasks = [{"data": {ROW: int(row)} | dict(zip(names, pool.texts[row], strict=True))} for row in rows]
+    tasks = [{"data": {name: cell for name, cell in zip(columns, row, strict=True) if name != LABEL}} for row in rows]
     with disk_errors(out, "cannot write", "choose another --out"):
         out.parent.mkdir(parents=True, exist_ok=True)
         publish(out, json.dumps(tasks, ensure_ascii=False, indent=1).encode("utf-8", "replace"))
 
 
-def read_labels(file: Path, pool: Pool) -> dict[int, int]:
+def read_labels(file: Path | Frames, pool: Pool) -> dict[int, int]:
     """Position in the pool → class number, of the rows that have a label.
 
-    `file` is what `write` wrote with labels filled in, or an export of Label Studio (JSON, JSON-MIN or CSV).
+    `file` is what `write` wrote, or such columns, with labels filled in, or an export of Label Studio.
 
     Raises UserError for rows of another pool, rows on which both runs agree, and labels that are no class.
     """
-    rows = _from_json(file) if file.suffix.lower() == ".json" else _from_table(file)
+    rows = _from_json(file) if isinstance(file, Path) and file.suffix.lower() == ".json" else _from_table(file)
     known = {name: i for i, name in enumerate(pool.class_names)}
     plain = {name.strip().casefold(): i for i, name in enumerate(pool.class_names)}
     known = known if len(plain) < len(known) else plain | known
@@ -219,15 +233,16 @@ def _same(cell: str, text: str) -> bool:
     return " ".join(cell.split()) in (" ".join(one.split()) for one in (text, guarded(text)))
 
 
-def _number(file: Path, value: Any) -> int:
+def _number(file: Path | Frames, value: Any) -> int:
     try:
         return int(float(value))
     except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{file}: '{one_line(str(value), 30)}' is no {ROW}; keep that column as it was") from error
 
 
-def _from_table(file: Path) -> list[tuple[int, str, str]]:
-    part, wanted = File(file), [ROW, TEXTS[0], LABEL]
+def _from_table(file: Path | Frames) -> list[tuple[int, str, str]]:
+    part = File(file) if isinstance(file, Path) else next(iter(file.splits.values()))
+    wanted = [ROW, TEXTS[0], LABEL]
     if missing := [name for name in wanted if name not in part.column_names()]:
         raise UserError(f"{file}: no {listed(missing)} among {listed(part.column_names())}; label the file of --out")
     rows = []
@@ -266,12 +281,10 @@ def _choice(value: Any) -> str:
 
 
 def label_next(runs: Sequence[Run], settings: LabelSettings, opening: Opening, progress: Progress = silent) -> Settled:
-    """Draw what is to be labelled next, judge by what has been labelled, or both.
+    """Judge by what has been labelled, and draw what is to be labelled next.
 
-    Raises UserError for runs of other classes, files that cannot be read, and if there is neither --out nor --labelled.
+    Raises UserError for runs of other classes, and for files that cannot be read or written.
     """
-    if settings.out is None and settings.labelled is None:
-        raise UserError("pass --out FILE.csv for rows to label, or --labelled FILE.csv with their labels")
     pool = answered(runs, settings, opening, progress)
     labels = read_labels(settings.labelled, pool) if settings.labelled else {}
     result = settled(names_of(runs), pool, labels, settings.margin)
@@ -281,12 +294,14 @@ def label_next(runs: Sequence[Run], settings: LabelSettings, opening: Opening, p
     notes: tuple[str, ...] = ()
     if skipped := reached - len(labels):
         notes = (f"{skipped:,} rows that were drawn have no label: taken as if left out at random",)
-    drawn = [row for row in order if row not in labels][: settings.count] if settings.out else []
+    drawn = [row for row in order if row not in labels][: settings.count]
+    columns = table(pool, drawn)
     if settings.out:
         if not drawn:
             raise UserError(f"{settings.pool}: no row is left on which they differ; leave out --out")
-        write(pool, np.array(drawn), settings.out)
-    return Settled(**{**vars(result), "drawn": len(drawn), "out": settings.out, "notes": notes})
+        write(columns, settings.out)
+    written = len(drawn) if settings.out else 0
+    return replace(result, drawn=written, out=settings.out, notes=notes, to_label=columns)
 
 
 def answered(runs: Sequence[Run], settings: LabelSettings, opening: Opening, progress: Progress) -> Pool:
@@ -300,8 +315,7 @@ def answered(runs: Sequence[Run], settings: LabelSettings, opening: Opening, pro
     models = [(opening if run.settings.get("vectors") else replace(opening, vectors=None)).open(run) for run in runs]
     texts: list[tuple[str, ...]] = []
     answers: list[np.ndarray] = []
-    columns = columns_of(first, Given(file=settings.pool, text=settings.text))
-    for block in file_blocks(settings.pool, columns):
+    for block in file_blocks(source_of(first, settings.pool, settings.text)):
         said = [decide(model.proba(block), getattr(model, "threshold", None)) for model in models]
         texts += block
         answers.append(np.stack([said[0], order[said[1]]]))

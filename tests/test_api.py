@@ -13,10 +13,10 @@ from tables import sentences
 import pipeline
 from pipeline import UserError
 from pipeline import options as bundles
-from pipeline.api import made_of
 from pipeline.data import SourceOptions, read
 from pipeline.data.frames import frames
 from pipeline.options import commands
+from pipeline.options.keywords import asked_on
 
 ROOT = Path(__file__).parent.parent
 TEXTS, LABELS = map(list, zip(*sentences(240), strict=True))
@@ -169,6 +169,11 @@ def installed(name):
 def test_what_is_no_source_is_refused(source, problem):
     with pytest.raises(UserError, match=problem):
         read(SourceOptions("data", frames=frames(source)))
+
+
+def made_of(bundles, source, label, given):
+    with asked_on(source, label, bundles, given) as made:
+        return made
 
 
 def test_options_are_those_of_the_command_line():

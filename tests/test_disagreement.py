@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import cli
+import pipeline
 from pipeline import UserError
-from pipeline.disagreement import Pool, interval, read_labels, settled, write
+from pipeline.disagreement import Pool, interval, read_labels, settled, table, write
 
 
 def pool_of(differing=300, rows=2000, classes=3, first=0.5, second=0.3, seed=0):
@@ -84,16 +85,16 @@ def test_files_go_there_and_back(form, tmp_path):
     expected = {int(row): int(truth[row]) for row in rows[:8]}  # two are left without
     names = {int(row): pool.class_names[truth[row]] for row in rows[:8]}
     out = tmp_path / ("next.json" if form in ("label studio", "json-min") else "next.csv")
-    write(pool, rows, out)
+    write(table(pool, rows), out)
     if out.suffix == ".csv":
         with open(out, encoding="utf-8-sig", newline="") as file:
-            table = list(csv.DictReader(file))
-        assert list(table[0]) == ["pool_row", "text", "label"]
-        assert {row["label"] for row in table} == {""}  # nobody is told what the models say
+            written = list(csv.DictReader(file))
+        assert list(written[0]) == ["pool_row", "text", "label"]
+        assert {row["label"] for row in written} == {""}  # nobody is told what the models say
         with open(out, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["id", "pool_row", "text", "label"], extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row | {"id": 1, "label": names.get(int(row["pool_row"]), "").upper()} for row in table)
+            writer.writerows(row | {"id": 1, "label": names.get(int(row["pool_row"]), "").upper()} for row in written)
     else:
         tasks = json.loads(out.read_text("utf-8"))
         for task in tasks:
@@ -169,7 +170,79 @@ def test_the_command_draws_goes_on_and_ends_in_a_verdict(tmp_path, capsys):
     assert not more & first
     assert cli.main([*map(str, given), "--labelled", str(tmp_path / "first.csv")]) == 0
     assert "tfidf is better than majority: accuracy +" in " ".join(capsys.readouterr().out.split())
-    code, err = run(*given)
-    assert code == 1
-    assert "pass --out FILE.csv" in err
+    code, found = run(*given)
+    assert (code, found["verdict"], found["differing"], found["drawn"]) == (0, "unlabelled", drawn["differing"], 0)
+    assert "to_label" not in found
+    assert cli.main([*map(str, given)]) == 0
+    assert "--out FILE.csv draws rows to label" in capsys.readouterr().out
     assert run(*given, "--out", tmp_path / "x.txt")[1].count("choose one of .csv, .json") == 1
+
+
+def in_pandas(columns):
+    return pytest.importorskip("pandas").DataFrame(columns)
+
+
+def in_polars(columns):
+    return pytest.importorskip("polars").DataFrame(columns)
+
+
+def in_a_file(columns, name="labelled.csv"):
+    with open(name, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return name
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """A verdict on 60 films of either kind, and a pool (n,) of others, on which one model is right and one guesses."""
+    home = tmp_path_factory.mktemp("films")
+    texts = [f"{'good' if i % 2 else 'bad'} film {i}" for i in range(120)]
+    labels = ["up" if i % 2 else "down" for i in range(120)]
+    given = {"encoder": "minilm", "contenders": ["majority", "tfidf"], "cv": False, "runs": home / "runs"}
+    pool = [f"{'good' if i % 3 else 'bad'} film of {1900 + i}" for i in range(90)]
+    return pipeline.compare(texts, labels, **given), pool
+
+
+@pytest.mark.parametrize("back", [dict, in_pandas, in_polars, in_a_file])
+@pytest.mark.parametrize("form", ["models", "runs", "folders"])
+def test_python_draws_and_reads_back_in_any_form(form, back, films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verdict, texts = films
+    pair = [verdict.models["tfidf"], verdict.models["majority"]]
+    pair = pair if form == "models" else [one.run for one in pair] if form == "runs" else [m.run.folder for m in pair]
+    pool = texts if form == "models" else {"body": texts} if form == "runs" else in_a_file({"body": texts}, "pool.csv")
+    drawn = pipeline.label_next(pair, pool, count=12)
+    assert (drawn.verdict, drawn.rows, drawn.differing in (30, 60), drawn.drawn) == ("unlabelled", 90, True, 0)
+    columns = drawn.to_label
+    assert list(columns) == ["pool_row", "text", "label"]
+    assert [texts[row] for row in columns["pool_row"]] == columns["text"]
+    assert columns["label"] == [""] * 12
+    labels = ["up" if "good" in text else "down" for text in columns["text"]]
+    found = pipeline.label_next(pair, pool, labelled=back(columns | {"label": labels}), count=5)
+    assert (found.labelled, found.verdict, found.notes) == (12, "better", ())
+    assert found.difference == pytest.approx(drawn.differing / 90)
+    assert not set(found.to_label["pool_row"]) & set(columns["pool_row"])
+    assert len(found.to_label["text"]) == 5
+    assert found._repr_html_().count("<tr>") == 1 + 5
+
+
+def test_python_draws_as_the_command_does_and_says_what_is_wrong(films, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verdict, texts = films
+    pair = list(verdict.models.values())
+    drawn = pipeline.label_next(pair, texts, count=7, seed=3, out="next.csv")
+    with open("next.csv", encoding="utf-8-sig", newline="") as file:
+        assert [int(row["pool_row"]) for row in csv.DictReader(file)] == drawn.to_label["pool_row"]
+    assert (drawn.drawn, drawn.to_json()["out"]) == (7, "next.csv")
+    for given, problem in [
+        (((pair[0],), texts), "1 runs; pass the two"),
+        ((pair, {"a": texts, "b": texts}), "which of .* is the text|no 'text'"),
+        ((pair, texts, drawn.to_label), "labelled: no row has a label yet"),
+        ((pair, texts[1:], drawn.to_label), "labelled: pool_row .* is another text"),
+        ((pair, texts, {"text": texts}), "labelled: no pool_row, label among text"),
+        ((pair, []), "a list is no source"),
+    ]:
+        with pytest.raises(UserError, match=problem):
+            pipeline.label_next(*given)

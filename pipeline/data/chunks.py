@@ -13,6 +13,7 @@ from .. import UserError, listed, log
 from . import naming, sources, splits
 from .beside import labels_beside
 from .dataset import SourceOptions, is_empty
+from .frames import Frames
 from .labels import Where, tidy
 from .rows import BLOCK_ROWS, Columns, Looks, blocks_of, choose_columns, declared_names, names_of_ids, texts_of
 from .sources import Part, Source
@@ -92,7 +93,7 @@ def _kept(part: Part, columns: Columns, keep: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(found) if name not in columns.texts)
 
 
-def columns_called(source: str, wanted: Sequence[str]) -> tuple[str, ...]:
+def columns_called(source: str | Frames, wanted: Sequence[str]) -> tuple[str, ...]:
     """The columns of a source that are called `wanted`; where it has one column, that is the text.
 
     Raises UserError, naming the column that looks like a text, if one is missing.
@@ -116,7 +117,7 @@ def count_rows(options: SourceOptions) -> int:
     Raises UserError for what cannot be read.
     """
     total = 0
-    source = sources.locate(options.source)
+    source = sources.locate(options.frames or options.source)
     for name in _readable(source, options, None):
         rows = sum(part.count_rows() for part in source.splits[name])
         total += (

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import UserError
 from ..data import SourceOptions, columns_called, read_chunks
+from ..data.frames import Frames
 from ..run import Run
 
 CHUNK = 1024  # texts that are sorted by length and encoded together
@@ -52,7 +53,7 @@ def texts_in(run: Run, given: Given, lines: Iterable[str]) -> Iterator[Texts]:
     if given.keep and not given.file:
         raise UserError("--keep carries columns of a file through; pass --file")
     if given.file:
-        return file_blocks(given.file, columns_of(run, given), given.keep)
+        return file_blocks(source_of(run, given.file, given.text), given.keep)
     if texts and len(texts) % parts:
         raise UserError(f"this run reads {parts} texts a row and got {len(texts)}; pass them in pairs")
     if texts:
@@ -65,22 +66,23 @@ def texts_a_row(run: Run) -> int:
     return int(run.settings.get("text_parts", 1))
 
 
-def columns_of(run: Run, given: Given) -> tuple[str, ...]:
-    """The columns of a file that hold the texts: those asked for, else those that the run was fitted on.
+def source_of(run: Run, rows: Path | Frames, text: tuple[str, ...]) -> SourceOptions:
+    """A file, or rows in memory, as what a run reads: columns `text`, else those that the run was fitted on.
 
-    () where neither says which: then their names must. Raises UserError if the file has no column of that name.
+    Where neither says which, their names must. Raises UserError if there is no column of that name.
     """
-    if given.text or not run.text_columns:
-        return given.text
-    return columns_called(str(given.file), run.text_columns)
+    frames = rows if isinstance(rows, Frames) else None
+    if not text and run.text_columns:
+        text = columns_called(frames or str(rows), run.text_columns)
+    return SourceOptions(str(rows), text=text, frames=frames)
 
 
-def file_blocks(file: Path, columns: tuple[str, ...], keep: tuple[str, ...] = ()) -> Iterator[Rows]:
-    """The texts of a file of any size, a block at a time.
+def file_blocks(source: SourceOptions, keep: tuple[str, ...] = ()) -> Iterator[Rows]:
+    """The texts of a source of any size, a block at a time.
 
     Raises UserError if it cannot be read.
     """
-    for chunk in read_chunks(SourceOptions(str(file), text=columns), rows=CHUNK, keep=keep):
+    for chunk in read_chunks(source, rows=CHUNK, keep=keep):
         yield Rows(chunk.texts, chunk.columns)
 
 

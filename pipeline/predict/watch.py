@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .. import Progress, log
-from ..data import SourceOptions, count_rows
+from ..data import count_rows
 from ..run import Run
 from ..words import roughly
 from .answer import Answer
-from .texts import Given, columns_of
+from .texts import Given, source_of
 
 
 def announce(run: Run, given: Given) -> int:
@@ -17,7 +17,8 @@ def announce(run: Run, given: Given) -> int:
 
     Raises UserError if the file cannot be read.
     """
-    rows = count_rows(SourceOptions(str(given.file), text=columns_of(run, given)))
+    assert given.file is not None, "texts from arguments and lines are not announced"
+    rows = count_rows(source_of(run, given.file, given.text))
     each = run.cost.ms_per_text_batch
     about = "" if each is None else f", {roughly(rows * each / 1000)} where nothing is in the cache"
     log.info("%s: %s texts for %s%s", given.file, f"{rows:,}", run.kind, about)

@@ -22,6 +22,8 @@ def settled_lines(found: Any) -> Iterator[Any]:
         yield Text(note, style="dim")
     if found.out:
         yield Text(f"{found.drawn:,} rows to label: {found.out}")
+    elif found.differing and not found.labelled:
+        yield Text("--out FILE.csv draws rows to label, --labelled FILE.csv reads them back", style="dim")
 
 
 def comparison_tables(outcome: Any) -> Iterator[Any]:
