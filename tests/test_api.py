@@ -196,8 +196,54 @@ def test_options_are_those_of_the_command_line():
     assert plan.tuned_draws == 2
     with pytest.raises(TypeError, match=r"no option 'epoch'; choose among .*epochs"):
         made_of((commands.compare_task,), "x.csv", None, {"epoch": 2})
-    with pytest.raises(UserError, match="--seeds"):
+    with pytest.raises(UserError, match="Invalid value for 'seeds': 0"):
         made_of((commands.compare_task,), "x.csv", None, {"seeds": 0})
+    (task,) = made_of((commands.compare_task,), "x.csv", None, {"lora": True, "cascade": True})
+    assert (task.tuning.lora, task.cascade) == (8, ("tfidf", "fine-tune"))
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("no 'text' among ['body']; pass --text body", "no 'text' among ['body']; pass text=\"body\""),
+        ("pass --text 'the body' or --label", "pass text='the body' or label="),
+        ("pass --text premise --text hypothesis", 'pass text=("premise", "hypothesis")'),
+        ("pass --label or another --train", "pass label= or another train="),
+        ("pass --batch-size 16 --gradient-accumulation 2 for", "pass batch_size=16 gradient_accumulation=2 for"),
+        ("--smote is --imbalance smote; pass one", "--smote is --imbalance smote; pass one"),  # not of this command
+        (
+            "--init-head starts a head; pass --head linear with it",
+            'init_head= starts a head; pass head="linear" with it',
+        ),
+        ("--cv judges every row, or pass --no-cv", "cv=True judges every row, or pass cv=False"),
+        ("check --rows, --limit and --drop-empty", "check rows=, limit= and drop_empty=True"),
+        ("--metric nonsense: choose another metric", 'metric="nonsense": choose another metric'),
+        ("pass --rows first:1000 here, (--seeds 3).", 'pass rows="first:1000" here, (seeds=3).'),
+        ("works: --encoder minilm (pip install --no-deps x)", 'works: encoder="minilm" (pip install --no-deps x)'),
+        ("more --epochs or --learning-rate auto", 'more epochs= or learning_rate="auto"'),
+        ("Invalid value for '--epochs': x", "Invalid value for 'epochs': x"),
+        ("--fine-tune-sizes and --json are others'", "--fine-tune-sizes and --json are others'"),
+    ],
+)
+def test_what_the_command_line_says_is_said_in_keywords(said, heard):
+    with pytest.raises(UserError) as told, asked_on("x", None, (commands.compare_task, bundles.comparison_options), {}):
+        raise UserError(said)
+    assert str(told.value) == heard
+
+
+def test_functions_ask_for_keywords(tmp_path):
+    frame = {"body": TEXTS, "stars": NAMES}
+    for call, problem in [
+        (lambda: pipeline.compare(frame, label="stars", text="review"), "no 'review' among .*; pass text="),
+        (lambda: pipeline.explore(frame, text="body", label="rating"), "no 'rating' among .*; pass label="),
+        (lambda: pipeline.fit_lr(frame, smote=True, imbalance="over"), 'smote=True is imbalance="smote"; pass one'),
+        (lambda: pipeline.fit_lr(frame, text="body", label="stars", split="x"), 'split="x": write train/valid'),
+        (lambda: pipeline.compare(frame, split="80/0/20", cv=True), "split= sets rows aside and cv=True judges"),
+        (lambda: pipeline.fine_tune(frame, text="body", label="stars", freeze=True, lora=4), "freeze=True .* lora="),
+    ]:
+        with pytest.raises(UserError, match=problem) as told:
+            call()
+        assert "--" not in str(told.value)
 
 
 def test_a_verdict_is_a_sentence_a_table_a_page_and_models(tiny_distilbert, tmp_path, monkeypatch):

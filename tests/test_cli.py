@@ -472,7 +472,7 @@ def test_the_ladder_says_who_takes_part():
 
     told = CliRunner().invoke(cli, ["compare", "sms-spam", "--ladder", "--contenders", "lr"])
     assert told.exit_code == 2
-    assert "--ladder says who takes part, as --contenders does; pass one of the two" in told.output
+    assert "--ladder and --contenders both say who takes part; pass one of the two" in told.output
     with cli.commands["compare"].make_context("compare", ["sms-spam", "--ladder"], resilient_parsing=True):
         assert rules(ladder=True, only_existing=False).contenders == LADDER
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-from .. import UserError, listed, one_line
+from .. import UserError, one_line
 
 Guess = Callable[[], str | None] | None
 
@@ -78,7 +78,7 @@ def text_columns(names: Sequence[str], wanted: Sequence[str], where: str, guess:
     if one is missing or it is not clear which are meant.
     """
     if len(wanted) > 2:
-        raise UserError(f"--text {listed(wanted)}: a text or a pair of texts can be read; pass --text once or twice")
+        raise UserError(f"--text {','.join(wanted)}: a text or a pair of texts can be read; name one column or two")
     if wanted:
         return tuple(column(names, name, "--text", where) for name in wanted)
     lower = {plain(name) for name in names}

@@ -142,7 +142,7 @@ class Checkpoint:
         if self.is_decoder:
             raise UserError(
                 f"--encoder {self.name}: {listed(self.config.get('architectures') or ()) or 'it'} is a decoder, not a "
-                "[CLS] encoder: pass --pooling last or mean, or an encoder such as BERT"
+                "[CLS] encoder: pass --pooling last, --pooling mean, or an encoder such as BERT"
             )
         return name.replace("cls", "last") if cls_is_last(self.folder, self.config) else name
 

@@ -70,7 +70,7 @@ def rules(run: tuple[Path, ...] = (), ladder: bool = False, **values: Any) -> Co
     if ladder:
         given = click.get_current_context().get_parameter_source("contenders")
         if given is not click.core.ParameterSource.DEFAULT:
-            raise click.UsageError("--ladder says who takes part, as --contenders does; pass one of the two")
+            raise click.UsageError("--ladder and --contenders both say who takes part; pass one of the two")
         values["contenders"] = LADDER
     if values.get("budget") is not None and values["only_existing"]:
         raise click.UsageError("--budget plans what is fitted and --only-existing fits nothing; pass one of the two")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +34,10 @@ def asked(bundles: Sequence[Bundle], given: dict[str, Any], *arguments: str) -> 
         made = command.main(args=words, standalone_mode=False)
         yield [made[bundle.name] for bundle in bundles]
     except click.ClickException as error:
-        raise UserError(error.format_message()) from error
+        raise UserError(as_keywords(error.format_message(), command)) from error
+    except UserError as error:
+        error.args = (as_keywords(str(error), command),)
+        raise
 
 
 @contextmanager
@@ -79,10 +83,15 @@ def with_rows(value: Any, rows: Any) -> Any:
     return replace(value, source=replace(value.source, frames=rows))
 
 
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by the keywords that they are in Python."""
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    return {option.opts[0].lstrip("-").replace("-", "_"): option for option in options}
+
+
 def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
     """Keyword arguments as the words of a command line."""
-    options_of = (option for option in command.params if isinstance(option, click.Option))
-    known = {option.opts[0].lstrip("-").replace("-", "_"): option for option in options_of}
+    known = options_of(command)
     words: list[str] = []
     for name, value in given.items():
         if name not in known:
@@ -94,9 +103,51 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
             words += [flag] if value else option.secondary_opts[:1]
         elif value is None or value is False:
             continue
+        elif value is True:  # of an option that may stand alone, such as --lora
+            words.append(flag)
         elif option.multiple:
             words += [word for one in ([value] if isinstance(value, str | int) else value) for word in (flag, str(one))]
         else:
             several = isinstance(value, Sequence) and not isinstance(value, str)
             words += [flag, ",".join(map(str, value)) if several else str(value)]
     return words
+
+
+OPTION = re.compile(
+    r"(?P<quote>'?)(?P<flag>--[A-Za-z][\w-]*)(?P=quote)"  # click quotes an option whose value it refuses
+    r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| --))?)?"  # the next word, at its clause's end?
+)
+TWICE = re.compile(r"\b(\w+)=(\S+) \1=(\S+)")
+
+
+def as_keywords(message: str, command: click.Command) -> str:
+    """What the command line says, as a function says it: `--text body` is `text="body"`, `--no-cv` is `cv=False`.
+
+    What is no option of `command` stays as it is.
+    """
+    known = {f: (name, o) for name, o in options_of(command).items() for f in (*o.opts, *o.secondary_opts)}
+
+    def said(found: re.Match[str]) -> str:
+        flag, value = found["flag"], found["value"]
+        if flag not in known:
+            return found[0]
+        name, option = known[flag]
+        after = f" {value}" if value else ""
+        if found["quote"]:
+            return f"'{name}'{after}"
+        if option.is_flag:
+            return f"{name}={flag in option.opts}{after}"
+        return f"{name}={literal(value)}" if value and is_value(option, value, found["last"]) else f"{name}={after}"
+
+    return TWICE.sub(r"\1=(\2, \3)", OPTION.sub(said, message))
+
+
+def is_value(option: click.Option, word: str, last: str | None) -> bool:
+    """Whether the word behind an option is its value: a sentence goes on in small letters and ends otherwise."""
+    known = re.split(r"\W+", option.metavar or "")
+    return last is not None or not re.fullmatch("[a-z]+", word) or word in known
+
+
+def literal(word: str) -> str:
+    """A word of the command line as Python writes it."""
+    return word if re.fullmatch(r"'.*'|-?\d+(\.\d+)?(e-?\d+)?", word) else f'"{word}"'
