@@ -10,6 +10,8 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # kept in the environment that is made here, whatever the shell says: without bytecode every start compiles anew
 export PYTHONDONTWRITEBYTECODE :=
+# what fits import is compiled side by side once it is installed, not one after the other by the first comparison
+IMPORT := $(BIN)/python -c "import sys; from probe_or_tune import kinds; [*map(kinds.import_libraries, sys.argv[1:])]"
 DATA ?= sms-spam
 ENCODER ?= minilm
 # the last two layers alone: about a third of the time of fine-tuning all six
@@ -61,6 +63,7 @@ $(VENV)/.torch: $(CONSTRAINTS) | $(BIN)/python
 
 $(VENV)/.ready: setup.cfg $(CONSTRAINTS) $(VENV)/.torch
 	$(PIP) --constraint $(CONSTRAINTS) --editable '.[offline]'
+	@$(IMPORT) tfidf lr+smote & $(IMPORT) fine-tune & wait
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
