@@ -315,7 +315,7 @@ def decoder(tmp_path, tiny_bert) -> Path:
 
 
 def test_a_decoder_is_read_at_its_last_token(decoder, tmp_path):
-    with pytest.raises(UserError, match=r"is a decoder, not a \[CLS\] encoder: pass --pooling last or mean"):
+    with pytest.raises(UserError, match=r"is a decoder, not a \[CLS\] encoder: pass --pooling last, --pooling mean"):
         vectors(decoder, tmp_path / "cache")
     last = np.stack([rows[-1] for rows in hidden(decoder, TEXTS)])
     assert np.abs(vectors(decoder, tmp_path / "cache", pooling="last") - last).max() < 1e-5

@@ -115,7 +115,7 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
 
 OPTION = re.compile(
     r"(?P<quote>'?)(?P<flag>--[A-Za-z][\w-]*)(?P=quote)"  # click quotes an option whose value it refuses
-    r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| --))?)?"  # the next word, at its clause's end?
+    r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| (?P=flag)))?)?"  # the next word; at an end?
 )
 TWICE = re.compile(r"\b(\w+)=(\S+) \1=(\S+)")
 
