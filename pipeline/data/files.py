@@ -85,7 +85,7 @@ def class_names(path: Path, column: str) -> tuple[str, ...] | None:
     """
     with guarded(path):
         if kind(path) == ".parquet":
-            return tables.declared_names(tables.open_parquet(path).schema_arrow.metadata, column, str(path))
+            return tables.declared_names(tables.parquet_schema(path).metadata, column, str(path))
         if kind(path) == ".arrow":
             return tables.declared_names(tables.arrow_schema(path).metadata, column, str(path))
     return None
@@ -113,10 +113,6 @@ def _txt_blocks(path: Path, wanted: Sequence[str], size: int) -> Rows:
         yield {"text": held}, list(range(first, first + len(held)))
 
 
-def _parquet_rows(path: Path) -> int:
-    return int(tables.open_parquet(path).metadata.num_rows)
-
-
 CSV = Format(delimited.names, delimited.blocks, typed=False)
 JSON = Format(objects.names, objects.blocks, typed=True, count=objects.count_rows)
 FORMATS: dict[str, Format] = {
@@ -124,8 +120,8 @@ FORMATS: dict[str, Format] = {
         tables.parquet_names,
         tables.parquet_blocks,
         typed=True,
-        plain=lambda path: tables.plain_columns(tables.open_parquet(path).schema_arrow),
-        count=_parquet_rows,
+        plain=lambda path: tables.plain_columns(tables.parquet_schema(path)),
+        count=tables.parquet_rows,
     ),
     ".csv": CSV,
     ".tsv": CSV,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -41,10 +42,15 @@ class guarded:  # noqa: N801 - reads as a verb
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error}); is its disk there?") from error
 
 
-def opened(path: Path) -> IO[bytes]:
-    """A regular file, unpacked if its suffix is `.gz`."""
-    file = open_regular(path)
-    return gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file  # type: ignore[return-value]
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A regular file, unpacked if its suffix is `.gz`, closed at the end."""
+    with open_regular(path) as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            yield unpacked  # type: ignore[misc]
 
 
 def lines(path: Path) -> Iterator[str]:

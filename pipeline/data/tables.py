@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,32 @@ def _said(error: BaseException) -> str:
 # ── Parquet ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def open_parquet(path: Path) -> Any:
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """A ParquetFile, closed at the end. Raises UserError for what is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = open_regular(path)
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError, *DAMAGE) as error:
-        file.close()
-        raise UserError(f"{path}: not a parquet file, or damaged ({_said(error)})") from error
+    with open_regular(path) as opened:
+        try:
+            file = pq.ParquetFile(opened)
+        except (pa.ArrowException, OSError, *DAMAGE) as error:
+            raise UserError(f"{path}: not a parquet file, or damaged ({_said(error)})") from error
+        yield file
+
+
+def parquet_schema(path: Path) -> Any:
+    with open_parquet(path) as file:
+        return file.schema_arrow
+
+
+def parquet_rows(path: Path) -> int:
+    with open_parquet(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def parquet_names(path: Path) -> list[str]:
-    return leaves(open_parquet(path).schema_arrow)
+    return leaves(parquet_schema(path))
 
 
 def leaves(schema: Any, before: str = "") -> list[str]:
@@ -71,11 +84,11 @@ def parquet_blocks(path: Path, wanted: Sequence[str], size: int) -> Blocks:
     import pyarrow as pa
 
     done = 0
-    file = open_parquet(path)
     try:
-        for batch in file.iter_batches(batch_size=size, columns=list(wanted)):
-            yield _columns(batch, wanted), None
-            done += batch.num_rows
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(batch_size=size, columns=list(wanted)):
+                yield _columns(batch, wanted), None
+                done += batch.num_rows
     except (pa.ArrowException, OSError, *DAMAGE) as error:
         raise _damaged(path, done, wanted, error) from error
 
@@ -152,24 +165,26 @@ def unique_names(names: tuple[str, ...], column: str, where: str) -> tuple[str, 
 # ── Arrow, as save_to_disk writes it ────────────────────────────────────────────────────────────────────────────────
 
 
-def _arrow(path: Path) -> Any:
-    """A reader of batches: of a stream, which `datasets` writes, or of a file (feather)."""
+@contextmanager
+def _arrow(path: Path) -> Iterator[Any]:
+    """Schema and batches of a stream, which `datasets` writes, or of a file (feather); closed at the end."""
     import pyarrow as pa
 
-    file = open_regular(path)
-    try:
-        if file.peek(6)[:6] == b"ARROW1":  # type: ignore[attr-defined]
-            reader = pa.ipc.open_file(file)
-            return reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches))
-        reader = pa.ipc.open_stream(file)
-        return reader.schema, reader
-    except (pa.ArrowException, OSError, *DAMAGE) as error:
-        file.close()
-        raise UserError(f"{path}: not an Arrow file, or damaged ({_said(error)})") from error
+    with open_regular(path) as file:
+        try:
+            if file.peek(6)[:6] == b"ARROW1":  # type: ignore[attr-defined]
+                reader = pa.ipc.open_file(file)
+                batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
+                batches = reader = pa.ipc.open_stream(file)
+        except (pa.ArrowException, OSError, *DAMAGE) as error:
+            raise UserError(f"{path}: not an Arrow file, or damaged ({_said(error)})") from error
+        yield reader.schema, batches
 
 
 def arrow_schema(path: Path) -> Any:
-    return _arrow(path)[0]
+    with _arrow(path) as (schema, _):
+        return schema
 
 
 def arrow_names(path: Path) -> list[str]:
@@ -180,13 +195,13 @@ def arrow_blocks(path: Path, wanted: Sequence[str], size: int) -> Blocks:
     import pyarrow as pa
 
     done = 0
-    _, batches = _arrow(path)
     try:
-        for batch in batches:
-            narrow = batch.select([n for n in batch.schema.names if n in wanted or _is_top(n, wanted, batch)])
-            for start in range(0, narrow.num_rows, size):
-                yield _columns(narrow.slice(start, size), wanted), None
-            done += batch.num_rows
+        with _arrow(path) as (_, batches):
+            for batch in batches:
+                narrow = batch.select([n for n in batch.schema.names if n in wanted or _is_top(n, wanted, batch)])
+                for start in range(0, narrow.num_rows, size):
+                    yield _columns(narrow.slice(start, size), wanted), None
+                done += batch.num_rows
     except (pa.ArrowException, OSError, *DAMAGE) as error:
         raise _damaged(path, done, wanted, error) from error
 
@@ -199,7 +214,8 @@ def arrow_rows(path: Path) -> int:
     import pyarrow as pa
 
     try:
-        return sum(batch.num_rows for batch in _arrow(path)[1])
+        with _arrow(path) as (_, batches):
+            return sum(batch.num_rows for batch in batches)
     except (pa.ArrowException, OSError, *DAMAGE) as error:
         raise _damaged(path, 0, [], error) from error
 

@@ -15,7 +15,7 @@ import numpy as np
 from .. import UserError, listed, one_line
 from ..data import Dataset
 from ..data.lines import guarded
-from ..data.tables import DAMAGE, open_parquet
+from ..data.tables import DAMAGE, open_parquet, parquet_schema
 from ..files import expanded
 
 FROM_FILE = "from a file"  # the setting `vectors` of a run on such vectors
@@ -112,8 +112,8 @@ class VectorFile:
         """
         if columns not in self.places:
             assert self.path is not None
-            with readable(self.path):
-                table = open_parquet(self.path).read(list(columns))
+            with readable(self.path), open_parquet(self.path) as file:
+                table = file.read(list(columns))
             values = [["" if v is None else str(v) for v in table.column(name).to_pylist()] for name in columns]
             keys: list[Any] = values[0] if columns[0] in IDS else list(zip(*values, strict=True))
             known: dict[Any, int] = {}
@@ -149,7 +149,7 @@ def column_of_lists(path: Path) -> tuple[str, tuple[str, ...]]:
     """The one column of lists, and the others. Raises UserError if there is none, or several."""
     import pyarrow as pa
 
-    schema = open_parquet(path).schema_arrow
+    schema = parquet_schema(path)
     kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     lists = [column.name for column in schema if any(kind(column.type) for kind in kinds)]
     if len(lists) != 1:
@@ -165,7 +165,9 @@ def matrix_of(path: Path, column: str) -> np.ndarray:
     """The column as (n, d) float32. Raises UserError for lists that are missing, empty or of different lengths."""
     parts = []
     width, row = 0, 0
-    for chunk in open_parquet(path).read([column]).column(column).chunks:
+    with open_parquet(path) as file:
+        chunks = file.read([column]).column(column).chunks
+    for chunk in chunks:
         lengths = chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         width = width or int(lengths[0]) if len(lengths) else width
         wrong = np.flatnonzero((lengths != width) | (lengths == 0) | chunk.is_null().to_numpy(zero_copy_only=False))
