@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from . import UserError, log
+from .finetune.tracking import place_of
 from .run import Run
 from .verdict import Comparison
 from .words import error_line
 
-PROJECT = "probe-or-tune"
 LONGEST = 500  # characters of a setting: MLflow takes no more
 
 
@@ -70,7 +70,7 @@ def _tensorboard(told: Record) -> None:
 def _mlflow(told: Record) -> None:
     import mlflow
 
-    mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or f"{PROJECT} {told.group}")
+    mlflow.set_experiment(place_of("mlflow", told.group))
     with mlflow.start_run(run_name=told.name):
         mlflow.log_params(dict(told.settings))
         mlflow.log_metrics(dict(told.numbers))
@@ -79,8 +79,9 @@ def _mlflow(told: Record) -> None:
 def _wandb(told: Record) -> None:
     import wandb
 
-    project = os.environ.get("WANDB_PROJECT") or PROJECT
-    run = wandb.init(project=project, group=told.group, name=told.name, config=dict(told.settings))
+    run = wandb.init(
+        project=place_of("wandb", told.group), group=told.group, name=told.name, config=dict(told.settings)
+    )
     run.log(dict(told.numbers))
     run.finish()
 
@@ -88,8 +89,7 @@ def _wandb(told: Record) -> None:
 def _trackio(told: Record) -> None:
     import trackio
 
-    project = os.environ.get("TRACKIO_PROJECT") or f"{PROJECT}-{told.group}"
-    trackio.init(project=project, name=told.name, config=dict(told.settings))
+    trackio.init(project=place_of("trackio", told.group), name=told.name, config=dict(told.settings))
     trackio.log(dict(told.numbers))
     trackio.finish()
 

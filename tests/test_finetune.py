@@ -369,7 +369,7 @@ def a_trainer(folder, settings, work):
     rows = tokenised([("good film",), ("bad film",)] * 4, np.array([0, 1] * 4), tokenizer(checkpoint), 8, 0)
     callback = type("Quiet", (TrainerCallback,), {})()
     model = build(checkpoint, ("a", "b"), HeadSpec(), 0)
-    job = TrainingJob(rows, None, ("a", "b"), settings, 1e-3, machine("cpu", "fp32"), work, silent)
+    job = TrainingJob(rows, None, ("a", "b"), settings, 1e-3, machine("cpu", "fp32"), work, silent, dataset="films")
     return trainer_for(model, job, callback)
 
 
@@ -404,6 +404,32 @@ def test_a_tracker_that_fails_costs_no_training(tiny_distilbert, tmp_path, caplo
     assert trainer.state.global_step == 1
     assert seen == ["asked"]  # once: then it is left out
     assert "--report-to: MLflow: No module named 'alembic'; the training goes on without it" in caplog.text
+
+
+def test_trackers_keep_a_training_where_they_keep_its_verdict(tiny_distilbert, tmp_path, monkeypatch):
+    from transformers import TrainerCallback
+
+    from pipeline.finetune.tracking import PLACES, place_of, spare
+
+    names = {"mlflow": "probe-or-tune films", "trackio": "probe-or-tune-films", "wandb": "probe-or-tune"}
+    for variable, _ in PLACES.values():
+        monkeypatch.delenv(variable, raising=False)
+    for place in (None, "elsewhere"):
+        seen = {}
+
+        def begun(self, *given, seen=seen, **named):
+            seen.update({tracker: os.environ[variable] for tracker, (variable, _) in PLACES.items()})
+
+        trainer = a_trainer(tiny_distilbert, replace(FAST, epochs=1), tmp_path / ".fine-tune-1")
+        parts = {"on_train_begin": begun, "__module__": "transformers.integrations.somewhere"}
+        trainer.add_callback(type("MLflowCallback", (TrainerCallback,), parts)())
+        spare(trainer, "films")
+        trainer.train()
+        assert seen == {tracker: place_of(tracker, "films") for tracker in PLACES} == names
+        assert (trainer.args.project, trainer.args.run_name) == (names["trackio"], "fine-tune-1")
+        assert os.environ.get("MLFLOW_EXPERIMENT_NAME") == place
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+        names["mlflow"] = "elsewhere"
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.0), ("constant", 1e-3)])

@@ -9,6 +9,7 @@ import pytest
 
 import cli
 from pipeline import trackers
+from pipeline.finetune.tracking import place_of
 
 
 class Recorded(ModuleType):
@@ -20,14 +21,15 @@ class Recorded(ModuleType):
         self.runs = []
 
     def set_experiment(self, name):
-        self.experiment = name
+        self.place = name
 
     @contextmanager
     def start_run(self, run_name):
         self.init(name=run_name)
         yield
 
-    def init(self, name, config=None, **_):
+    def init(self, name, config=None, project=None, **_):
+        self.place = project or self.place
         self.runs.append((name, dict(config or {}), {}))
         return self
 
@@ -62,6 +64,7 @@ def test_every_contender_and_the_verdict_are_told(name, words, monkeypatch, caps
     assert numbers["test/accuracy"] == 1
     assert numbers["cost/fit_seconds"] > 0
     assert settings["recommended"] == "True"
+    assert told.place == place_of(name, "films")  # where a training's own run is
     assert by_name["verdict"][0]["recommended"] == "tfidf"
     assert by_name["verdict"][1]["difference/tfidf/majority"] == pytest.approx(
         1 - by_name["majority"][1]["test/accuracy"]

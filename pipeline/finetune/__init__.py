@@ -245,6 +245,7 @@ class _Training:
             self.progress,
             held,
             bar=self.places.bar,
+            dataset=self.dataset.name,
         )
 
     def rows(self, role: str) -> Rows:

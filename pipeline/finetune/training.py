@@ -6,7 +6,6 @@ hold hardly any padding; weights and optimiser stay float32 whatever it computes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -25,7 +24,7 @@ from .device import Machine, world_size
 from .dropout import cheapen
 from .heads import encoder_of
 from .hopeless import Bar, Look
-from .tracking import spare
+from .tracking import place_of, spare, variables
 
 CPU_BUDGET, GPU_BUDGET = 4096, 32768  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
@@ -190,6 +189,7 @@ class TrainingJob:
     held: HeldOut = field(default_factory=HeldOut)
     until: int | None = None  # the step after which it pauses; None: it goes on to the end
     bar: Bar | None = None  # what it is ended for not reaching
+    dataset: str = ""  # its name, for trackers
 
     def judge(self, model: Any, share: float = 0.0) -> tuple[dict[str, Any] | None, Look | None]:
         """Scores on validation; and after a share of the steps how that stands to the bar, if there is one."""
@@ -271,33 +271,33 @@ def trainer_for(model: Any, job: TrainingJob, callback: Any) -> Any:
 
     settings, rows, folder = job.settings, job.train, job.work
     trackers = list(settings.report_to) if job.until is None else []
-    place = "TENSORBOARD_LOGGING_DIR"  # its default is the work folder, which does not outlive the training
-    ours = "tensorboard" in trackers and place not in os.environ
-    if ours:
-        os.environ[place] = str(folder.parent / "trackers" / folder.name.lstrip("."))
+    place = str(folder.parent / "trackers" / _name(job))  # its own is the work folder, which does not last
     if job.machine.device == "cpu":
         cheapen(model, encoder_of(model))
     weights = balanced_weights(rows.labels, int(model.config.num_labels)) if settings.class_weights else None
     try:
-        trainer = _trainer_class()(
-            model=model,
-            args=_arguments(job, trackers),
-            train_dataset=rows,
-            data_collator=partial(_collate, pad_id=rows.pad_id),
-            compute_loss_func=_loss(settings, weights),
-            callbacks=[callback],
-        )
+        with variables({"TENSORBOARD_LOGGING_DIR": place}):
+            trainer = _trainer_class()(
+                model=model,
+                args=_arguments(job, trackers),
+                train_dataset=rows,
+                data_collator=partial(_collate, pad_id=rows.pad_id),
+                compute_loss_func=_loss(settings, weights),
+                callbacks=[callback],
+            )
     except (ValueError, RuntimeError, ImportError) as error:
         if not trackers:
             raise
         raise UserError(f"--report-to {listed(trackers)}: {error_line(error)}; or leave it out") from error
-    finally:
-        if ours:  # it has been read; a second training, and the verdict, have their own place
-            del os.environ[place]
-    spare(trainer)
+    spare(trainer, job.dataset)
     trainer.held = job.held
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _name(job: TrainingJob) -> str:
+    """What trackers call a training."""
+    return job.work.name.lstrip(".").removeprefix("work-")
 
 
 def _arguments(job: TrainingJob, trackers: list[str]) -> Any:
@@ -320,6 +320,8 @@ def _arguments(job: TrainingJob, trackers: list[str]) -> Any:
         save_strategy="epoch",
         logging_strategy="epoch",
         report_to=trackers or "none",
+        run_name=_name(job),
+        project=place_of("trackio", job.dataset),
         disable_tqdm=True,
         log_level="error",
         seed=settings.seed,
