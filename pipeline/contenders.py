@@ -40,7 +40,6 @@ from .finetune.device import is_main_process
 from .finetune.frozen import frozen_fit
 from .finetune.heads import own_dropout
 from .finetune.hopeless import Bar, guessing
-from .finetune.lora import RANK
 from .finetune.work import Places
 from .linear import LinearSettings, linear_fit
 from .metrics import METRICS
@@ -135,7 +134,7 @@ def tuned_fits(task: Task, variant: str = "") -> Iterator[Fit]:
     Only the first seed searches a learning rate; the others take what it chose.
     """
     if variant == "lora":
-        task = replace(task, tuning=replace(task.tuning, lora=task.tuning.lora or RANK))
+        task = replace(task, tuning=replace(task.tuning, lora=task.tuning.lora or kinds.RANK))
     elif variant:  # last-2
         task = replace(task, tuning=replace(task.tuning, unfreeze=int(variant.rpartition("-")[2])))
     check(task.tuning)

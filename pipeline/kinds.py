@@ -19,6 +19,7 @@ NUMBER = r"\d+"
 SCIPY, TRAINER = ("scipy.optimize", "scipy.sparse"), {"": ("torch", "transformers.trainer")}
 RESAMPLED = ("smote", "smote-minority", "over", "imbalance-auto")
 OPEN_PROBE, OPEN_TUNED = ".predict.models:probe", ".finetune:load_finetuned"
+RANK = 8  # of LoRA, where none is given
 PROBE_SKLEARN = ".export.sklearn_pipeline:probe"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from .. import UserError
 from .heads import encoder_of, isolated
 
-RANK = 8  # where none is given
 SCALE = 2  # alpha / rank: an update counts twice (Hu et al. leave it to be tuned with the rate; 2 is peft's examples')
 KEPT_WHOLE = ("pooler", "final_norm")  # what comes after the layers is trained as it is: often it was never pretrained
 

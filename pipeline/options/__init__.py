@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import click
 
+from ..kinds import RANK
 from . import builders
 from .parsing import (
     FILE,
@@ -195,7 +196,7 @@ tuning_options = Bundle(
         "init_head": click.option("--init-head", type=FOLDER, metavar="RUN", help="Start from a fit-lr run."),
         "freeze": click.option("--freeze", is_flag=True, help="Train a head alone, on cached vectors."),
         "unfreeze": click.option("--unfreeze", type=int, metavar="N", help="Train the last N layers and the head."),
-        "lora": click.option("--lora", type=int, is_flag=False, flag_value=8, metavar="[RANK]", help="LoRA, by peft."),
+        "lora": click.option("--lora", type=int, is_flag=False, flag_value=RANK, metavar="[RANK]", help="LoRA (peft)."),
         "from_scratch": click.option("--from-scratch", is_flag=True, help="Random weights instead of pretrained ones."),
         "report_to": click.option(
             "--report-to",
