@@ -66,7 +66,7 @@ def repeated() -> str:
 @click.option("--show-tokens", default=0, type=click.IntRange(0), metavar="N", help="List the tokens of N rows.")
 @options.json_option
 def explore(source: SourceOptions, encoders: Encoders, cache: Path, show_tokens: int, as_json: bool) -> None:
-    """Look at the data: class balance, token lengths, repeated texts, leaks, conflicting labels."""
+    """Look at the data: balance, lengths, repeats, leaks, conflicts."""
     from . import show
     from .contenders import profile
 
@@ -90,7 +90,7 @@ def extract(job: EncodingOptions, as_json: bool) -> None:
 @commands.fit_lr_task
 @options.json_option
 def fit_lr(task: TaskOptions, as_json: bool) -> None:
-    """Stage two: logistic regression on the vectors, C chosen in stratified folds of train alone."""
+    """Stage two: logistic regression on the vectors. C is chosen in stratified folds of train alone."""
     from . import show
     from .fitting import fit_linear
 
@@ -103,7 +103,7 @@ def fit_lr(task: TaskOptions, as_json: bool) -> None:
 @commands.fine_tune_task
 @options.json_option
 def fine_tune(task: TaskOptions, as_json: bool) -> None:
-    """The contender: train the whole encoder, best epoch by macro F1 on validation."""
+    """The contender: train the whole encoder. The epoch is the best by macro F1 on validation."""
     from . import show
     from .finetune.seeds import several_seeds
     from .fitting import fit_tuned
@@ -118,7 +118,7 @@ def fine_tune(task: TaskOptions, as_json: bool) -> None:
 @options.comparison_options
 @options.json_option
 def compare(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
-    """Fit what is missing, then judge: scores, paired tests, costs, one verdict, an HTML page and a model card."""
+    """Fit what is missing, then judge: one verdict, and a page. With scores, paired tests, costs and a model card."""
     from . import show
     from .comparison import contest, read
 
@@ -132,7 +132,7 @@ def compare(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None
 @options.plan_options
 @options.json_option
 def curve(task: TaskOptions, plan: Plan, as_json: bool) -> None:
-    """Scores against number of labels, and where one contender overtakes another; points are kept under --runs."""
+    """Scores against number of labels, and where lines cross. Points are kept under --runs."""
     from . import show
     from .learning_curve import curve as draw
 
@@ -150,7 +150,7 @@ def curve(task: TaskOptions, plan: Plan, as_json: bool) -> None:
 def audit(
     task: TaskOptions, rules: ComparisonSettings, settings: AuditSettings, out: Path | None, as_json: bool
 ) -> None:
-    """What is wrong with the data: suspicious labels, confusion, losses, near-repeats, what leaks are worth.
+    """What is wrong with the data: labels, near-repeats, leaks. Also confusion, losses, and what leaks are worth.
 
     Fits TF-IDF and logistic regression if they are missing, never fine-tunes; a fine-tuning run that is there is used.
     """
@@ -171,7 +171,7 @@ def audit(
 @commands.opening_options
 @options.json_option
 def label_next(runs: tuple[Path, Path], settings: LabelSettings, opening: Opening, as_json: bool) -> None:
-    """Which of two runs is better on texts without labels: the rows to label, and the verdict that they bring.
+    """Which of two runs is better on texts without labels. The rows to label, and the verdict that they bring.
 
     Rows are drawn at random among those on which the two differ; the others cannot tell them apart.
     """
@@ -192,7 +192,7 @@ def label_next(runs: tuple[Path, Path], settings: LabelSettings, opening: Openin
 @commands.opening_options
 @click.option("--json", "as_json", is_flag=True, help="Answers are JSON, an object a line, with and without this.")
 def predict(run: Path, given: Given, out: Path | None, ask: Ask, opening: Opening, as_json: bool) -> None:
-    """A run on TEXTS, on a file, or on the lines of standard input: one JSON object a text."""
+    """A run on TEXTS, a file, or lines of standard input. One JSON object a text."""
     from . import predict as library
     from . import show
     from .run import load_run
@@ -213,7 +213,7 @@ def predict(run: Path, given: Given, out: Path | None, ask: Ask, opening: Openin
 @commands.export_options
 @options.json_option
 def export(run: Path, settings: ExportSettings, as_json: bool) -> None:
-    """A run as what the world already runs: a stock Hugging Face checkpoint, an ONNX graph, a scikit-learn pipeline.
+    """A run as a stock checkpoint, an ONNX graph or scikit-learn. These are what the world already runs.
 
     It is loaded again by what will run it and compared with the run on 200 texts before --out appears.
     """
@@ -228,7 +228,7 @@ def export(run: Path, settings: ExportSettings, as_json: bool) -> None:
 @options.report_options
 @options.json_option
 def report(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
-    """The HTML page of the runs that exist for SOURCE; nothing is fitted."""
+    """The HTML page of the runs that exist; nothing is fitted."""
     from . import show
     from .comparison import contest, read
 
@@ -242,7 +242,7 @@ def report(task: TaskOptions, rules: ComparisonSettings, as_json: bool) -> None:
 @options.cache_option
 @options.json_option
 def doctor(source: SourceOptions | None, encoders: Encoders, runtime: Runtime, cache: Path, as_json: bool) -> None:
-    """What this machine can do: engines and precisions with measured tokens/s, and what extracting SOURCE will take."""
+    """What this machine can do, and how long SOURCE will take. Each engine and precision with measured tokens/s."""
     from . import show
     from .doctor import checkup
 
@@ -258,7 +258,7 @@ def cache() -> None:
 @options.cache_option
 @options.json_option
 def cache_ls(cache: Path, as_json: bool) -> None:
-    """What the cache holds: encoder, pooling, precision, rows, size, last use; models and kept states, too."""
+    """What the cache holds: vectors, models, kept states. With encoder, pooling, precision, rows, size, last use."""
     from . import show
     from .store.upkeep import holdings
 
@@ -275,7 +275,7 @@ def cache_ls(cache: Path, as_json: bool) -> None:
 def cache_verify(
     source: SourceOptions | None, encoders: Encoders, runtime: Runtime, cache: Path, count: int | None, as_json: bool
 ) -> None:
-    """Check every byte of every shard; what is damaged is moved aside and encoded again when it is next wanted.
+    """Check every byte of every shard. What is damaged is moved aside and encoded again when it is next wanted.
 
     With --recompute, which needs SOURCE: are the vectors what the encoder gives, within its stated tolerance?
     """
@@ -302,7 +302,7 @@ def cache_verify(
 @click.option("--out", required=True, type=options.FILE, help="File to write: .parquet.")
 @options.json_option
 def cache_export(job: EncodingOptions, out: Path, as_json: bool) -> None:
-    """Vectors of SOURCE with texts and labels as one Parquet file, for pandas, polars, DuckDB and datasets."""
+    """Vectors of SOURCE with texts and labels as Parquet. For pandas, polars, DuckDB and datasets."""
     from . import show
     from .extract.parquet import export_parquet
 
@@ -318,7 +318,7 @@ def cache_export(job: EncodingOptions, out: Path, as_json: bool) -> None:
 @click.option("--litter", is_flag=True, help="Also delete quarantined files and drafts older than a day.")
 @options.json_option
 def cache_prune(cache: Path, litter: bool, as_json: bool) -> None:
-    """Merge small shards and drop rows that stand twice, safely beside a running extraction."""
+    """Merge small shards and drop rows that stand twice. Safe beside a running extraction."""
     from . import show
     from .store.upkeep import derived, folders, prune, swept
 

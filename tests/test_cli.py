@@ -15,6 +15,7 @@ import pytest
 from tables import names, sentences
 
 import cli
+from pipeline.options.parsing import section_of
 from pipeline.run import load_run
 
 ROOT = Path(__file__).parent.parent
@@ -357,8 +358,31 @@ def test_help_lists_commands_in_the_order_of_use_and_options_by_what_they_are_ab
     assert listed[:5] == ["explore", "extract", "fit-lr", "fine-tune", "compare"]
     _, out, _ = run("compare", "--help", encoder=False)
     titles = re.findall(r"^([A-Z][\w-]+):$", out, re.M)
-    assert titles == ["Data", "Judging", "Encoder", "Probe", "Fine-tuning", "Machine", "Other"]
+    assert titles == [
+        "Data",
+        "Judging",
+        "Contenders",
+        "Encoder",
+        "Probe",
+        "Fine-tuning",
+        "Machine",
+        "Folders",
+        "General",
+    ]
     assert out.index("--metric") < out.index("Encoder:") < out.index("--pooling") < out.index("Probe:")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands()), ids=lambda value: str(value)[:20])
+def test_every_option_has_a_section_and_every_summary_stands_whole(name, command):
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    general = [option.name for option in options if section_of(option) == "General"]
+    assert general == ["config", "as_json"]
+    *groups, last = name.split()
+    with click.Context(cli.cli, info_name="probe-or-tune", terminal_width=80, max_content_width=80) as ctx:
+        out = click.Context(cli.cli.commands[groups[0]] if groups else cli.cli, parent=ctx).get_help()
+    (line,) = re.findall(rf"^  {last} +(.+)$", out.split("Commands:")[1], re.M)
+    assert not line.endswith(("...", "…"))
+    assert line == " ".join(command.help.split())[: len(line)]
 
 
 def test_readme_names_every_command():

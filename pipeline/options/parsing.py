@@ -59,7 +59,7 @@ class Bundle:
         wrapper: Command = bundled
         for key, option in reversed(self.options.items()):
             wrapper = option(wrapper)
-            wrapper.__click_params__[-1].section = SECTIONS.get(self.homes.get(key, self.name))  # type: ignore[attr-defined]
+            wrapper.__click_params__[-1].section = SECTION_OF.get(self.homes.get(key, self.name))  # type: ignore[attr-defined]
         return wrapper
 
 
@@ -71,30 +71,40 @@ class OrderedGroup(click.Group):
         return list(self.commands)
 
 
-SECTIONS = {  # name of a bundle → what the help calls its options, in the help's order
-    "source": "Data",
-    "given": "Texts",
-    "rules": "Judging",
-    "plan": "Curve",
-    "settings": "What is made",
-    "ask": "Answers",
-    "encoders": "Encoder",
-    "linear": "Probe",
-    "tuning": "Fine-tuning",
-    "cluster": "Cluster",
-    "runtime": "Machine",
+SECTIONS = {  # of the help → the bundles whose options stand there, and options that are in none of these
+    "Data": ("source",),
+    "Texts": ("given",),
+    "Judging": ("rules",),
+    "Contenders": ("stack", "cascade"),
+    "Curve": ("plan",),
+    "What is made": ("settings", "out"),
+    "What is done": ("show_tokens", "count", "litter"),
+    "Answers": ("ask",),
+    "Encoder": ("encoders", "encoder", "vectors", "recalibrate"),
+    "Probe": ("linear",),
+    "Fine-tuning": ("tuning", "seeds"),
+    "Cluster": ("cluster",),
+    "Machine": ("runtime", "device", "threads"),
+    "Folders": ("cache", "runs"),
+    "General": ("config", "as_json"),
 }
+SECTION_OF = {member: title for title, members in SECTIONS.items() for member in members}
+
+
+def section_of(option: click.Option) -> str:
+    """Of the help; that of --help itself is the last."""
+    return getattr(option, "section", None) or SECTION_OF.get(str(option.name), list(SECTIONS)[-1])
 
 
 class SectionedCommand(click.Command):
     """A command whose help lists its options under what they are about."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each of SECTIONS that it has options of, then the others."""
-        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in [*SECTIONS.values(), "Other"]}
+        """Write a section for each of SECTIONS that it has options of."""
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in SECTIONS}
         for parameter in self.get_params(ctx):
             if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
-                rows[getattr(parameter, "section", None) or "Other"].append(record)
+                rows[section_of(parameter)].append(record)
         for title, records in rows.items():
             if records:
                 with formatter.section(title):
