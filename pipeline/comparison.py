@@ -18,7 +18,7 @@ from .encoder.hardware import cpu_name, hardware
 from .estimates import multiply_rate
 from .explore import Profile
 from .export.model_card import write_card
-from .fitting import digests_of, fitted, held_against_cheap, limits_of, present, remaining, together, too_few
+from .fitting import absent, digests_of, fitted, held_against_cheap, limits_of, present, remaining, together, too_few
 from .fold_fitting import gathered, other_settings, planned, read_task, rows_of_all, with_winner
 from .folds import folds_of
 from .kinds import KINDS, kind_row
@@ -83,7 +83,8 @@ class Judged:
 
 
 def read(options: TaskOptions, rules: ComparisonSettings, progress: Progress = silent) -> Task:
-    """The task of a comparison, its source read. Raises UserError if it cannot be read."""
+    """The task of a comparison, its source read. Raises UserError for an unknown contender, or if it cannot be read."""
+    check_names(rules.contenders)
     existing = rules.contenders if rules.only_existing else None
     return read_task(options, progress, bool(rules.external_runs or rules.predictions), existing)
 
@@ -118,6 +119,7 @@ def first_answer(task: Task, rules: ComparisonSettings, command: str) -> None:
     cheap = tuple(name for name in names if not kind_row(name).expensive)
     if not waiting or len(cheap) < 2:
         return
+    task = replace(task, cascade=None)  # its dear part is not fitted yet
     judged = judge(task, replace(rules, contenders=cheap))
     comparison = judged.comparison
     log.info("%s, before %s:", comparison.dataset, listed(waiting))
@@ -164,9 +166,9 @@ def judge(task: Task, rules: ComparisonSettings) -> Judged:
     by = None if rules.by is None else group_column(data.test, rules.by)
     external_runs = [admit(known_kind(load_run(folder)), data) for folder in rules.external_runs]
     external_runs += [imported(given, data, rules.metric) for given in rules.predictions]
-    left_out: list[str] = []
     if rules.only_existing:
         runs = present(task, rules.contenders)
+        left_out = absent(rules.contenders, runs)
     else:
         runs, left_out = fitted(task, rules.contenders, rules.budget)
     runs = together(runs, external_runs)

@@ -121,6 +121,14 @@ def located(task: Task) -> list[tuple[Checkpoint, EncoderSpec]]:
     return opened
 
 
+def absent(names: Sequence[str], runs: Sequence[Run]) -> list[str]:
+    """Which contenders have no run, and why; none of them where all that there may be were asked for (`report`)."""
+    if set(kinds.names(numbered=False)) <= set(names):
+        return []
+    missed = [name for name in names if not any(kinds.covers(name, run.kind) for run in runs)]
+    return [f"{name}: not fitted, and --only-existing fits nothing" for name in missed]
+
+
 def too_few(task: Task, runs: Sequence[Run]) -> UserError:
     existing = listed(run.kind for run in runs) or "none"
     return UserError(
@@ -246,7 +254,7 @@ def fit_tuned(task: Task) -> list[Run]:
     Raises UserError for settings that make no sense, and where a fit does.
     """
     check_tuning(task.tuning)
-    announce(task, (kinds.split(kind_of_tuning(task.tuning))[0],))
+    announce(task, (kind_of_tuning(task.tuning),))
     return tuned_runs(task)
 
 

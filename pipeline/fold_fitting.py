@@ -13,7 +13,7 @@ import numpy as np
 from . import Progress, UserError, kinds, listed, log, silent
 from .contenders import estimates, fit
 from .data import Split
-from .fitting import missing, present, too_few
+from .fitting import absent, missing, present, too_few
 from .folds import NEVER, Folds, folds_of
 from .kinds import kind_row
 from .metrics import scores
@@ -205,7 +205,7 @@ def gathered(
         existing = present_folds(folds, names)
         if len(existing) < 2:
             raise too_few(folds.task, [one.run for one in existing])
-        return existing, ()
+        return existing, tuple(absent(names, [one.run for one in existing]))
     plan = planned(folds, names, budget)
     for line in announcement(folds, plan):
         log.info(line)

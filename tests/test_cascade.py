@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import UserError
+from pipeline import UserError, comparison
 from pipeline.cascade import (
     NEVER,
     CascadeModel,
@@ -202,6 +202,21 @@ def test_a_lying_record_is_refused(tmp_path, change):
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
     with pytest.raises(UserError, match="damaged model"):
         CascadeModel.load(tmp_path)
+
+
+def test_the_first_answer_waits_for_no_cascade(task, tmp_path, monkeypatch):
+    """It is there before the dear part is fitted; a cascade would fit that by the way."""
+    asked: list[tuple[str, ...]] = []
+
+    def judge(task, rules):
+        asked.append(comparison.as_trained(task, rules.contenders))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "judge", judge)
+    rules = comparison.ComparisonSettings(("majority", "tfidf", "fine-tune"))
+    with pytest.raises(KeyboardInterrupt):
+        comparison.first_answer(replace(task, runs=tmp_path, cascade=("tfidf", "fine-tune")), rules, "")
+    assert asked == [("majority", "tfidf")]
 
 
 def test_compare_shows_the_front(run, task, run_of_two):

@@ -124,7 +124,10 @@ def test_a_contender_chooses_its_pooling_in_the_folds(run, reviews, tmp_path):
 
 def test_an_unfrozen_layer_and_scratch_are_contenders(run, reviews, tmp_path):
     rest = ["--runs", tmp_path / "runs", "--epochs", "1", "--learning-rate", "1e-3", "--json"]
-    assert json.loads(run("fine-tune", *names(reviews), *rest, "--unfreeze", "1")[1])["kind"] == "fine-tune+last-1"
+    _, out, err = run("fine-tune", *names(reviews), *rest, "--unfreeze", "1")
+    assert json.loads(out)["kind"] == "fine-tune+last-1"
+    assert "the encoder's last layer, fine-tuned" in err
+    assert "the whole encoder" not in err
     assert json.loads(run("fine-tune", *names(reviews), *rest, "--from-scratch")[1])["kind"] == "from-scratch"
     code, _, err = run("fine-tune", *names(reviews), *rest, "--from-scratch", "--freeze")
     assert code == 1
@@ -175,6 +178,13 @@ def test_an_error_is_one_line_and_exit_code_1(arguments, says, reviews, tmp_path
     assert out == ""
     assert last.startswith("error: ")
     assert says in last
+
+
+def test_a_misspelt_contender_is_said_once_and_before_anything_is_read(run, reviews):
+    code, _, err = run("compare", *names(reviews), "--contenders", "tfidf,lrr", "--only-existing", encoder=False)
+    assert code == 1
+    assert err.startswith("error: no contender 'lrr'; choose one of majority, tfidf, lr")
+    assert err.count("\n") == 1
 
 
 def test_wrong_usage_is_exit_code_2(capsys):

@@ -33,6 +33,15 @@ def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     code, out, _ = run("compare", *names(reviews), "--runs", tmp_path / "runs", "--only-existing")
     assert code == 0
     assert "differences in accuracy" in out
+    assert "left out: stack: not fitted, and --only-existing fits nothing" in out
+    assert "left out: lr:" not in out
+
+
+def test_one_contender_alone_has_no_table_of_differences(run, reviews, tmp_path):
+    code, out, err = run("compare", *names(reviews), "--runs", tmp_path / "runs", "--contenders", "tfidf", "--no-cv")
+    assert code == 0, err
+    assert "tfidf is all there is to choose from" in out
+    assert "differences in" not in out
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def settled_lines(found: Any) -> Iterator[Any]:
 def comparison_tables(outcome: Any) -> Iterator[Any]:
     """Scores, costs and differences, then the recommendation and what is known beyond it."""
     comparison = outcome.comparison
-    yield from spread((_scores(comparison), _costs(comparison), _differences(comparison)))
+    yield from spread((_scores(comparison), _costs(comparison)))
+    if comparison.pairs:
+        yield from spread((_differences(comparison),))
     for line in readings(comparison.contenders):
         yield Text(f"reads {line}", style="dim")
     yield Text(comparison.recommendation, style="bold")
