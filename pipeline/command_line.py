@@ -161,7 +161,7 @@ def audit(
     with show.progress() as progress:
         audited = examine(task.read(progress), rules, settings)
     if out is not None:
-        click.echo(f"{export(audited.rows, out):,} suspicious labels: {out}", err=True)
+        click.echo(f"{export(audited.rows, out):,} labels in doubt: {out}", err=True)
     show.result(audited, as_json)
 
 

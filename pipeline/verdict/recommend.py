@@ -293,7 +293,7 @@ def precision(field: Field, pair: Pair) -> str:
         if any(c.seeds > 1 for c in field.contenders if c.name in (pair.a, pair.b)) and pair.high - pair.low > 0.04:
             return f"No number of rows makes the interval between {pair.a} and {pair.b} {width}: seeds differ by more."
         return (
-            f"The interval between {pair.a} and {pair.b} is about {width} already: more rows are not needed for that."
+            f"The interval between {pair.a} and {pair.b} is {width} or less already: more rows are not needed for that."
         )
     return (
         f"About {pair.more_rows:,} more rows would narrow the interval between {pair.a} and {pair.b} to {width}; "
