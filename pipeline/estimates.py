@@ -6,7 +6,7 @@ A matrix product is timed where the encoder will run, and 256 texts are tokenise
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +177,11 @@ def resampled_seconds(job: Job) -> float:
 def tuning_seconds(job: Job) -> float:
     """Training an encoder with every seed; only the first searches its learning rate."""
     settings, dataset, seeds = job.task.tuning, job.task.dataset, job.task.seeds
-    passes = row_passes(job.rows, settings) + (seeds - 1) * job.rows * epochs_of(settings, job.rows)
+    epochs = epochs_of(settings, job.rows, len(dataset.class_names))
+    settings = replace(settings, epochs=epochs)
+    passes = row_passes(job.rows, settings) + (seeds - 1) * job.rows * epochs
     steps = passes / (settings.batch_size * settings.gradient_accumulation)
-    shown = (
-        len(dataset.role("validation").texts) * epochs_of(settings, job.rows) if "validation" in dataset.roles else 0
-    )
+    shown = len(dataset.role("validation").texts) * epochs if "validation" in dataset.roles else 0
     judged = seeds * (shown + (len(dataset.test.texts) if "test" in dataset.roles else 0))
     token = job.token_cost / (job.device_rate * TRAIN_EFFICIENCY[job.device])
     share = trained_share(job)

@@ -191,7 +191,8 @@ def remedy(task: Task, name: str, seconds: float) -> str:
     if not kinds.tuned(name) or task.tuning.freeze:
         return ""
     rate = task.tuning.learning_rate or kinds.learning_rate(name) or 1e-4
-    for epochs in range(epochs_of(task.tuning, len(task.dataset.train)), 0, -1):
+    train, classes = task.dataset.train, len(task.dataset.class_names)
+    for epochs in range(epochs_of(task.tuning, len(train), classes), 0, -1):
         shorter = replace(task, tuning=replace(task.tuning, epochs=epochs, learning_rate=rate), seeds=1)
         needed = estimates(shorter, (name,))[name]
         if needed <= seconds:

@@ -11,7 +11,15 @@ from pipeline.finetune.device import Machine, machine
 from pipeline.finetune.hopeless import Bar, Look, guessing, reachable
 from pipeline.finetune.job import TrainingState, looked_at
 from pipeline.finetune.rates import by_chance, held_out, row_passes, rungs, smallest_good, steps_of_rungs, survivors
-from pipeline.finetune.training import FineTuneSettings, Rows, balanced_weights, epochs_of, log_losses, logits
+from pipeline.finetune.training import (
+    FineTuneSettings,
+    Rows,
+    balanced_weights,
+    epochs_of,
+    log_losses,
+    logits,
+    steps_asked,
+)
 from pipeline.run import Predictions
 
 
@@ -151,6 +159,23 @@ def test_a_device_that_is_not_there_is_refused():
 def test_auto_is_about_250_steps_in_3_to_30_passes(rows, batch, accumulation, epochs):
     assert epochs_of(FineTuneSettings(batch_size=batch, gradient_accumulation=accumulation), rows) == epochs
     assert epochs_of(FineTuneSettings(epochs=2, batch_size=batch), rows) == 2
+
+
+@pytest.mark.parametrize(("classes", "epochs"), [(2, 3), (25, 3), (77, 9), (400, 30)])
+def test_many_classes_take_ten_steps_each(classes, epochs):
+    settings = FineTuneSettings()
+    assert epochs_of(settings, 3000, classes) == epochs  # of 94 steps
+    assert epochs_of(replace(settings, epochs=2), 3000, classes) == 2
+
+
+def test_a_run_says_how_many_steps_it_was_given_where_they_are_not_the_usual_ones():
+    assert [steps_asked(FineTuneSettings(), classes) for classes in (2, 25, 26, 77)] == [
+        {},
+        {},
+        {"steps": 260},
+        {"steps": 770},
+    ]
+    assert steps_asked(FineTuneSettings(epochs=3), 77) == {}
 
 
 def rows_of(start, numbers):

@@ -28,7 +28,7 @@ from .job import TrainingState, adopt, last_state, train
 from .layers import Below, computes_the_same, freeze_below, upper_part
 from .lora import add_adapters, merge
 from .rates import by_chance, held_out, rates_of, search_rate
-from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, tokenised
+from .training import SCHEDULES, FineTuneSettings, Rows, TrainingJob, epochs_of, logits, steps_asked, tokenised
 from .tuned import FineTuned, load_finetuned, priced
 from .work import Places, working
 
@@ -100,6 +100,7 @@ def check(settings: FineTuneSettings) -> None:
 def asked(settings: FineTuneSettings, dataset: Dataset, checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything that changes a run's numbers."""
     counted = _counted(settings) | {"max_length": _max_length(settings, checkpoint)}
+    counted |= steps_asked(settings, len(dataset.class_names))
     return counted | {"encoder": checkpoint.name, "pooling": "cls", "text_parts": len(dataset.text_columns)}
 
 
@@ -180,7 +181,7 @@ class _Training:
         here: tuple[Runtime, Places],
         progress: Progress,
     ) -> None:
-        settings = replace(settings, epochs=epochs_of(settings, len(dataset.train)))
+        settings = replace(settings, epochs=epochs_of(settings, len(dataset.train), len(dataset.class_names)))
         self.dataset, self.checkpoint, self.settings, self.progress = dataset, checkpoint, settings, progress
         self.machine, self.places = machine(here[0].device, settings.precision), here[1]
         self.class_names = tuple(dataset.class_names)

@@ -23,7 +23,7 @@ from ..run import Fit, Fitted, Question
 from ..run.model import Layout, kind_at, read_model, write_model
 from .device import threads
 from .heads import isolated, xavier
-from .training import FineTuneSettings, balanced_weights, epochs_of
+from .training import FineTuneSettings, balanced_weights, epochs_of, steps_asked
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -168,7 +168,7 @@ def frozen_fit(
         dataset,
         runs,
         settings.seed,
-        {**_asked(settings), **encoded.settings},
+        {**_asked(settings), **steps_asked(settings, len(dataset.class_names)), **encoded.settings},
         _asked(FineTuneSettings(freeze=True)) | VECTOR_DEFAULTS,
         encoded.digests,
     )
@@ -215,7 +215,7 @@ def fit_head(
     make, dropout = FROZEN_HEADS[settings.head]
     few = settings.batch_size * len(mean) ** 2 < SMALL
     best, score, better_epoch, history = None, (-np.inf, -np.inf), 0, []
-    epochs = epochs_of(settings, len(truth))
+    epochs = epochs_of(settings, len(truth), len(class_names))
     with isolated(settings.seed), threads(1 if few else None):
         head = make(len(mean), len(class_names), dropout if settings.dropout is None else settings.dropout)
         if settings.xavier:

@@ -28,6 +28,7 @@ from .tracking import place_of, spare, variables
 
 CPU_BUDGET, GPU_BUDGET = 4096, 32768  # tokens a batch when nothing is learnt; what keeps a GPU busy is more
 AUTO_STEPS, AUTO_EPOCHS = 250, (3, 30)  # Mosbach et al. 2021: on few rows it takes steps, not passes
+STEPS_A_CLASS = 10  # at least: with 77 classes 250 steps are too few
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}  # ours → transformers' name
 
 
@@ -64,12 +65,23 @@ def steps_an_epoch(rows: int, settings: FineTuneSettings) -> int:
     return max(1, -(-rows // (settings.batch_size * settings.gradient_accumulation)))
 
 
-def epochs_of(settings: FineTuneSettings, rows: int) -> int:
-    """Passes over `rows` rows: as given, else as many as make 250 steps, at least 3 and at most 30."""
+def epochs_of(settings: FineTuneSettings, rows: int, classes: int = 2) -> int:
+    """Passes over `rows` rows: as given, else as many as make `auto_steps`, at least 3 and at most 30."""
     if settings.epochs is not None:
         return settings.epochs
     low, high = AUTO_EPOCHS
-    return max(low, min(high, -(-AUTO_STEPS // steps_an_epoch(rows, settings))))
+    return max(low, min(high, -(-auto_steps(classes) // steps_an_epoch(rows, settings))))
+
+
+def auto_steps(classes: int) -> int:
+    """About how many steps a training takes where nobody says."""
+    return max(AUTO_STEPS, STEPS_A_CLASS * classes)
+
+
+def steps_asked(settings: FineTuneSettings, classes: int) -> dict[str, int]:
+    """What a run's name says of its steps: nothing where its epochs say it, or where they are the usual ones."""
+    steps = auto_steps(classes)
+    return {} if settings.epochs is not None or steps == AUTO_STEPS else {"steps": steps}
 
 
 @dataclass(frozen=True)

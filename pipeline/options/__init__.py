@@ -167,7 +167,7 @@ tuning_options = Bundle(
             default="auto",
             callback=auto(int),
             metavar="auto|N",
-            help="Passes over train; auto makes about 250 steps of them, 3 to 30.",
+            help="Passes over train; auto makes about 250 steps, 10 a class at least, 3 to 30 passes.",
         ),
         "batch_size": click.option("--batch-size", default=32, type=click.IntRange(1), help="Rows a step."),
         "learning_rate": click.option(
