@@ -128,7 +128,7 @@ def machine_facts() -> dict[str, str]:
         "Hub": "switched off (HF_HUB_OFFLINE)" if hub.offline() else reachable(),
     }
     if gain is not None:
-        facts["bfloat16"] = f"a matrix product runs at {gain:.1f} x float32's speed on the processor"
+        facts["bfloat16"] = f"a matrix product runs at {gain:.2g} x float32's speed on the processor"
     return facts | {"int8": speed_of(cpu_flags())}
 
 

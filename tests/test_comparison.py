@@ -328,3 +328,7 @@ def test_without_a_cheap_contender_nothing_can_be_hopeless(run, genres, tmp_path
     assert "nothing is: add lr to --contenders" in err
     code, _, err = run("compare", genres, *rest[:-1], "tfidf,fine-tune", "--metric", "nonsense")
     assert (code, "Traceback" in err) == (1, False)
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert interval_of(-0.0004, -0.0104, 0.0096) == "+0.000 [-0.010, +0.010]"

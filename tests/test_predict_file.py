@@ -97,3 +97,9 @@ def test_what_is_carried_through_can_be_joined_back(fitted, run, tmp_path, suffi
     assert joined.share_out.fillna(-1).tolist() == frame.share.fillna(-1).tolist()
     assert joined.ok_out.tolist() == frame.ok.tolist()
     assert joined.label.isin(["good", "bad"]).all()
+
+
+def test_columns_without_a_file_are_no_columns(fitted, run):
+    code, out, err = run("predict", fitted, "love it", "--text", "body", encoder=False)
+    assert (code, out) == (1, "")
+    assert "--text names columns of a file; pass --file with it" in err

@@ -45,13 +45,15 @@ class Rows(list[tuple[str, ...]]):
 def texts_in(run: Run, given: Given, lines: Iterable[str]) -> Iterator[Texts]:
     """The texts to predict: those given, else those of a file, else `lines` as they come.
 
-    A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both.
+    A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both, or columns without one.
     """
     parts, texts = texts_a_row(run), given.texts
     if texts and given.file:
         raise UserError("texts and --file were given; pass one of the two")
     if given.keep and not given.file:
         raise UserError("--keep carries columns of a file through; pass --file")
+    if given.text and not given.file:
+        raise UserError("--text names columns of a file; pass --file with it, or leave it out")
     if given.file:
         return file_blocks(source_of(run, given.file, given.text), given.keep)
     if texts and len(texts) % parts:

@@ -57,7 +57,7 @@ def _front(points: Sequence[Mapping[str, Any]]) -> Any:
     rows = [
         (
             *(f"{p['share']:.0%}", number(p["ms_per_text_batch"], ".2f"), number(p["accuracy"])),
-            f"{p['difference']:+.3f} [{p['low']:+.3f}, {p['high']:+.3f}]",
+            interval_of(p["difference"], p["low"], p["high"]),
         )
         for p in points
     ]
@@ -102,7 +102,7 @@ def _costs(comparison: Comparison) -> Any:
 def _differences(comparison: Comparison) -> Any:
     rows = [
         (
-            *(f"{p.a} − {p.b}", f"{p.difference:+.3f} [{p.low:+.3f}, {p.high:+.3f}]"),
+            *(f"{p.a} − {p.b}", interval_of(p.difference, p.low, p.high)),
             *(f"{p.p_adjusted:.2g}", p.verdict),
         )
         for p in comparison.pairs
@@ -138,3 +138,9 @@ def curve_tables(curve: Curve) -> Iterator[Any]:
     for note in curve.notes:
         yield Text(note, style="dim")
     yield Text(f"{curve.fitted} fits made, {curve.found} found: {curve.file}", style="dim")
+
+
+def interval_of(*values: float) -> str:
+    """A difference and its interval: `+0.010 [-0.002, +0.022]`; what rounds to nothing is `+0.000`."""
+    middle, low, high = (f"{round(value, 3) + 0.0:+.3f}" for value in values)
+    return f"{middle} [{low}, {high}]"
