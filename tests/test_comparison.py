@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from tables import names, sentences
 
+from pipeline.show.verdicts import interval_of
+
 
 def test_compare_fits_judges_and_writes_a_page(run, reviews, tmp_path):
     rest = ["--no-cv", "--runs", tmp_path / "runs", "--contenders", "majority,tfidf,lr,fine-tune", "--epochs", "1"]

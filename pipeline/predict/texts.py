@@ -45,7 +45,8 @@ class Rows(list[tuple[str, ...]]):
 def texts_in(run: Run, given: Given, lines: Iterable[str]) -> Iterator[Texts]:
     """The texts to predict: those given, else those of a file, else `lines` as they come.
 
-    A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both, or columns without one.
+    A run on pairs takes two texts as one pair. Raises UserError if texts and a file are given both, or columns without
+    a file.
     """
     parts, texts = texts_a_row(run), given.texts
     if texts and given.file:
