@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -16,11 +17,11 @@ from .encoder.checkpoint import EncoderSpec, locate
 from .encoder.declared import note_pooling
 from .encoder.hardware import cpu_name
 from .encoder.pooling import pairs, storage_of
-from .extract import Embedded, Matrices, embed
+from .extract import Embedded, Matrices, distinct_keys, embed
 from .extract.embedding_cache import EmbeddingCache, open_cache
 from .extract.vector_file import FROM_FILE, VectorFile
 from .linear import Encoded, EncodingFacts
-from .predict.models import Vectorizer, spec_of
+from .predict.models import Vectorizer, needs_torch, spec_of
 from .run import digest
 from .run.timing import milliseconds, timing_sample
 from .store import text_keys
@@ -132,6 +133,9 @@ class TaskVectors:
         if known is not None:
             return known
         spec = spec_of(self.described(pooling), pooling)
+        if "torch" not in sys.modules and needs_torch(self.checkpoint, spec, task.runtime, task.cache):
+            keys = distinct_keys(self.embedded.keys.values())  # what is on disk is learnt from without torch
+            return 1000 * self.embedded.seconds() / max(1, len(keys)), None
         try:
             taken = milliseconds(Vectorizer(self.checkpoint, spec, task.runtime, task.cache).vectors, texts)
         except UserError as error:  # vectors that another machine made, which this one cannot

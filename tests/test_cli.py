@@ -425,9 +425,9 @@ sys.exit(code)
 
 
 def test_a_fit_on_cached_vectors_imports_no_torch(run, reviews, tmp_path, tiny_distilbert):
-    shared = [*map(str, names(reviews)), "--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
-    assert run("extract", *shared, encoder=False)[0] == 0  # by the engine that will serve, whose texts a fit times
-    words = ["fit-lr", *shared, "--runs", str(tmp_path / "runs"), "--smote"]
+    assert run("extract", *names(reviews))[0] == 0
+    words = ["fit-lr", *map(str, names(reviews)), "--encoder", str(tiny_distilbert), "--cache", str(tmp_path / "cache")]
+    words += ["--runs", str(tmp_path / "runs"), "--smote"]
     done = subprocess.run([sys.executable, "-c", CACHED_FIT, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1] == "[]"

@@ -1,5 +1,6 @@
 """What a text costs is measured alike for every contender: the same texts, the path that serves."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,3 +101,12 @@ def test_what_cannot_be_made_here_is_not_known(task, monkeypatch):
     facts = made.facts("cls")
     assert (facts.ms_per_text_batch, facts.ms_per_text_single) == (None, None)
     assert facts.extract_seconds > 0
+
+
+def test_no_torch_is_loaded_to_time_what_is_there(task, monkeypatch):
+    made = vectors.TaskVectors(task, replace(task.encoders[0], engine="torch", precision="fp32"))
+    spent = made.embedded.seconds()
+    monkeypatch.setattr(vectors, "sys", SimpleNamespace(modules={}))
+    facts = made.facts("cls")
+    assert facts.ms_per_text_batch == pytest.approx(1000 * spent / 60)  # what encoding 60 texts took
+    assert facts.ms_per_text_single is None

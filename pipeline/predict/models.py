@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import UserError, kinds, log
-from ..encoder import Runtime, open_encoder
+from ..encoder import Runtime, backend_for, open_encoder
 from ..encoder.checkpoint import Checkpoint, EncoderSpec, locate
+from ..encoder.converted import is_tried
 from ..encoder.hardware import choose_backend
 from ..encoder.pooling import side_by_side
 from ..encoder.tokens import tokenizer
@@ -170,6 +171,13 @@ class Vectorizer:
         """(n, d) float32, in the order of the texts."""
         vectors = self.encoder.encode_all(self.tokenizer.encode(texts, self.checkpoint.max_length))
         return side_by_side(vectors, self.pooling)
+
+
+def needs_torch(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> bool:
+    """Whether a Vectorizer imports torch: as its engine, or to convert the encoder, which has not been done yet."""
+    poolings = checkpoint.poolings(spec.pooling)
+    here = backend_for(checkpoint, poolings, choose_backend(spec.engine, spec.precision, runtime.device), cache)
+    return here.engine == "torch" or not is_tried(checkpoint, poolings, cache)
 
 
 class Probe:
