@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -141,7 +142,8 @@ class TaskVectors:
         except UserError as error:  # vectors that another machine made, which this one cannot
             log.warning(f"what encoding a text costs here is not known: {error}")
             return None, None
-        cache.keep_timing(name, taken)
+        with suppress(UserError):  # a cache that takes no files: measured again next time
+            cache.keep_timing(name, taken)
         return taken
 
     def _described(self, pooling: str, cache: EmbeddingCache) -> dict[str, Any]:

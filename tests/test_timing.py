@@ -110,3 +110,16 @@ def test_no_torch_is_loaded_to_time_what_is_there(task, monkeypatch):
     facts = made.facts("cls")
     assert facts.ms_per_text_batch == pytest.approx(1000 * spent / 60)  # what encoding 60 texts took
     assert facts.ms_per_text_single is None
+
+
+def test_a_cache_that_takes_no_files_costs_no_fit(task, monkeypatch):
+    made = vectors.TaskVectors(task, task.encoders[0])
+    embedding_cache = made.embedded.extracted.embedding_cache
+
+    def refused(path, payload):
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr("pipeline.extract.embedding_cache.publish", refused)
+    assert made.facts("cls").ms_per_text_batch > 0
+    with pytest.raises(UserError, match="cannot write"):
+        embedding_cache.keep_timing("anything", (1.0, 2.0))
