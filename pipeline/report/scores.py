@@ -56,12 +56,13 @@ def why(c: Comparison) -> str:
     """In a word, why the recommended contender is recommended."""
     if c.recommended is None:
         return ""
-    best = next((x.name for x in c.contenders if kind_row(x.kind).family != "constant"), "")
-    if c.recommended == best:
+    rivals = [x for x in c.contenders if kind_row(x.kind).family != "constant"]
+    if c.recommended == next((x.name for x in rivals), ""):
         return "best seen"
     loss = c.regret.get(c.recommended)
     lost = "" if loss is None else f", loses at most {change(c.metric, loss)}{unit(c.metric)}"
-    return f"cheaper{lost}"
+    whole = c.recommended == next((x.name for x in rivals if not x.ended), "")
+    return f"{'best of those trained to their end' if whole else 'cheaper'}{lost}"
 
 
 def encoders(facts: Facts) -> list[str]:

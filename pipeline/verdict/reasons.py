@@ -85,7 +85,8 @@ def hopeless(field: Field) -> list[str]:
     for c in (c for c in field.contenders if c.ended):
         seeds = f" ({len(c.ended)} of {c.seeds} seeds)" if c.seeds > 1 else ""
         sentences.append(
-            f"{c.name} was {c.ended[0]}{seeds}; its score and cost are those of what was trained until then."
+            f"{c.name} ({field.says(c)}) was {c.ended[0]}{seeds}; its score and cost are those of what was trained "
+            "until then."
         )
     return sentences
 

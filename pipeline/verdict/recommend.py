@@ -88,6 +88,11 @@ def chosen(field: Field, guess: Contender | None) -> Contender:
     return next(c for c in accepted if total_seconds(c.cost) <= 1.5 * cheap + 1 or not np.isfinite(cheap))
 
 
+def best_whole(serious: Sequence[Contender]) -> Contender | None:
+    """The best of those that were not ended early, if there is one."""
+    return next((c for c in serious if not c.ended), None)
+
+
 def level(field: Field, best: Contender, c: Contender) -> bool:
     """Whether `c` scores exactly what the best seen does, and is best seen, too."""
     return field.pairs[best.name, c.name].difference == 0
@@ -145,12 +150,15 @@ def verdict_sentence(field: Field, choice: Contender) -> str:
         return f"{head}: {leads(field, choice, serious)}{cheaper_half(field, choice)}{finding(field, choice)}."
     loss = field.advice.regret[choice.name]
     may = f"may lose up to {change(m, loss)}{unit(m)}"
+    if choice is best_whole(serious):
+        return (
+            f"{head}: {choice.name} ({field.label} {field.says(choice)}{trained(field, choice)}) is best of those "
+            f"trained to their end, and {may}{cheaper_half(field, choice)}{finding(field, choice)}."
+        )
     why = {True: f", within ±{change(m, field.margin)}{unit(m)}", False: ""}[loss <= field.margin]
     preference = field.advice.preference
     if not why and level(field, best, choice):
         why = f", as little as {best.name}, which scores the same" if loss else ""
-    elif not why and best.ended:
-        why = f", but {best.name} was ended for being no better by more than the margin"
     elif not why:
         saved = preference.worth and loss <= preference.tolerance(choice, best)
         why = f", which {preference.worth.text} accepts" if saved and preference.worth else ", as cheap is preferred"
