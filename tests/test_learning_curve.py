@@ -192,6 +192,29 @@ def test_without_a_crossing_it_is_said():
     assert (c.once, "this training" in c.sentence) == ((), False)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_one_row_that_two_fits_tell_apart_decides_nothing(seed):
+    """500 rows, ten wrong by both, one by b alone: chance explains it, as McNemar's test would say (p = 1)."""
+    truth = np.zeros(500, int)
+    wrong = np.arange(500)[:, None] < np.array([10, 11])
+    probas = [np.eye(2)[wrong[:, place].astype(int)][None] for place in (0, 0, 1, 1)]
+    own, means = redrawn("accuracy", truth, probas, 1000, np.random.default_rng(seed))
+    assert [v.tolist() for v in own] == [[0.98], [0.98], [0.978], [0.978]]
+    lines = [line_of("a", [10, 100], own[:2], means[:2]), line_of("b", [10, 100], own[2:], means[2:])]
+    (c,) = crossings(lines, [means[:2], means[2:]], "accuracy")
+    assert (c.leader, c.verdict) == ("a", "undecided")
+    assert 0.4 < c.certain < 0.9
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1", "balanced_accuracy"])
+def test_all_rows_right_is_not_certain_to_stay_so(metric):
+    truth = np.arange(60) % 2
+    own, means = redrawn(metric, truth, [np.eye(2)[truth][None]], 2000, np.random.default_rng(0))
+    assert own[0].tolist() == [1.0]
+    low = np.quantile(means[0], 0.025)
+    assert 0.92 < low < 0.985  # of 60 rows, all right, the exact interval begins at 0.940
+
+
 def test_fewer_than_three_draws_speak_of_this_training():
     rng = np.random.default_rng(2)
     (a, b), _ = simulated([0.7, 0.9], [0.9, 0.7], [10, 1000], rng)

@@ -53,6 +53,8 @@ def progress(stream: Any = None, quiet: bool = False) -> Iterator[Watcher]:
         def tell(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
+            elif done < bars.tasks[tasks[stage]].completed:  # the next training, fold or file
+                bars.reset(tasks[stage], total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield tell
@@ -107,10 +109,14 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.began: dict[str, tuple[float, int]] = {}  # stage → when it was first heard of, and how far it was
+        self.came: dict[str, int] = {}  # stage → how far it is; one that falls back is another of its kind
         self.spoke: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         now = time.monotonic()
+        if done < self.came.get(stage, 0):
+            del self.began[stage]
+        self.came[stage] = done
         start, first = self.began.setdefault(stage, (now, done))
         if now - self.spoke.setdefault(stage, now) < LINE_SECONDS:
             return

@@ -40,8 +40,7 @@ def counts(
     true_of = indicator(table.truth, everywhere, table.classes)
     predicted_of = [indicator(p, everywhere, table.classes) for p in table.predicted]
     hit_of = [indicator(p, p == table.truth, table.classes) for p in table.predicted]
-    size = class_sizes(table)
-    keep = size / np.maximum(size + EVEN * size / size.sum() + EACH, 1)  # pseudo-rows take the place of real ones
+    keep = kept(class_sizes(table))
     rates = table.rows * keep[table.truth]
     extra = [pseudo_rows(table, members) * keep for members in who]
 
@@ -76,6 +75,11 @@ def unbiased(drawn: np.ndarray, center: np.ndarray) -> np.ndarray:
 def class_sizes(table: Outcomes) -> np.ndarray:
     """Rows (k,) of each class."""
     return np.bincount(table.truth, table.rows, table.classes)
+
+
+def kept(size: np.ndarray) -> np.ndarray:
+    """What each of the rows of classes of `size` (k,) counts, since pseudo-rows take the place of real ones."""
+    return np.asarray(size / np.maximum(size + EVEN * size / size.sum() + EACH, 1))
 
 
 def pseudo_rows(table: Outcomes, who: tuple[int, ...]) -> np.ndarray:
