@@ -184,6 +184,8 @@ def statement(c: Crossing, metric: str) -> str:
     about = f" (the means cross at about {labels(c.at)})" if c.at else ""
     if c.verdict == "always":
         return f"No crossing up to {c.largest:,} labels: {c.leader} leads {c.other} from {c.smallest:,} on, {lead}."
+    if c.verdict == "undecided" and change(metric, c.gap) == change(metric, 0.0):
+        return f"No certain crossing up to {c.largest:,} labels: {c.leader} and {c.other} are level there{about}."
     if c.verdict == "undecided":
         return (
             f"No certain crossing up to {c.largest:,} labels: {c.leader} leads {c.other} {lead}{about}, "
