@@ -11,12 +11,13 @@ import importlib.util
 import logging
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
+from .words import Keyword, as_keywords, listed
 from .words import format_duration as format_duration
-from .words import listed
 from .words import one_line as one_line
 from .words import printable as printable
 
@@ -31,6 +32,16 @@ Row = TypeVar("Row")
 
 class UserError(Exception):
     """Something the user can mend. The message is one line that says where, what and the next step."""
+
+
+@contextmanager
+def in_keywords(known: Mapping[str, Keyword]) -> Iterator[None]:
+    """Inside, a UserError says keywords of a function where the command line says options, `known` by these."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (as_keywords(str(error), known),)
+        raise
 
 
 class Progress(Protocol):
@@ -98,7 +109,7 @@ PUBLIC = {
     "SourceOptions": "data",
     "Dataset": "data",
     "Split": "data",
-    "read": "data",
+    "read": "stages",
     "EncoderSpec": "encoder",
     "Runtime": "encoder",
     "Store": "store",
@@ -106,8 +117,8 @@ PUBLIC = {
     "FrozenEncoder": "transformer",
     "Run": "run",
     "load_run": "run",
-    "open_run": "predict",
-    "export_run": "export",
+    "open_run": "stages",
+    "export_run": "stages",
     "Classifier": "predict.classifier",
     "Verdict": "api",
     "audit": "api",

@@ -272,6 +272,7 @@ def label_next(runs: Sequence[Any], pool: Any, labelled: Any = None, **given: An
     """
     from .data.frames import frames
     from .disagreement import label_next
+    from .run import as_run
 
     bundles = (commands.label_options, commands.opening_options)
     if len(runs) != 2:
@@ -280,12 +281,4 @@ def label_next(runs: Sequence[Any], pool: Any, labelled: Any = None, **given: An
     tables = {name: frames(held, name=name) for name, held in places.items() if in_memory(held)}
     given = given | places | dict.fromkeys(tables, "data")
     with asked(bundles, given) as (settings, opening), show.progress() as progress:
-        return label_next([run_of(one) for one in runs], replace(settings, **tables), opening, progress)
-
-
-def run_of(value: Any) -> Run:
-    """A run, of itself, of its model, or of its folder. Raises UserError if it cannot be read."""
-    from .run import Run, load_run
-
-    held = value.run if isinstance(value, Classifier) else value
-    return held if isinstance(held, Run) else load_run(Path(held))
+        return label_next([as_run(one) for one in runs], replace(settings, **tables), opening, progress)

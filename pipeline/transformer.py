@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from . import UserError
+from . import UserError, in_keywords
 from .encoder import Runtime, open_encoder
 from .encoder.checkpoint import Checkpoint, EncoderSpec, locate
 from .encoder.pooling import components, side_by_side
@@ -20,7 +20,12 @@ from .extract.extractor import Extractor
 from .files import user_folder
 from .store import text_keys
 from .store.remote import cache_folder
+from .words import Keyword
 
+KEYWORDS = {
+    f"--{name.replace('_', '-')}": Keyword(name)
+    for name in ("encoder", "pooling", "max_length", "revision", "precision", "engine", "device", "prompt")
+} | {"--cache": Keyword("cache_dir")}
 TRIES = 2  # how often rows that fail their check are encoded again
 
 
@@ -105,6 +110,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.precision, self.engine, self.device, self.cache_dir = precision, engine, device, cache_dir
         self.prompt = prompt
 
+    @in_keywords(KEYWORDS)
     def fit(self, X: Any, y: Any = None) -> FrozenEncoder:
         """Find the encoder and look at the shape of the input; nothing is encoded and nothing is learnt.
 
@@ -119,6 +125,7 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.checkpoint_digest_ = checkpoint.checkpoint_digest(self.pooling)
         return self
 
+    @in_keywords(KEYWORDS)
     def transform(self, X: Any) -> np.ndarray:
         """Vectors (n, d) float32 of n texts, in their order.
 
@@ -151,6 +158,8 @@ class FrozenEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             _check_n_features(self, X, reset=reset)
 
     def _spec(self) -> EncoderSpec:
+        if not isinstance(self.pooling, str):
+            raise UserError(f"pooling={self.pooling!r}: write one name, such as 'cls', or several joined as 'cls+mean'")
         fields = (str(self.encoder), self.revision, (self.pooling,), self.max_length, self.precision, self.engine)
         return EncoderSpec(*fields, prompt=self.prompt)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 MISSING = "–"  # a figure that was not measured
 
@@ -95,3 +97,49 @@ def error_line(error: BaseException, limit: int = 160) -> str:
     text = (getattr(error, "strerror", None) if isinstance(error, OSError) else None) or str(error)
     lines = (line.strip() for line in text.splitlines())
     return shorten(next(filter(None, lines), type(error).__name__), limit)
+
+
+# ── an option of the command line as a function's keyword ───────────────────────────────────────────────────────────
+
+
+class Keyword(NamedTuple):
+    """What an option is called where it is an argument of a function."""
+
+    name: str
+    flag: bool | None = None  # what it says, if it takes no value
+    values: Container[str] = ()  # words in small letters that may be its value
+
+
+OPTION = re.compile(
+    r"(?P<quote>'?)(?P<flag>--[A-Za-z][\w-]*)(?P=quote)"  # click quotes an option whose value it refuses
+    r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| (?P=flag)))?)?"  # the next word; at an end?
+)
+TWICE = re.compile(r"\b(\w+)=(\S+) \1=(\S+)")
+
+
+def as_keywords(message: str, known: Mapping[str, Keyword]) -> str:
+    """What the command line says, as a function says it: `--text body` is `text="body"`, `--no-cv` is `cv=False`.
+
+    What is no option of `known` stays as it is.
+    """
+
+    def said(found: re.Match[str]) -> str:
+        flag, value, last = found["flag"], found["value"], found["last"]
+        if flag not in known:
+            return found[0]
+        name, says, values = known[flag]
+        after = f" {value}" if value else ""
+        if found["quote"]:
+            return f"'{name}'{after}"
+        if says is not None:
+            return f"{name}={says}{after}"
+        # a sentence goes on in small letters and ends otherwise
+        is_value = value and (last is not None or not re.fullmatch("[a-z]+", value) or value in values)
+        return f"{name}={literal(value)}" if is_value else f"{name}={after}"
+
+    return TWICE.sub(r"\1=(\2, \3)", OPTION.sub(said, message))
+
+
+def literal(word: str) -> str:
+    """A word of the command line as Python writes it."""
+    return word if re.fullmatch(r"'.*'|-?\d+(\.\d+)?(e-?\d+)?", word) else f'"{word}"'

@@ -1,5 +1,6 @@
 """Python as people write it: frames, data sets and lists give what a file with the same rows gives."""
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -17,6 +18,7 @@ from pipeline.data import SourceOptions, read
 from pipeline.data.frames import frames
 from pipeline.options import commands
 from pipeline.options.keywords import asked_on
+from pipeline.tfidf import TfidfSettings, tfidf_fit
 
 ROOT = Path(__file__).parent.parent
 TEXTS, LABELS = map(list, zip(*sentences(240), strict=True))
@@ -325,3 +327,71 @@ def test_curve_and_audit_show_a_table_in_a_notebook(tiny_distilbert):
     html = audited._repr_html_()
     assert html.count("<td>") == 8 * min(10, len(audited.rows))
     assert "labels" in html
+
+
+# ── what the commands are made of ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The folder of a run on words."""
+    home = tmp_path_factory.mktemp("fitted")
+    data = pipeline.read({"text": TEXTS, "label": NAMES})
+    return tfidf_fit(data, TfidfSettings(), home / "runs").run().folder
+
+
+def test_a_run_is_taken_by_its_folder_its_name_or_itself(fitted, tmp_path):
+    run = pipeline.load_run(fitted)
+    expected = pipeline.open_run(run).proba([(TEXTS[0],)]).tolist()
+    for given in (fitted, str(fitted), pipeline.Classifier(run)):
+        assert pipeline.open_run(given).proba([(TEXTS[0],)]).tolist() == expected
+        assert pipeline.Classifier(given).predict_proba([TEXTS[0]]).tolist() == expected
+    assert pipeline.export_run(str(fitted), "joblib", str(tmp_path / "out")).checked.difference < 1e-6
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The same rows as a file."""
+    rows = [json.dumps({"text": text, "label": name}) for text, name in zip(TEXTS, NAMES, strict=True)]
+    (tmp_path / "mails.jsonl").write_text("\n".join(rows))
+    return tmp_path / "mails.jsonl"
+
+
+@pytest.mark.parametrize("take", ["load_run", "open_run", "Classifier", "export_run", "label_next", "compare"])
+def test_what_is_no_run_is_refused_by_its_type(take, fitted, tmp_path):
+    calls = {
+        "export_run": lambda run: pipeline.export_run(run, "joblib", tmp_path / "out"),
+        "label_next": lambda run: pipeline.label_next([run, fitted], TEXTS),
+        "compare": lambda run: importlib.import_module("pipeline.verdict").compare([run, fitted]),
+    }
+    call = calls.get(take) or getattr(pipeline, take)
+    with pytest.raises(UserError, match="a NoneType is no run; pass a Run, or the folder that fit-lr or fine-tune"):
+        call(None)
+    with pytest.raises(UserError, match=r"nowhere: no run here \(no run.json\); pass a folder"):
+        call(tmp_path / "nowhere")
+
+
+def test_read_takes_what_compare_takes(file):
+    frame = {"text": TEXTS, "label": NAMES}
+    for source in (file, str(file), SourceOptions(file), SourceOptions(str(file), text="text"), frame):
+        data = pipeline.read(source)
+        assert data.class_names == ("bad", "good")
+        assert sorted(text for split in data.splits.values() for (text,) in split.texts) == sorted(TEXTS)
+    with pytest.raises(UserError, match="a NoneType is no source; pass"):
+        pipeline.read(None)
+
+
+def test_parts_speak_in_keywords(fitted, file, tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    for call, problem in [
+        (lambda: pipeline.read(SourceOptions(str(file), text=("body",))), "no 'body' among .*; pass text= with one of"),
+        (lambda: pipeline.read(SourceOptions(str(file), split="80/20")), 'split="80/20": write train/validation/test'),
+        (lambda: pipeline.FrozenEncoder(nowhere).fit(TEXTS), f'encoder="{nowhere}": .*; pass encoder="minilm"'),
+        (lambda: pipeline.FrozenEncoder("minilm", max_length=0).fit(TEXTS), "max_length=0: minilm takes 3 to 512 tok"),
+        (lambda: pipeline.FrozenEncoder("minilm", pooling=("cls", "mean")).fit(TEXTS), "pooling=.*: write one name"),
+        (lambda: pipeline.FrozenEncoder("minilm", cache_dir=file).fit(TEXTS).transform(TEXTS), "another cache_dir="),
+        (lambda: pipeline.export_run(fitted, "onnx", tmp_path / "no"), 'no encoder; pass form="joblib"'),
+    ]:
+        with pytest.raises(UserError, match=problem) as told:
+            call()
+        assert "--" not in str(told.value)

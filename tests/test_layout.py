@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "words files untrusted metrics kinds memory urls hub data explore encoder store extract transformer run linear "
     "baseline tfidf stack cascade finetune predict verdict export task vectors estimates contenders audit disagreement "
-    "fitting folds fold_fitting learning_curve report doctor trackers comparison show options api command_line door"
+    "fitting folds fold_fitting learning_curve report doctor trackers comparison show options stages api "
+    "command_line door"
 ).split()
 LIGHT = "words files untrusted metrics kinds memory urls store run".split()  # neither torch nor a room above them
 

@@ -35,13 +35,6 @@ def read(options: SourceOptions, allow_one_class: bool = False) -> Dataset:
     `allow_one_class`: do not refuse a train split with a single class (`class_names` then holds all that are named).
 
     Raises UserError, in one line, for everything that cannot be read or learnt from.
-
-    Examples
-    --------
-    >>> from probe_or_tune import SourceOptions, read
-    >>> data = read(SourceOptions("sms-spam", rows="first:100"))
-    >>> data.train.labels.shape, data.train.texts[0][0][:20]
-    ((80,), ...)
     """
     source = sources.locate(options.frames or options.source)
     notes: list[str] = []

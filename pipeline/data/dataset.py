@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -45,6 +46,13 @@ class SourceOptions:
     group: str | None = None  # column whose rows stay together, wherever rows are divided
     time: str | None = None  # column in whose order rows are divided: train is the past
     whole: bool | None = False  # all labelled rows in one split, for cross-validation; None: if they are few
+
+    def __post_init__(self) -> None:
+        """One column is a tuple of it, and a path is its name."""
+        if isinstance(self.source, os.PathLike):
+            object.__setattr__(self, "source", os.fspath(self.source))
+        if isinstance(self.text, str):
+            object.__setattr__(self, "text", (self.text,))
 
 
 @dataclass(frozen=True)

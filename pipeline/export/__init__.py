@@ -105,15 +105,5 @@ def export_run(run: Run, form: str, out: Path, **settings: Any) -> Handed:
 
     Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` exists already,
     if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).
-
-    Examples
-    --------
-    >>> from probe_or_tune import export_run, load_run
-    >>> done = export_run(load_run(RUN), "joblib", TMP / "served", cache=TMP / "cache")
-    >>> sorted(done.files)
-    ['README.md', 'model.joblib']
-    >>> import joblib
-    >>> joblib.load(TMP / "served" / "model.joblib").predict_proba(["win a prize now"]).shape
-    (1, 2)
     """
     return ExportSettings(form, out, **settings).export(run)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import click
 import numpy as np
 
-from .. import UserError, listed
+from .. import UserError, in_keywords, listed
+from ..words import Keyword
 from .parsing import Bundle
 
 
@@ -23,21 +24,31 @@ def asked(bundles: Sequence[Bundle], given: dict[str, Any], *arguments: str) -> 
     Raises TypeError for an option that is none of theirs, UserError for a value that the command line refuses.
     """
 
+    command = command_of(bundles)
+    words = [*words_of(command, given), "--", *arguments]
+    with in_keywords(keywords_of(command)):
+        try:
+            made = command.main(args=words, standalone_mode=False)
+        except click.ClickException as error:
+            raise UserError(error.format_message()) from error
+        yield [made[bundle.name] for bundle in bundles]
+
+
+def command_of(bundles: Sequence[Bundle]) -> click.Command:
+    """A command that takes the options of `bundles`, and answers with their values."""
+
     def collect(**made: Any) -> dict[str, Any]:
         return made
 
     for bundle in reversed(bundles):
         collect = bundle(collect)
-    command = click.command()(collect)
-    words = [*words_of(command, given), "--", *arguments]
-    try:
-        made = command.main(args=words, standalone_mode=False)
-        yield [made[bundle.name] for bundle in bundles]
-    except click.ClickException as error:
-        raise UserError(as_keywords(error.format_message(), command)) from error
-    except UserError as error:
-        error.args = (as_keywords(str(error), command),)
-        raise
+    return click.command()(collect)
+
+
+def spoken(*bundles: Bundle, **others: str) -> AbstractContextManager[None]:
+    """Inside, what is refused is said in keywords: those of the bundles' options, and of `others` by option."""
+    known = keywords_of(command_of(bundles)) | {f"--{flag}": Keyword(name) for flag, name in others.items()}
+    return in_keywords(known)
 
 
 @contextmanager
@@ -113,41 +124,10 @@ def words_of(command: click.Command, given: dict[str, Any]) -> list[str]:
     return words
 
 
-OPTION = re.compile(
-    r"(?P<quote>'?)(?P<flag>--[A-Za-z][\w-]*)(?P=quote)"  # click quotes an option whose value it refuses
-    r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| (?P=flag)))?)?"  # the next word; at an end?
-)
-TWICE = re.compile(r"\b(\w+)=(\S+) \1=(\S+)")
-
-
-def as_keywords(message: str, command: click.Command) -> str:
-    """What the command line says, as a function says it: `--text body` is `text="body"`, `--no-cv` is `cv=False`.
-
-    What is no option of `command` stays as it is.
-    """
-    known = {f: (name, o) for name, o in options_of(command).items() for f in (*o.opts, *o.secondary_opts)}
-
-    def said(found: re.Match[str]) -> str:
-        flag, value = found["flag"], found["value"]
-        if flag not in known:
-            return found[0]
-        name, option = known[flag]
-        after = f" {value}" if value else ""
-        if found["quote"]:
-            return f"'{name}'{after}"
-        if option.is_flag:
-            return f"{name}={flag in option.opts}{after}"
-        return f"{name}={literal(value)}" if value and is_value(option, value, found["last"]) else f"{name}={after}"
-
-    return TWICE.sub(r"\1=(\2, \3)", OPTION.sub(said, message))
-
-
-def is_value(option: click.Option, word: str, last: str | None) -> bool:
-    """Whether the word behind an option is its value: a sentence goes on in small letters and ends otherwise."""
-    known = re.split(r"\W+", option.metavar or "")
-    return last is not None or not re.fullmatch("[a-z]+", word) or word in known
-
-
-def literal(word: str) -> str:
-    """A word of the command line as Python writes it."""
-    return word if re.fullmatch(r"'.*'|-?\d+(\.\d+)?(e-?\d+)?", word) else f'"{word}"'
+def keywords_of(command: click.Command) -> dict[str, Keyword]:
+    """What a command's options are called where it is a function, by how they are spelt on the command line."""
+    return {
+        flag: Keyword(name, flag in option.opts if option.is_flag else None, re.split(r"\W+", option.metavar or ""))
+        for name, option in options_of(command).items()
+        for flag in (*option.opts, *option.secondary_opts)
+    }

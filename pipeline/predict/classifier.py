@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import UserError, listed, metrics, one_line
+from .. import UserError, in_keywords, listed, metrics, one_line
 from ..data.frames import plain
 from ..data.labels import tidy
 from ..encoder import Runtime
-from ..run import Run
+from ..run import Run, as_run
+from ..words import Keyword
 from .models import Model, open_run
 from .texts import texts_a_row
 
 BLOCK = 1024  # texts encoded at a time
+KEYWORDS = {"--encoder": Keyword("encoder"), "--cache": Keyword("cache"), "--vectors": Keyword("vectors")}
 FORMS = {1: "strings", 2: "pairs of strings"}
 
 
@@ -35,12 +37,13 @@ class Classifier:
     array(['ham', 'spam'], dtype='<U4')
     """
 
-    def __init__(self, run: Run, runtime: Runtime | None = None, cache: Path | str = "cache") -> None:
-        self.run = run
+    def __init__(self, run: Run | Path | str, runtime: Runtime | None = None, cache: Path | str = "cache") -> None:
+        self.run = as_run(run)
         self.runtime = runtime or Runtime()
         self.cache = Path(cache)
 
     @cached_property
+    @in_keywords(KEYWORDS)
     def model(self) -> Model:
         """What computes the probabilities."""
         return open_run(self.run, self.runtime, self.cache)

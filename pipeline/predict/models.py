@@ -71,14 +71,6 @@ def open_run(
     `precision` is what to compute in, instead of what suits the machine (int8 for a run fitted on int8 vectors).
 
     Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
-
-    Examples
-    --------
-    >>> from probe_or_tune import load_run, open_run
-    >>> model = open_run(load_run(RUN), cache=TMP / "cache")
-    >>> proba = model.proba([("win a prize now",), ("see you at home",)])  # a text is a tuple of 1 or 2 strings
-    >>> proba.shape, proba.sum(1).round(3).tolist()
-    ((2, 2), [1.0, 1.0])
     """
     opener: Callable[..., Model] = kinds.load(kinds.kind_row(run.kind).opener)
     if encoder is not None:

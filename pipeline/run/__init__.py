@@ -9,7 +9,7 @@ differs from the defaults, so that the same question is answered by finding the 
 
 from .ended import ENDED, STOP, ended, in_words
 from .fit import Fit, Fitted, Question, answer, fit_once, labelled, work_folder
-from .folder import digest, find, folder_mb, load_run, rewritten, runs_folder, runs_of, save, slug, versions
+from .folder import as_run, digest, find, folder_mb, load_run, rewritten, runs_folder, runs_of, save, slug, versions
 from .record import Cost, Predictions, Run, probabilities
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Question",
     "Run",
     "answer",
+    "as_run",
     "digest",
     "ended",
     "find",

@@ -151,6 +151,10 @@ def load_run(folder: Path | str) -> Run:
     >>> load_run(RUN).folder == RUN  # RUN is the folder that fit-lr printed
     True
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise UserError(
+            f"a {type(folder).__name__} is no run; pass a Run, or the folder that fit-lr or fine-tune printed"
+        )
     folder = Path(folder)
     record = read_record(folder, FORMAT)
     classes = tuple(record["class_names"])
@@ -166,6 +170,12 @@ def load_run(folder: Path | str) -> Run:
         raise
     except Exception as error:  # a stranger's file can be wrong in any way
         raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); {AGAIN}") from error
+
+
+def as_run(value: Any) -> Run:
+    """A run, of itself, of a model that holds one as `run`, or of its folder. Raises UserError if it is none."""
+    held = getattr(value, "run", value)
+    return held if isinstance(held, Run) else load_run(held)
 
 
 def runs_folder(runs: Path, dataset: str, dataset_digest: str) -> Path:

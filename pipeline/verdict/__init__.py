@@ -14,7 +14,7 @@ import numpy as np
 from .. import UserError, choose, finite, listed
 from ..kinds import kind_row
 from ..metrics import ALWAYS, METRICS, change, metric_for, unit, with_usual
-from ..run import Predictions, Run, ended, in_words
+from ..run import Predictions, Run, as_run, ended, in_words
 from ..words import MISSING
 from .alignment import aligned, judged_role
 from .crossvalidation import RowFolds
@@ -145,7 +145,7 @@ def compare(runs: Sequence[Run], judging: Judging = Judging(), **changes: Any) -
     >>> interval.low <= interval.value <= interval.high
     True
     """
-    rules = replace(judging, **changes)
+    rules, runs = replace(judging, **changes), [as_run(run) for run in runs]
     rules.check()
     judged = aligned(runs) if rules.folds is None else [run.predictions[judged_role(runs)] for run in runs]
     metric_for(rules.metric, judged[0].truth)
