@@ -22,7 +22,7 @@ from .audit.review import guarded, write_csv
 from .data.frames import Frames
 from .data.sources import File
 from .files import disk_errors, publish
-from .metrics import decide
+from .metrics import change, decide
 from .predict import Opening
 from .predict.texts import file_blocks, source_of, texts_a_row
 from .run import Run
@@ -87,7 +87,9 @@ class Settled:
         where = f"{self.a} and {self.b} differ on {self.differing:,} of {self.rows:,} rows"
         if self.difference is None or self.low is None or self.high is None:
             return f"{where}; label rows of those to see who is right"
-        points = f"accuracy {100 * self.difference:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        low, high = change("accuracy", self.low), change("accuracy", self.high)
+        gap = change("accuracy", self.difference, sign=True)
+        points = f"accuracy {gap} points (95 % interval {low} to {high})"
         heads = {
             "better": f"{self.a} is better than {self.b}",
             "worse": f"{self.a} is worse than {self.b}",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,8 @@ def test_all_labels_give_the_difference_itself():
     true = (pool.answers[0] == truth).mean() - (pool.answers[1] == truth).mean()
     assert found.difference == pytest.approx(true)
     assert (found.low, found.high) == (pytest.approx(true), pytest.approx(true))
+    said = replace(found, difference=-0.06, low=-0.081, high=0.0).sentence
+    assert ": accuracy −6.0 points (95 % interval −8.1 to 0.0) on the pool." in said
 
 
 @pytest.mark.parametrize(("first", "second", "labelled"), [(12, 2, 40), (5, 5, 10), (30, 70, 120)])
