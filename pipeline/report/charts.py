@@ -243,11 +243,12 @@ def by_labels(rows: Rows, names: Sequence[str], title: str, percent: bool) -> Sp
     """
     alt = _alt()
     form = ".1%" if percent else ".3f"
+    rounded = ROUND.format(digits=log_digits([row["labels"] for row in rows]))
     base = alt.Chart(_named(alt, rows, names)).encode(
         x=alt.X(
             "labels:Q",
             scale=alt.Scale(type="log", nice=False),
-            axis=alt.Axis(title="labels", tickCount=6, labelExpr=AMOUNT),
+            axis=alt.Axis(title="labels", tickCount=6, labelExpr=rounded),
         ),
         color=_coloured(alt, names),
     )
