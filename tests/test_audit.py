@@ -335,7 +335,12 @@ def test_the_audit_finds_all_three(small):
     (pair,) = found.near_pairs
     assert {pair.row_id, pair.other_id} == {"train:2", "test:1"}
     assert {pair.split, pair.other_split} == {"train", "test"}
-    assert {d.what: d.rows for d in found.worth} == {"leaked": 1, "leaked or near-repeated": 2, "suspicious": 0}
+    assert {d.what: d.rows for d in found.worth} == {
+        "leaked": 1,
+        "leaked or near-repeated": 2,
+        "probably mislabelled": 0,
+    }
+    assert found.worth[-1].sentence == "No probably mislabelled rows among the 30 judged."  # some may be in doubt
     told = json.loads(json.dumps(found.to_json()))
     assert set(told["rows"][0]) >= {"row_id", "text", "label", "suggested", "score", "kind"}
     assert told["confusion"][0]["counts"] == [[15, 0], [0, 15]]
@@ -422,6 +427,11 @@ def call(capsys, tmp_path, tiny_distilbert):
         return code, *capsys.readouterr()
 
     return call
+
+
+def test_a_sure_answer_has_a_loss_of_zero():
+    p = predictions(np.array([[1, 0], [np.float32(1.0000001), 0], [0.5, 0.5]]), np.array([0, 0, 1]))
+    assert [f"{value:.3f}" for value in loss(p)] == ["0.000", "0.000", "0.693"]
 
 
 def test_the_command_finds_two_wrong_labels(call, tmp_path):

@@ -74,7 +74,7 @@ class Audit:
     near_total: int  # pairs
     near_threshold: float
     near_pairs: tuple[NearPair, ...]
-    worth: tuple[Dropped, ...]  # leaked, near-repeated and suspicious rows of the judged split
+    worth: tuple[Dropped, ...]  # leaked, near-repeated and probably mislabelled rows of the judged split
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -138,7 +138,9 @@ def audit(
     exact = exact_repeats(dataset, role)
     near = None if vectors is None else near_repeats_of(dataset, role, vectors, settings.near, progress)
     drops = {what: repeated[rows.positions] for what, repeated in repeated_rows(exact, near).items()}
-    drops["suspicious"] = np.isin(predictions[0].row_ids, [r.row_id for r in suspects if r.kind == "label error"])
+    drops["probably mislabelled"] = np.isin(
+        predictions[0].row_ids, [r.row_id for r in suspects if r.kind == "label error"]
+    )
     return Audit(
         dataset=dataset.name,
         dataset_digest=dataset.digest,

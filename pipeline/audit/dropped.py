@@ -33,7 +33,7 @@ class Without:
 class Dropped:
     """Some rows of the judged split left out: what changes."""
 
-    what: str  # which rows: "leaked", "near-repeats", "suspicious"
+    what: str  # which rows: "leaked", "leaked or near-repeated", "probably mislabelled"
     rows: int
     of: int
     metric: str

@@ -79,7 +79,7 @@ def between(a: str, b: str, judged: Mapping[str, Predictions], class_names: tupl
 def loss(p: Predictions) -> np.ndarray:
     """Minus the logarithm of the probability (n,) of each row's label, in nats."""
     of_label = p.proba[np.arange(len(p.truth)), p.truth].astype(np.float64)
-    return np.asarray(-np.log(np.clip(of_label, 1e-15, None)))
+    return np.asarray(np.abs(np.log(np.clip(of_label, 1e-15, 1))))  # no -0, and float32 may pass 1
 
 
 def extremes(p: Predictions, count: int) -> tuple[np.ndarray, np.ndarray]:

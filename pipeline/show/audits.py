@@ -80,8 +80,7 @@ def _doubted(audit: Audit) -> Iterator[Any]:
         for r in audit.rows[:ROWS]
     ]
     yield table(title, ("row", "label", "suggested", "score", "kind", "text"), rows)
-    for split, expected in audit.expected.items():
-        yield Text(expected.sentence(split))
+    yield Text("\n".join(expected.sentence(split) for split, expected in audit.expected.items()))
     heard = [
         f"{split}: {listed(f'{name} {w:.2f}' for name, w in weights.items())}"
         for split, weights in audit.speakers.items()
