@@ -498,3 +498,9 @@ def test_a_score_beside_the_axis_points_to_its_side(value, mark, edge):
     assert shown["text"] == mark.replace("1.0% →", "100.0% →")
     assert shown["low"] == room.ends[edge]
     assert marks["mark"]["align"] == ["left", "right"][edge]
+
+
+def test_no_difference_has_no_sign_on_its_axis():
+    rows = [{"i": 0, "value": 0.5, "low": -1.0, "high": 2.0, "strong": 1}]
+    drawn = json.dumps(charts.differences(rows, ["lr − tfidf"], "difference"))
+    assert "datum.value ? format(datum.value, '+~f') : '0'" in drawn

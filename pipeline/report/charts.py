@@ -127,12 +127,13 @@ def intervals(rows: Rows, names: Sequence[str], title: str, percent: bool, room:
 
     `rows`: `i` (place in `names`), `value`, `low`, `high`, `strong` (0 or 1).
     """
-    return _dots(rows, names, title, ".1%" if percent else ".3f", "~%" if percent else "~g", room=room)
+    ticks = f"format(datum.value, '{'~%' if percent else '~g'}')"
+    return _dots(rows, names, title, ".1%" if percent else ".3f", ticks, room=room)
 
 
 def differences(rows: Rows, names: Sequence[str], title: str) -> Spec:
     """The same for differences: with their sign, and a line where there is none."""
-    return _dots(rows, names, title, "+.2~f", "+~f")
+    return _dots(rows, names, title, "+.2~f", "datum.value ? format(datum.value, '+~f') : '0'")
 
 
 def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, room: Room | None = None) -> Spec:
@@ -143,7 +144,7 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
     rows = [row for row in rows if ends[0] <= row["value"] <= ends[1]]
     tips = {" ": "name:N", title: f"value:Q:{form}", "low": f"low:Q:{form}", "high": f"high:Q:{form}"}
     base = alt.Chart(_named(alt, rows, names)).encode(y=_by_name(alt), color=_strong(alt), tooltip=_tips(alt, tips))
-    axis = alt.Axis(title=title, format=ticks, tickCount=5)
+    axis = alt.Axis(title=title, labelExpr=ticks, tickCount=5)
     rule = base.mark_rule(strokeWidth=3, strokeCap="round", opacity=0.55).encode(
         x=alt.X(
             "low:Q", scale=alt.Scale(domain=ends, clamp=True) if room else alt.Scale(zero=zero, nice=True), axis=axis
