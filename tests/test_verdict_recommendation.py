@@ -1,10 +1,17 @@
 """What is taken, and the sentence that says why."""
 
+import io
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from rich.console import Console
 from verdict_runs import TRUTH, field, quick, run, wrong_on
 
 from pipeline import UserError
+from pipeline.run import Cost
+from pipeline.show.verdicts import comparison_tables
 from pipeline.verdict.recommend import fraction
 from pipeline.verdict.regret import worth
 
@@ -116,6 +123,24 @@ def test_without_fine_tuning_it_is_said_not_to_have_been_tried():
     found = quick(field(lr=(0, 50), tfidf=(0, 200)))
     assert found.recommended == "lr"
     assert "fine-tuning, which was not tried" in found.recommendation
+
+
+@pytest.mark.parametrize(("wrong", "gain"), [(0, "nothing"), (4, "0.4 points at most")])
+def test_fine_tuning_cannot_gain_more_than_is_wrong(wrong, gain):
+    found = quick(field(lr=(0, wrong), tfidf=(0, 200)))
+    assert found.recommended == "lr"
+    assert found.recommendation.endswith(f" Fine-tuning, which was not tried, could gain {gain} on these rows.")
+
+
+def test_a_cost_that_is_not_known_is_not_said_to_be_higher():
+    unknown = replace(run("lr", TRUTH, wrong_on(TRUTH, (0, 50))), cost=Cost())
+    found = quick([unknown, run("tfidf", TRUTH, wrong_on(TRUTH, (0, 100)))])
+    assert "; tfidf takes 3.2 s for training and 10,000 predictions (lr: not known) and may lose up to" in (
+        found.recommendation
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(list(comparison_tables(SimpleNamespace(comparison=found, cascade=(), report=None, card=None)))[2])
+    assert console.export_text().splitlines()[2].split() == ["lr", *"–––––"]  # no "– MB"
 
 
 def test_of_two_that_cost_alike_the_better_is_taken():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..metrics import METRICS, with_usual
 from ..verdict.results import LOSS, readings
-from ..words import format_duration
+from ..words import MISSING, format_duration
 from .parts import Cell, Text, interval, number, spread, table
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _costs(comparison: Comparison) -> Any:
             _name(contender),
             *(format_duration(cost.fit_seconds), format_duration(cost.extract_seconds)),
             *(number(cost.ms_per_text_batch, ".2f"), number(cost.ms_per_text_single, ".1f")),
-            f"{number(cost.model_mb, '.1f')} MB",
+            MISSING if cost.model_mb is None else f"{cost.model_mb:.1f} MB",
         )
         for contender in comparison.contenders
         for cost in (contender.cost,)
