@@ -133,14 +133,12 @@ def audit(
     metric_for(settings.metric, predictions[0].truth)
     judged = best_first(dict(zip(names_of(runs), predictions, strict=True)), settings.metric, dataset.class_names)
     rows = JudgedRows(dataset.role(role), predictions[0], dataset.class_names)
-    by_split = doubts(dataset, runs)
+    by_split, exact = doubts(dataset, runs), exact_repeats(dataset, role)
     suspects = [row for doubt in by_split.values() for row in doubt.rows]
-    exact = exact_repeats(dataset, role)
     near = None if vectors is None else near_repeats_of(dataset, role, vectors, settings.near, progress)
     drops = {what: repeated[rows.positions] for what, repeated in repeated_rows(exact, near).items()}
-    drops["probably mislabelled"] = np.isin(
-        predictions[0].row_ids, [r.row_id for r in suspects if r.kind == "label error"]
-    )
+    wrong = [row.row_id for row in suspects if row.kind == "label error"]
+    drops["probably mislabelled"] = np.isin(predictions[0].row_ids, wrong)
     return Audit(
         dataset=dataset.name,
         dataset_digest=dataset.digest,

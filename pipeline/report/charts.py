@@ -127,8 +127,8 @@ def intervals(rows: Rows, names: Sequence[str], title: str, percent: bool, room:
 
     `rows`: `i` (place in `names`), `value`, `low`, `high`, `strong` (0 or 1).
     """
-    ticks = f"format(datum.value, '{'~%' if percent else '~g'}')"
-    return _dots(rows, names, title, ".1%" if percent else ".3f", ticks, room=room)
+    form, ticks = (".1%", "format(datum.value, '~%')") if percent else (".3f", "format(datum.value, '~g')")
+    return _dots(rows, names, title, form, ticks, room=room)
 
 
 def differences(rows: Rows, names: Sequence[str], title: str) -> Spec:
@@ -151,9 +151,8 @@ def _dots(rows: Rows, names: Sequence[str], title: str, form: str, ticks: str, r
         ),
         x2="high:Q",
     )
-    layers = [rule, base.mark_point(filled=True, size=90, opacity=1).encode(x="value:Q")]
-    if zero:
-        layers.insert(0, _rule(alt, x=0))
+    layers = [_rule(alt, x=0)] if zero else []
+    layers += [rule, base.mark_point(filled=True, size=90, opacity=1).encode(x="value:Q")]
     for edge, align, dx, text, rows in zip(ends, ("left", "right"), (4, -4), ("← {}", "{} →"), outside, strict=True):
         words = [row | {"low": edge, "text": text.format(format(row["value"], form))} for row in rows]
         far = alt.Chart(_named(alt, words, names)).mark_text(align=align, dx=dx, color=QUIET)
