@@ -157,7 +157,10 @@ def audit(
     from . import show
     from .audit.review import export
     from .comparison import examine
+    from .files import spare
 
+    if out is not None:
+        spare(out, task.source.source)
     with show.progress() as progress:
         audited = examine(task.read(progress), rules, settings)
     if out is not None:
@@ -195,8 +198,11 @@ def predict(run: Path, given: Given, out: Path | None, ask: Ask, opening: Openin
     """A run on TEXTS, a file, or lines of standard input. One JSON object a text."""
     from . import predict as library
     from . import show
+    from .files import spare
     from .run import load_run
 
+    if out is not None:
+        spare(out, given.file)
     fitted = load_run(run)
     blocks = library.texts_in(fitted, given, sys.stdin)
     total = library.announce(fitted, given) if given.file else None

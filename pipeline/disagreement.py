@@ -181,12 +181,18 @@ def table(pool: Pool, rows: Sequence[int]) -> dict[str, list[Any]]:
     return {ROW: [int(row) for row in rows], **texts, LABEL: [""] * len(rows)}
 
 
+def check_new(out: Path) -> None:
+    """Raises UserError for another suffix than `write` knows, and for a file that is there: it may hold labels."""
+    choose({".csv": 0, ".json": 0}, out.suffix.lower(), "format for --out")
+    if out.exists():
+        raise UserError(f"{out}: is there already, and may hold labels; pass another --out")
+
+
 def write(columns: Mapping[str, Sequence[Any]], out: Path) -> None:
     """Such columns as a CSV, or as tasks of Label Studio (.json), which has a place of its own for labels.
 
-    Raises UserError for another suffix, and if the file cannot be written.
+    Raises UserError if the file cannot be written.
     """
-    choose({".csv": 0, ".json": 0}, out.suffix.lower(), "format for --out")
     rows = list(zip(*columns.values(), strict=True))
     if out.suffix.lower() == ".csv":
         write_csv(out, tuple(columns), rows)
@@ -287,6 +293,8 @@ def label_next(runs: Sequence[Run], settings: LabelSettings, opening: Opening, p
 
     Raises UserError for runs of other classes, and for files that cannot be read or written.
     """
+    if settings.out:
+        check_new(settings.out)  # before all is predicted
     pool = answered(runs, settings, opening, progress)
     labels = read_labels(settings.labelled, pool) if settings.labelled else {}
     result = settled(names_of(runs), pool, labels, settings.margin)

@@ -80,6 +80,13 @@ def publish(path: Path, payload: bytes) -> None:
         file.write(payload)
 
 
+def spare(out: Path, *sources: Path | str | None) -> None:
+    """Raises UserError if `out` is what is read, or lies in a folder that is: what is made of it would replace it."""
+    places = [Path(source) for source in sources if source and out.exists() and Path(source).exists()]
+    if any(out.resolve().is_relative_to(place.resolve()) for place in places):
+        raise UserError(f"{out}: is read here, and would be replaced; pass another --out")
+
+
 def sync(folder: Path) -> None:
     """Make the names in a folder durable, where the system can."""
     if os.name != "posix":

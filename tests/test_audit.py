@@ -452,11 +452,18 @@ def test_the_command_finds_two_wrong_labels(call, tmp_path):
     assert "No leaked rows among the 24 judged." in out
 
 
-def test_what_the_command_refuses(call):
+def test_what_the_command_refuses(call, tmp_path):
     code, _, err = call("--contenders", "lr,fine-tune")
     assert code == 1
     assert err.splitlines()[-1].startswith("error: audit does not fit 'fine-tune'")
     code, _, err = call("--pair", "lr")
     assert code == 2
+    kept = (tmp_path / "reviews.csv").read_text()
+    code, _, err = call("--out", tmp_path / "reviews.csv")
+    assert (code, err) == (
+        1,
+        f"error: {tmp_path}/reviews.csv: is read here, and would be replaced; pass another --out\n",
+    )
+    assert (tmp_path / "reviews.csv").read_text() == kept
     code, _, err = call("--only-existing")
     assert code == 1

@@ -178,7 +178,15 @@ def test_the_command_draws_goes_on_and_ends_in_a_verdict(tmp_path, capsys):
     assert "to_label" not in found
     assert cli.main([*map(str, given)]) == 0
     assert "--out FILE.csv draws rows to label" in capsys.readouterr().out
-    assert run(*given, "--out", tmp_path / "x.txt")[1].count("choose one of .csv, .json") == 1
+    for out, problem in [
+        ("x.txt", "choose one of .csv, .json"),
+        ("first.csv", "first.csv: is there already, and may hold labels; pass another --out"),
+        ("pool.csv", "pool.csv: is there already"),
+    ]:
+        code, said = run(*given, "--labelled", tmp_path / "first.csv", "--out", tmp_path / out)
+        assert (code, said.count(problem)) == (1, 1)
+        assert "predicted by both" not in said  # it is said before that
+    assert labelled(tmp_path / "first.csv") == first
 
 
 def in_pandas(columns):

@@ -126,6 +126,14 @@ def test_rows_that_are_not_in_the_cache_are_counted_and_nothing_is_written(mails
     assert export_parquet(some, spec(tiny_bert), EFFORT, cache, tmp_path / "v.parquet").rows == 19
 
 
+def test_a_file_that_is_read_is_not_replaced(mails, tiny_bert, tmp_path):
+    file = mails / "vectors.parquet"
+    file.write_bytes(b"kept")
+    with pytest.raises(UserError, match=r"vectors\.parquet: is read here, and would be replaced; pass another --out"):
+        export_parquet(SourceOptions(str(mails)), spec(tiny_bert), EFFORT, tmp_path / "cache", file)
+    assert file.read_bytes() == b"kept"
+
+
 @pytest.mark.parametrize(
     ("file", "says"), [("v.csv", "pass --out v.parquet"), ("absent/v.parquet", "cannot write .*; choose another --out")]
 )

@@ -103,3 +103,12 @@ def test_columns_without_a_file_are_no_columns(fitted, run):
     code, out, err = run("predict", fitted, "love it", "--text", "body", encoder=False)
     assert (code, out) == (1, "")
     assert "--text names columns of a file; pass --file with it" in err
+
+
+def test_the_file_that_is_read_is_not_replaced(run, fitted, tmp_path):
+    file = tmp_path / "new.csv"
+    file.write_text("body,id\nthe film was boring,7\n")
+    code, _, err = run("predict", fitted, "--file", file, "--out", file, encoder=False)
+    assert code == 1
+    assert err.endswith(f"error: {file}: is read here, and would be replaced; pass another --out\n")
+    assert file.read_text() == "body,id\nthe film was boring,7\n"

@@ -19,7 +19,7 @@ from .. import Progress, UserError, listed, silent
 from ..data import Chunk, SourceOptions, read_chunks
 from ..encoder import Runtime
 from ..encoder.checkpoint import EncoderSpec, locate
-from ..files import disk_errors, draft
+from ..files import disk_errors, draft, spare
 from ..store import text_keys
 from ..words import encodable
 from .embedding_cache import EmbeddingCache, open_cache
@@ -50,6 +50,7 @@ def export_parquet(
     """
     if file.suffix.lower() != ".parquet":
         raise UserError(f"{file}: a file of vectors is Parquet; pass --out {file.with_suffix('.parquet').name}")
+    spare(file, source.source)
     checkpoint = locate(spec)
     poolings = checkpoint.resolved(spec.pooling)
     cache_for_keys = partial(open_cache, checkpoint, spec, runtime, cache)
