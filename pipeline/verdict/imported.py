@@ -156,8 +156,11 @@ def probabilities(table: Table, class_names: Sequence[str], rows: np.ndarray) ->
     label = table.first(LABELS)
     form = next((form for form in FORMS if all(form.format(name) in table.columns for name in class_names)), None)
     if form is None and label is None:
-        names = listed([*LABELS[:3], f"p_{class_names[0]}"])
-        raise UserError(f"{table.path}: no label among {listed(table.columns)}; call it one of {names}")
+        each = listed(f"p_{name}" for name in class_names[:3]) + (", …" if len(class_names) > 3 else "")
+        raise UserError(
+            f"{table.path}: neither a label nor a probability of each class among {listed(table.columns)}; call the "
+            f"label one of {listed(LABELS[:3])}, or the probabilities {each}"
+        )
     if form is None:
         assert label is not None
         return np.eye(len(class_names), dtype=np.float32)[numbers_of(table, label, class_names, rows)], False
