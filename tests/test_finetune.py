@@ -521,7 +521,7 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
     [
         ({"head": "deep"}, "no head 'deep'; choose one of standard, linear, mlp"),
         ({"schedule": "steps"}, "no schedule 'steps'; choose one of linear, cosine, constant"),
-        ({"epochs": 0}, "--epochs 0: out of range"),
+        ({"epochs": 0}, "--epochs 0: out of range; pass 1 or more"),
         ({"freeze": True, "unfreeze": 1}, "--freeze and --unfreeze contradict"),
         ({"freeze": True, "weight_decay": 0.1}, "--freeze takes no --weight-decay"),
         ({"freeze": True, "schedule": "cosine"}, "--freeze takes no --schedule"),
@@ -529,7 +529,9 @@ def test_two_processes_do_what_one_does_with_twice_the_accumulation(tiny_distilb
         ({"precision": "fp8"}, "no precision 'fp8'"),
         ({"unfreeze": 3}, "the encoder has 2 layers"),
         ({"lora": 8, "unfreeze": 1}, "--unfreeze and --lora contradict"),
-        ({"lora": 0}, "--lora 0: out of range"),
+        ({"lora": 0}, "--lora 0: out of range; pass 1 or more"),
+        ({"unfreeze": -1}, "--unfreeze -1: out of range; pass 0 or more"),
+        ({"learning_rate": 2.0}, "--learning-rate 2.0: out of range; pass more than 0 and less than 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbert, tmp_path):

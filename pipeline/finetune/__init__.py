@@ -48,16 +48,17 @@ __all__ = [
 ]
 
 CHECKED = {
-    "epochs": lambda s: s.epochs is None or s.epochs >= 1,
-    "batch-size": lambda s: s.batch_size >= 1,
-    "learning-rate": lambda s: s.learning_rate is None or 0 < s.learning_rate < 1,
-    "gradient-accumulation": lambda s: s.gradient_accumulation >= 1,
-    "patience": lambda s: s.patience is None or s.patience >= 1,
-    "lora": lambda s: s.lora is None or s.lora >= 1,
-    "label-smoothing": lambda s: 0 <= s.label_smoothing < 1,
-    "weight-decay": lambda s: 0 <= s.weight_decay < 1e9,
-    "warmup": lambda s: 0 <= s.warmup < 1,
-    "dropout": lambda s: s.dropout is None or 0 <= s.dropout < 1,
+    "epochs": ("1 or more", lambda s: s.epochs is None or s.epochs >= 1),
+    "batch-size": ("1 or more", lambda s: s.batch_size >= 1),
+    "learning-rate": ("more than 0 and less than 1", lambda s: s.learning_rate is None or 0 < s.learning_rate < 1),
+    "gradient-accumulation": ("1 or more", lambda s: s.gradient_accumulation >= 1),
+    "patience": ("1 or more", lambda s: s.patience is None or s.patience >= 1),
+    "unfreeze": ("0 or more", lambda s: s.unfreeze is None or s.unfreeze >= 0),
+    "lora": ("1 or more", lambda s: s.lora is None or s.lora >= 1),
+    "label-smoothing": ("0 or more and less than 1", lambda s: 0 <= s.label_smoothing < 1),
+    "weight-decay": ("0 or more", lambda s: 0 <= s.weight_decay < 1e9),
+    "warmup": ("0 or more and less than 1", lambda s: 0 <= s.warmup < 1),
+    "dropout": ("0 or more and less than 1", lambda s: s.dropout is None or 0 <= s.dropout < 1),
 }
 
 OF_A_HEAD = {"weight_decay": 0, "schedule": "constant", "warmup": 0, "gradient_accumulation": 1, "init_head": None}
@@ -78,9 +79,9 @@ def check(settings: FineTuneSettings) -> None:
     """Raises UserError if a setting is unknown, out of range, or contradicts another."""
     choose(HEADS, settings.head, "head")
     choose(SCHEDULES, settings.schedule, "schedule")
-    for name, good in CHECKED.items():
+    for name, (wanted, good) in CHECKED.items():
         if not good(settings):
-            raise UserError(f"--{name} {getattr(settings, name.replace('-', '_'))}: out of range; see fine-tune --help")
+            raise UserError(f"--{name} {getattr(settings, name.replace('-', '_'))}: out of range; pass {wanted}")
     exclusive = {"--freeze": settings.freeze, "--unfreeze": settings.unfreeze is not None}
     exclusive |= {"--lora": settings.lora is not None, "--from-scratch": settings.from_scratch}
     given = [name for name, on in exclusive.items() if on]
