@@ -289,7 +289,7 @@ def announcement(
 ) -> list[str]:
     """What will be fitted and about how long it takes, one line each."""
     lines = [f"{task.dataset.name}: {len(task.dataset.train.texts):,} rows to learn from, {listed(names)}"]
-    total = 0.0
+    total, width = 0.0, max(10, *map(len, names))
     for name in ("extract", *names):
         if name not in prospects:
             continue
@@ -299,5 +299,5 @@ def announcement(
         total += at.seconds
         part = "" if at.missing == 1 else f" ({1 - at.missing:.0%} of it is there)"
         state = f"{roughly(at.seconds)}{part}" if at.missing else "is there"
-        lines.append(f"  {name:<10} {state}: {says}")
+        lines.append(f"  {name:<{width}} {state}: {says}")
     return [*lines, *(f"  left out: {line}" for line in left_out), f"  together {roughly(total)}"]

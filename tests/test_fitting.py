@@ -1,5 +1,7 @@
 """Budgets: what a time means, what fits into it, and why the rest does not."""
 
+from types import SimpleNamespace
+
 import pytest
 from tables import rows, write_csv
 
@@ -8,7 +10,7 @@ from pipeline.data import SourceOptions, read
 from pipeline.encoder.checkpoint import EncoderSpec, locate
 from pipeline.estimates import Job, tuning_seconds
 from pipeline.finetune import FineTuneSettings
-from pipeline.fitting import Estimate, seconds_of, within
+from pipeline.fitting import Estimate, announcement, seconds_of, within
 from pipeline.task import Task
 
 
@@ -73,3 +75,10 @@ def test_twice_the_epochs_cost_about_twice(tmp_path, tiny_distilbert):
 def test_a_budget_for_nothing_is_refused():
     with pytest.raises(UserError, match=r"nothing of lr, fine-tune fits into 5\.0 s; the quickest takes about 40 s"):
         within(prospects(extract=30, lr=10, fine_tune=600), 5)
+
+
+def test_what_is_announced_stands_in_columns():
+    task = SimpleNamespace(dataset=SimpleNamespace(name="mails", train=SimpleNamespace(texts=[("a",)] * 9)))
+    lines = announcement(task, ["lr", "from-scratch"], prospects(lr=10, from_scratch=600))
+    assert lines[0] == "mails: 9 rows to learn from, lr, from-scratch"
+    assert [line.index("about") for line in lines[1:3]] == [15, 15]
