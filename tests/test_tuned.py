@@ -48,7 +48,7 @@ def saved(encoder: Path, head: str, folder: Path, change=lambda model: None) -> 
     change(model)
     (folder / "model").mkdir(parents=True)
     write(model, checkpoint, NAMES, HeadSpec(head), folder / "model")
-    settings = {"max_length": checkpoint.limit, "precision": "auto", "chosen": {}}
+    settings = {"max_length": checkpoint.limit, "precision": "fp32", "chosen": {}}
     return Run("fine-tune", settings, NAMES, {}, Cost(), "toy", "ab" * 16, folder=folder)
 
 
@@ -129,8 +129,8 @@ def test_weights_that_overflow_answer_with_one_line(head, tiny_distilbert, tmp_p
 
 def test_what_a_text_costs_is_measured_where_it_is_served_in_old_runs_too(tiny_distilbert, tmp_path):
     task = Task(
-        dataset(), encoders=(EncoderSpec(str(tiny_distilbert)),), runtime=CPU, tuning=replace(FAST, epochs=1),
-        cache=tmp_path / "cache", runs=tmp_path / "runs",
+        dataset(), encoders=(EncoderSpec(str(tiny_distilbert), precision="fp32"),), runtime=CPU,
+        tuning=replace(FAST, epochs=1), cache=tmp_path / "cache", runs=tmp_path / "runs",
     )  # fmt: skip
     (run,) = tuned_runs(task)
     assert run.settings["chosen"]["served"] == "openvino fp32 cpu"
