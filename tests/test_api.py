@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -395,3 +396,15 @@ def test_parts_speak_in_keywords(fitted, file, tmp_path):
         with pytest.raises(UserError, match=problem) as told:
             call()
         assert "--" not in str(told.value)
+
+
+def test_a_model_is_told_where_its_encoder_lies_now(tiny_distilbert, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_distilbert, "here")
+    model = pipeline.fit_lr(TEXTS, NAMES, encoder="here", C=[1.0], folds=2)
+    expected = model.predict_proba(TEXTS[:3])
+    Path("here").rename("there")
+    with pytest.raises(UserError, match=r'^encoder=".*here": no such folder; pass encoder='):
+        pipeline.Classifier(model.run).predict(TEXTS[:3])
+    moved = pipeline.Classifier(str(model.run.folder), encoder="there")
+    assert np.allclose(moved.predict_proba(TEXTS[:3]), expected, atol=1e-6)

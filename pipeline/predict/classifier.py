@@ -23,7 +23,9 @@ FORMS = {1: "strings", 2: "pairs of strings"}
 
 
 class Classifier:
-    """The model of a run, opened when it first predicts.
+    """The model of a run, or of the folder of one, opened when it first predicts.
+
+    `encoder` says where its encoder lies now, if not where it was.
 
     Raises UserError where `open_run` does, and for what is no text.
 
@@ -37,16 +39,23 @@ class Classifier:
     array(['ham', 'spam'], dtype='<U4')
     """
 
-    def __init__(self, run: Run | Path | str, runtime: Runtime | None = None, cache: Path | str = "cache") -> None:
+    def __init__(
+        self,
+        run: Run | Path | str,
+        runtime: Runtime | None = None,
+        cache: Path | str = "cache",
+        encoder: str | None = None,
+    ) -> None:
         self.run = as_run(run)
         self.runtime = runtime or Runtime()
         self.cache = Path(cache)
+        self.encoder = encoder
 
     @cached_property
     @in_keywords(KEYWORDS)
     def model(self) -> Model:
         """What computes the probabilities."""
-        return open_run(self.run, self.runtime, self.cache)
+        return open_run(self.run, self.runtime, self.cache, self.encoder)
 
     @property
     def classes_(self) -> np.ndarray:
