@@ -95,6 +95,13 @@ def test_a_list_means_several_runs(run, reviews, tmp_path):
     assert found["run"] == found["runs"][0]["run"]
 
 
+def test_several_runs_of_a_kind_are_told_apart(run, reviews, tmp_path):
+    out = run("fit-lr", *names(reviews), "--runs", tmp_path / "runs", "--pooling", "cls,mean")[1]
+    shown = re.findall(r"^lr \([^)]*\)", out, re.M)  # validation and test of each, then where each lies
+    assert (len(shown), len(set(shown))) == (6, 2)
+    assert shown[-2:] == ["lr (cls)", "lr (mean)"]
+
+
 def test_a_frozen_head_is_a_run_that_predicts(run, reviews, tmp_path):
     rest = ["--runs", tmp_path / "runs", "--freeze", "--epochs", "3", "--json"]
     fitted = json.loads(run("fine-tune", *names(reviews), *rest)[1])

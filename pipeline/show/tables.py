@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..metrics import METRICS
-from ..verdict.results import reading
+from ..verdict.results import names_of, reading
 from ..words import format_duration, listed, roughly, spaced
 from .parts import Text, facts, number, table
 
@@ -43,16 +43,17 @@ def run_tables(runs: Sequence[Run]) -> Iterator[Any]:
     """Scores of every run on validation and test, then folders and notes."""
     brief = [name for name, metric in METRICS.items() if metric.brief]
     measures = list(map(spaced, brief))
+    names = names_of(runs)
     rows = [
-        [run.kind, run.predictions[role].split, *(number(run.metrics[role].get(name)) for name in brief)]
-        for run in runs
+        [name, run.predictions[role].split, *(number(run.metrics[role].get(name)) for name in brief)]
+        for name, run in zip(names, runs, strict=True)
         for role in ("validation", "test")
         if role in run.metrics
     ]
     yield table("runs", ["run", "split", *measures], rows, right=measures)
-    for run in runs:
+    for name, run in zip(names, runs, strict=True):
         read = ", ".join(filter(None, reading(run)))
-        yield Text(f"{run.kind}: {run.folder}" + (f" (reads {read})" if read else ""), style="dim")
+        yield Text(f"{name}: {run.folder}" + (f" (reads {read})" if read else ""), style="dim")
         for note in run.notes:
             yield Text(f"  {note}", style="dim")
 
