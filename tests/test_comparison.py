@@ -282,7 +282,7 @@ def test_a_hopeless_training_is_ended_marked_and_found_again(run, genres, tmp_pa
     assert why.startswith("ended after 50 % of its steps as hopeless: on validation it was ")
     assert why.endswith("behind tfidf and would hardly pass it by more than 1.0 points")
     assert f"fine-tune {why}" in err
-    assert f"fine-tune was {why}; its score and cost" in found["recommendation"]
+    assert re.search(rf"fine-tune \([\d.]+ %\) was {re.escape(why)}; its score and cost", found["recommendation"])
     record = json.loads((Path(tuned["run"]) / "run.json").read_text("utf-8"))
     assert record["notes"][0] == why
     assert [point["epoch"] for point in record["history"] if "epoch" in point] == [0, 1, 2]
