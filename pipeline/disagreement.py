@@ -28,7 +28,7 @@ from .predict.texts import file_blocks, source_of, texts_a_row
 from .run import Run
 from .untrusted import read_json
 from .verdict.results import names_of
-from .words import notebook_table
+from .words import counted, notebook_table
 
 ROW, LABEL = "pool_row", "label"
 TEXTS = ("text", "text_pair")
@@ -230,7 +230,8 @@ def read_labels(file: Path | Frames, pool: Pool) -> dict[int, int]:
             raise UserError(f"{file}: {ROW} {place} has two labels; settle on one")
     if strange:
         shown = listed(f"'{one_line(value, 30)}'" for value in sorted(set(strange))[:3])
-        raise UserError(f"{file}: {len(strange):,} labels are no class ({shown}); use {listed(pool.class_names)}")
+        are = f"{counted(len(strange), 'label')} {'is' if len(strange) == 1 else 'are'}"
+        raise UserError(f"{file}: {are} no class ({shown}); use {listed(pool.class_names)}")
     if not labels:
         raise UserError(f"{file}: no row has a label yet; fill in '{LABEL}' with one of {listed(pool.class_names)}")
     return labels

@@ -114,7 +114,7 @@ OPTION = re.compile(
     r"(?P<quote>'?)(?P<flag>--[A-Za-z][\w-]*)(?P=quote)"  # click quotes an option whose value it refuses
     r"(?: (?P<value>'[^']*'|(?!--)\S*[^\s.,;:)])(?P<last>(?=$|[.,;:)]| \(| (?P=flag)))?)?"  # the next word; at an end?
 )
-TWICE = re.compile(r"\b(\w+)=(\S+) \1=(\S+)")
+TWICE = re.compile(r"\b(\w+)=(\S*[^\s,]) \1=(\S+)")  # `--text a --text b`, not `--pooling last, --pooling mean`
 
 
 def as_keywords(message: str, known: Mapping[str, Keyword]) -> str:

@@ -211,6 +211,7 @@ def test_options_are_those_of_the_command_line():
         ("no 'text' among ['body']; pass --text body", "no 'text' among ['body']; pass text=\"body\""),
         ("pass --text 'the body' or --label", "pass text='the body' or label="),
         ("pass --text premise --text hypothesis", 'pass text=("premise", "hypothesis")'),
+        ("pass --pooling last, --pooling mean, or", 'pass pooling="last", pooling="mean", or'),
         ("pass --label or another --train", "pass label= or another train="),
         ("pass --batch-size 16 --gradient-accumulation 2 for", "pass batch_size=16 gradient_accumulation=2 for"),
         ("--smote is --imbalance smote; pass one", "--smote is --imbalance smote; pass one"),  # not of this command
@@ -356,6 +357,11 @@ def file(tmp_path):
     rows = [json.dumps({"text": text, "label": name}) for text, name in zip(TEXTS, NAMES, strict=True)]
     (tmp_path / "mails.jsonl").write_text("\n".join(rows))
     return tmp_path / "mails.jsonl"
+
+
+def test_a_word_is_no_runtime(fitted):
+    with pytest.raises(UserError, match=r"runtime: a str is no Runtime; pass Runtime\(device=\.\.\.\)"):
+        pipeline.open_run(fitted, runtime="cpu")
 
 
 @pytest.mark.parametrize("take", ["load_run", "open_run", "Classifier", "export_run", "label_next", "compare"])

@@ -218,7 +218,7 @@ def test_a_module_that_is_not_computed_is_refused_and_read_without_only_if_asked
     folder, tmp_path, caplog, kind, reason
 ):
     declare(folder, WRITTEN["mean"], kind)
-    with pytest.raises(UserError, match=f"{reason}, which is not computed here; pass --pooling mean"):
+    with pytest.raises(UserError, match=f'{reason}, which is not computed here; pass pooling="mean"'):
         vectors(folder, tmp_path / "cache")
     with caplog.at_level(logging.INFO, "pipeline"):
         spec = EncoderSpec(str(folder), pooling=("mean",), engine="torch", precision="fp32")
@@ -315,7 +315,9 @@ def decoder(tmp_path, tiny_bert) -> Path:
 
 
 def test_a_decoder_is_read_at_its_last_token(decoder, tmp_path):
-    with pytest.raises(UserError, match=r"is a decoder, not a \[CLS\] encoder: pass --pooling last, --pooling mean"):
+    with pytest.raises(
+        UserError, match=r'is a decoder, not a \[CLS\] encoder: pass pooling="last", pooling="mean", or'
+    ):
         vectors(decoder, tmp_path / "cache")
     last = np.stack([rows[-1] for rows in hidden(decoder, TEXTS)])
     assert np.abs(vectors(decoder, tmp_path / "cache", pooling="last") - last).max() < 1e-5

@@ -114,7 +114,7 @@ def test_files_go_there_and_back(form, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        (["{d},{t},maybe"], "1 labels are no class .*maybe.*use down, up, flat"),
+        (["{d},{t},maybe"], "1 label is no class .*maybe.*use down, up, flat"),
         (["{d},another text,up"], "pool_row .* is another text in the pool"),
         (["99999,{t},up"], "pool_row 99999 is another text"),
         (["{a},text {a},up"], "the two runs agree on pool_row"),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import queue
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -117,8 +118,8 @@ def test_an_unknown_suffix_is_answered_with_the_list(tmp_path):
 
 
 def test_an_unknown_kind_is_answered_with_the_list():
-    with pytest.raises(UserError, match="no kind of run 'oracle'"):
-        open_run(Run("oracle", {}, ("a", "b"), {}, Cost(), "mails", "d" * 32))
+    with pytest.raises(UserError, match=r"^runs/x: no kind of run 'oracle'"):
+        open_run(Run("oracle", {}, ("a", "b"), {}, Cost(), "mails", "d" * 32, folder=Path("runs/x")))
 
 
 # ── which label, and whether one at all ─────────────────────────────────────────────────────────────────────────────

@@ -179,6 +179,13 @@ def test_predictions_that_do_not_fit_the_classes_are_refused(tmp_path):
         load_run(tmp_path / "lr-1")
 
 
+def test_a_run_without_its_predictions_says_so(tmp_path):
+    save(a_run(), tmp_path / "lr-1", lambda model: None)
+    (tmp_path / "lr-1" / "predictions.safetensors").unlink()
+    with pytest.raises(UserError, match=r"lr-1: damaged run \(no predictions\.safetensors\); "):
+        load_run(tmp_path / "lr-1")
+
+
 def test_no_run_here(tmp_path):
     with pytest.raises(UserError, match=r"no run here"):
         load_run(tmp_path)

@@ -72,7 +72,10 @@ def open_run(
 
     Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
     """
-    opener: Callable[..., Model] = kinds.load(kinds.kind_row(run.kind).opener)
+    try:
+        opener: Callable[..., Model] = kinds.load(kinds.kind_row(run.kind).opener)
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from error
     if encoder is not None:
         run = replace(run, settings=run.settings | {"encoder": encoder})
     try:

@@ -168,6 +168,8 @@ def load_run(folder: Path | str) -> Run:
         return Run(**known, predictions=predictions, folder=folder)
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: damaged run (no predictions.safetensors); {AGAIN}") from error
     except Exception as error:  # a stranger's file can be wrong in any way
         raise UserError(f"{folder}: damaged run ({type(error).__name__}: {error}); {AGAIN}") from error
 
