@@ -538,6 +538,7 @@ def test_settings_that_make_no_sense_are_refused(changes, message, tiny_distilbe
     checkpoint = locate(EncoderSpec(str(tiny_distilbert)))
     with pytest.raises(UserError, match=message):
         fine_tune(dataset(), checkpoint, replace(FAST, **changes), Runtime(), tmp_path)
+    assert list(tmp_path.rglob(".work-*")) == []
 
 
 @pytest.mark.parametrize("where", ["judged", "trained"])

@@ -66,7 +66,12 @@ def _resumable(folder: Path) -> Iterator[Path]:
         if not alone:
             work = work.with_name(f"{work.name}-{os.getpid()}")
             work.mkdir(exist_ok=True)
-        yield work
+        try:
+            yield work
+        except BaseException:
+            if all(file.name == "lock" for file in work.glob("*")):  # nothing to go on from
+                shutil.rmtree(work, ignore_errors=True)
+            raise
         together()
         if is_main_process():
             shutil.rmtree(work, ignore_errors=True)
