@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import UserError, options
+from . import options
 from .options import commands
 from .options.keywords import in_memory, spoken
 
@@ -73,11 +73,8 @@ def open_run(
     ((2, 2), [1.0, 1.0])
     """
     from . import predict
-    from .encoder import Runtime
     from .run import as_run
 
-    if not isinstance(runtime, Runtime | None):
-        raise UserError(f"runtime: a {type(runtime).__name__} is no Runtime; pass Runtime(device=...)")
     with spoken(commands.opening_options, options.encoder_options):
         return predict.open_run(as_run(run), runtime, Path(cache), encoder, precision)
 

@@ -286,37 +286,6 @@ def test_importing_the_package_and_its_functions_loads_nothing_heavy():
     assert done.stdout.strip() == "set()"
 
 
-def test_bars_in_a_notebook_are_drawn_in_one_place_and_gone_at_the_end(monkeypatch):
-    """Nothing for a call that is done within a second."""
-    from types import SimpleNamespace
-
-    from pipeline.show import bars
-
-    clock, shown = [0.0], []
-    handle = SimpleNamespace(update=lambda bundle, raw: shown.append(bundle))
-
-    def display(bundle, raw, display_id):
-        shown.append(bundle)
-        return handle
-
-    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(bars, "Console", lambda **_: SimpleNamespace(is_jupyter=True))
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
-    with bars.progress() as tell:
-        tell("fit <a>", 1, 4)
-    assert shown == []
-    with bars.progress() as tell:
-        for second, done in ((0.5, 1), (1.5, 2), (1.6, 3), (2.0, 4)):
-            clock[0] = second
-            tell("fit <a>", done, 4)
-        tell("extract", 7, None)
-    texts = [bundle["text/plain"] for bundle in shown]
-    assert texts == ["fit <a>: 2 of 4 (50%)", "fit <a>: 4 of 4 (100%)", ""]
-    assert shown[0]["text/html"] == '<div>fit &lt;a&gt; <progress max="4" value="2"></progress> 2 of 4 (50%)</div>'
-    assert shown[-1]["text/html"] == ""
-
-
 def test_curve_and_audit_show_a_table_in_a_notebook(tiny_distilbert):
     frame = as_dict(TEXTS, NAMES)
     given = {"text": "body", "label": "stars", "encoder": tiny_distilbert}
@@ -362,6 +331,8 @@ def file(tmp_path):
 def test_a_word_is_no_runtime(fitted):
     with pytest.raises(UserError, match=r"runtime: a str is no Runtime; pass Runtime\(device=\.\.\.\)"):
         pipeline.open_run(fitted, runtime="cpu")
+    with pytest.raises(UserError, match="is no Runtime"):
+        pipeline.Classifier(fitted, runtime="cpu").predict([TEXTS[0]])
 
 
 @pytest.mark.parametrize("take", ["load_run", "open_run", "Classifier", "export_run", "label_next", "compare"])

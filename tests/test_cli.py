@@ -443,47 +443,6 @@ def test_a_fit_on_cached_vectors_imports_no_torch(run, reviews, tmp_path, tiny_d
 # ── what long commands say ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_progress_that_nobody_watches_speaks_now_and_then(monkeypatch):
-    import io
-
-    from rich.console import Console
-
-    from pipeline.show import bars
-
-    clock, told = [0.0], io.StringIO()
-    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
-    lines = bars.Lines(Console(file=told, width=200))
-    for seconds, done in ((0, 0), (5, 100), (16, 400), (20, 500), (32, 800), (60, 1000)):
-        clock[0] = seconds
-        lines("extract", done, 1000)
-    assert told.getvalue().splitlines() == [
-        "extract: 400 of 1,000 (40%), about 24 s left",
-        "extract: 800 of 1,000 (80%), about 8 s left",
-        "extract: 1,000 of 1,000 (100%)",
-    ]
-
-
-def test_the_next_training_counts_its_own_time(monkeypatch):
-    """Of two that are told one after the other, each with 100 steps."""
-    import io
-
-    from rich.console import Console
-
-    from pipeline.show import bars
-
-    clock, told = [0.0], io.StringIO()
-    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
-    lines = bars.Lines(Console(file=told, width=200))
-    for seconds, done in ((0, 0), (1000, 100), (1000, 0), (1020, 2), (1040, 4)):
-        clock[0] = seconds
-        lines("fine-tune", done, 100)
-    assert told.getvalue().splitlines() == [
-        "fine-tune: 100 of 100 (100%)",
-        "fine-tune: 2 of 100 (2%), about 16 min left",
-        "fine-tune: 4 of 100 (4%), about 16 min left",
-    ]
-
-
 def test_long_commands_say_beforehand_what_they_do_and_how_long(run, reviews, tmp_path):
     code, _, err = run("extract", *names(reviews))
     assert code == 0

@@ -1,5 +1,7 @@
 """What the sentence says of trainings: the ladder, those that were ended, rates, those that were still improving."""
 
+from dataclasses import replace
+
 import pytest
 from verdict_runs import COSTS, TRUTH, field, quick, run, wrong_on
 
@@ -149,3 +151,13 @@ def test_a_rising_winner_is_named_in_the_reasons_alone():
     assert found.recommended == "fine-tune"
     assert "--epochs" not in found.recommendation
     assert any("had not levelled off" in reason for reason in found.reasons)
+
+
+def test_one_that_is_level_with_the_best_of_those_trained_to_their_end_is_taken_for_its_cost():
+    """tfidf scores as lr does and costs less: that is why, not a preference that nobody stated."""
+    cheap, dear = (Cost(fit_seconds=s, extract_seconds=None, ms_per_text_batch=0.01) for s in (1.0, 900.0))
+    runs = [*field(lr=(0, 100), tfidf=(0, 100)), ended((50, 140))]
+    found = compare([replace(r, cost=cheap if r.kind == "tfidf" else dear) for r in runs])
+    assert found.recommended == "tfidf"
+    assert "tfidf (accuracy 90.0 %) is best of those trained to their end, and may lose up to" in found.recommendation
+    assert "preferred" not in found.recommendation

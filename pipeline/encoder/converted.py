@@ -173,8 +173,8 @@ def traced(module: Any) -> Any:
     example = (ids, mask, torch.zeros_like(ids)) if module.types else (ids, mask)
     frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.inference_mode(), quiet():
-        unchecked = {"check_trace": False}  # what it computes is compared with torch later, on more than this
-        decoder = TorchScriptPythonDecoder(module, example_input=example, trace_kwargs=unchecked)  # must outlive model
+        # traced once: what it computes is compared with torch later; the decoder must outlive the conversion
+        decoder = TorchScriptPythonDecoder(module, example_input=example, trace_kwargs={"check_trace": False})
         model = frontend.convert(frontend.load(decoder))
     for parameter in model.inputs:
         parameter.get_node().set_element_type(openvino.Type.i64)

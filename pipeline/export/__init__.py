@@ -98,10 +98,7 @@ def program(form: str) -> Any:
 
 
 def export_run(run: Run, form: str, out: Path, **settings: Any) -> Handed:
-    """Write `run` into the new folder `out`, checked on 200 texts of `source` (default: of the bundled data set).
-
-    `settings` are the other fields of `ExportSettings`: `source`, `runtime`, `cache`, `encoder` (where the
-    run's encoder is now, if it has moved), `repository` (OWNER/NAME, to which it is uploaded at last).
+    """Write `run` into the new folder `out`; `settings` are the other fields of `ExportSettings`.
 
     Raises UserError for a format that there is not or that cannot hold this run exactly, if `out` exists already,
     if the export does not answer as the run does, and if it cannot be uploaded (then it is there all the same).

@@ -72,6 +72,8 @@ def open_run(
 
     Raises UserError if the run's files are damaged, or if its encoder has changed since or cannot be found.
     """
+    if not isinstance(runtime, Runtime | None):
+        raise UserError(f"runtime: a {type(runtime).__name__} is no Runtime; pass Runtime(device=...)")
     try:
         opener: Callable[..., Model] = kinds.load(kinds.kind_row(run.kind).opener)
     except UserError as error:

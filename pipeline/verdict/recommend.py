@@ -88,11 +88,6 @@ def chosen(field: Field, guess: Contender | None) -> Contender:
     return next(c for c in accepted if total_seconds(c.cost) <= 1.5 * cheap + 1 or not np.isfinite(cheap))
 
 
-def best_whole(serious: Sequence[Contender]) -> Contender | None:
-    """The best of those that were not ended early, if there is one."""
-    return next((c for c in serious if not c.ended), None)
-
-
 def level(field: Field, best: Contender, c: Contender) -> bool:
     """Whether `c` scores exactly what the best seen does, and is best seen, too."""
     return field.pairs[best.name, c.name].difference == 0
@@ -150,7 +145,8 @@ def verdict_sentence(field: Field, choice: Contender) -> str:
         return f"{head}: {leads(field, choice, serious)}{cheaper_half(field, choice)}{finding(field, choice)}."
     loss = field.advice.regret[choice.name]
     may = f"may lose up to {change(m, loss)}{unit(m)}"
-    if choice is best_whole(serious):
+    whole = next((c for c in serious if not c.ended), None)
+    if best.ended and whole is not None and (choice is whole or level(field, whole, choice)):
         return (
             f"{head}: {choice.name} ({field.label} {field.says(choice)}{trained(field, choice)}) is best of those "
             f"trained to their end, and {may}{cheaper_half(field, choice)}{finding(field, choice)}."
