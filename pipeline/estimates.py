@@ -158,10 +158,15 @@ def extraction_seconds(job: Job) -> float:
 
 
 def setup_seconds(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> float:
-    """Opening an encoder, and converting it where OpenVINO runs it and `cache` has no conversion yet."""
+    """Opening an encoder, and converting it where that is to be done."""
+    waits = to_convert(checkpoint, spec, runtime, cache)
+    return OPENING + (CONVERTING[0] + CONVERTING[1] * parameters(checkpoint) if waits else 0)
+
+
+def to_convert(checkpoint: Checkpoint, spec: EncoderSpec, runtime: Runtime, cache: Path) -> bool:
+    """Whether OpenVINO runs the encoder, and `cache` has no conversion of it yet."""
     backend = choose_backend(spec.engine, spec.precision, runtime.device)
-    there = backend.engine != "openvino" or is_tried(checkpoint, checkpoint.poolings(spec.pooling), cache)
-    return OPENING + (0 if there else CONVERTING[0] + CONVERTING[1] * parameters(checkpoint))
+    return backend.engine == "openvino" and not is_tried(checkpoint, checkpoint.poolings(spec.pooling), cache)
 
 
 def linear_seconds(job: Job) -> float:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from . import UserError, kinds, listed, log
 from .contenders import estimates, fit, fits_of, linear_runs, tuned_runs
 from .encoder import POOLERS, Checkpoint, EncoderSpec, locate
+from .encoder.ahead import converting
+from .encoder.hardware import cores
 from .encoder.pooling import NORMALIZED, base, pairs
+from .estimates import to_convert
 from .finetune import check as check_tuning
 from .finetune import kind_of as kind_of_tuning
 from .finetune.training import epochs_of
@@ -20,10 +25,12 @@ from .kinds import kind_row
 from .linear import kind_of as kind_of_linear
 from .linear.tune import check as check_linear
 from .run import Run, answer, ended, runs_of
+from .store.remote import url_of
 from .task import Task
 from .verdict.results import fit_key
 from .words import format_duration, roughly
 
+LASTS = 3.0  # seconds of fits, below which a process beside them gains nothing
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -222,20 +229,42 @@ def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> t
         log.info(line)
     runs: list[Run] = []
     pending = prospects["extract"].seconds if "extract" in prospects else 0.0
-    for name in sorted(
-        dict.fromkeys(names), key=lambda name: kind_row(name).expensive
-    ):  # which are held against the rest
-        left = None if budget is None else budget - (time.monotonic() - started)
-        needed = price(name, prospects, pending)
-        if runs and left is not None and needed > max(left, 0.0):
-            why = f"{name}: takes {roughly(needed)}, but the others took longer than planned"
-            left_out.append(advised(task, name, why, left))
-            continue
-        pending = 0.0 if needs_extraction(name, prospects) else pending
-        for run in fit(task, name):
-            log.info("%s: %s", run.kind, run.folder)
-            runs.append(run)
+    with converted_meanwhile(task, names, prospects) as wait:
+        for name in sorted(dict.fromkeys(names), key=turn):
+            left = None if budget is None else budget - (time.monotonic() - started)
+            needed = price(name, prospects, pending)
+            if runs and left is not None and needed > max(left, 0.0):
+                why = f"{name}: takes {roughly(needed)}, but the others took longer than planned"
+                left_out.append(advised(task, name, why, left))
+                continue
+            if needs_extraction(name, prospects):
+                wait()
+                pending = 0.0
+            for run in fit(task, name):
+                log.info("%s: %s", run.kind, run.folder)
+                runs.append(run)
     return runs, left_out
+
+
+def turn(name: str) -> tuple[bool, bool]:
+    """Where a contender stands in line: what trains an encoder is held against all others, what reads no vectors needs
+    not wait for them."""
+    return kind_row(name).expensive, kind_row(name).needs_vectors
+
+
+def converted_meanwhile(
+    task: Task, names: Sequence[str], prospects: dict[str, Estimate]
+) -> AbstractContextManager[Callable[[], Any]]:
+    """Have the first encoder converted beside fits that read no vectors, if there are some that last and a processor
+    is free; what is entered gives waits for it."""
+    first = (name for name in names if turn(name) == (False, False))
+    lasts = sum(prospects[name].seconds for name in first) > LASTS
+    if "extract" in prospects and lasts and cores() > 1 and not (task.vectors or url_of(task.cache)):
+        spec = task.encoders[0]
+        checkpoint = locate(spec)
+        if to_convert(checkpoint, spec, task.runtime, task.cache):
+            return converting(checkpoint, checkpoint.poolings(spec.pooling), task.cache)
+    return contextlib.nullcontext(lambda: None)
 
 
 def fit_linear(task: Task) -> list[Run]:

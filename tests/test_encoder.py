@@ -19,6 +19,7 @@ from pipeline.encoder import (
     graph,
     locate,
     open_encoder,
+    openvino_engine,
     tokenizer,
 )
 from pipeline.encoder.batches import pad
@@ -266,6 +267,16 @@ def test_vectors_that_are_not_numbers_are_refused(tmp_path, tiny_bert, cache, en
     encoder = open_encoder(locate(EncoderSpec(str(tmp_path))), ("mean",), engine, "fp32", EFFORT, cache)
     with pytest.raises(UserError, match="mean vectors that are not finite numbers"):
         vectors(encoder)
+
+
+@pytest.mark.parametrize(("precision", "remedy"), [("fp32", "--engine torch"), ("bf16", "--precision fp32")])
+def test_what_openvino_cannot_compile_here_is_said_with_what_to_do(precision, remedy):
+    class Core:
+        def compile_model(self, *given):
+            raise RuntimeError("Exception from core.cpp:117:\nno primitive for Softmax_1\n\n")
+
+    with pytest.raises(UserError, match=rf"in \w+ here \(no primitive for Softmax_1\); pass {remedy}"):
+        openvino_engine.compiled(Core(), None, openvino_engine.settings(precision, 1))
 
 
 def test_what_it_chose_is_said(tiny_bert, cache, caplog):

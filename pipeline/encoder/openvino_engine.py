@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import UserError
+from ..words import error_line
 from . import int8
 from .batches import TokenBatch
 from .checkpoint import Checkpoint
@@ -74,11 +76,21 @@ class OpenVinoEngine:
 
 
 def compiled(core: Any, model: Any, config: dict[str, Any]) -> Any:
-    """The model, ready to run on the processor, with a small cache of kernels where this OpenVINO lets one say so."""
+    """The model, ready to run on the processor, with a small cache of kernels where this OpenVINO lets one say so.
+
+    Raises UserError if this processor cannot run it so: of what it can do, some may be hidden or switched off.
+    """
     try:
         return core.compile_model(model, "CPU", config | SHAPES)
     except RuntimeError:  # an internal property: a later version may not know it
+        pass
+    try:
         return core.compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        hint = config["INFERENCE_PRECISION_HINT"]
+        remedy = "--engine torch" if hint == HINTS["fp32"] else "--precision fp32"
+        reason = error_line(RuntimeError(str(error).strip().splitlines()[-1]))
+        raise UserError(f"OpenVINO cannot run the encoder in {hint} here ({reason}); pass {remedy}") from error
 
 
 def streams(threads: int) -> int:

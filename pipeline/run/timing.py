@@ -11,6 +11,7 @@ import numpy as np
 from ..store import text_keys
 
 LEAST, MOST, ALONE = 16, 1024, 8  # texts: those of a call, as many as it takes to be measured, and those of calls apart
+GROWTH = 4  # of a call that is too short to be measured well
 ENOUGH = 0.25  # seconds that a call must take to be measured well
 
 Texts = Sequence[tuple[str, ...]]
@@ -39,12 +40,13 @@ def milliseconds(answer: Callable[[Texts], Any], texts: Texts) -> tuple[float | 
         return None, None
     count = min(LEAST, len(texts))
     while (together := _warm(answer, texts[:count])) < 1e3 * ENOUGH and count < len(texts):
-        count = min(2 * count, len(texts))
-    return together / count, float(np.median([_warm(answer, [text]) for text in texts[:ALONE]]))
+        count = min(GROWTH * count, len(texts))
+    if together < 4e3 * ENOUGH:
+        together = timed(lambda: answer(texts[:count]), 3)
+    return together / count, float(np.median([_warm(answer, [text], 3) for text in texts[:ALONE]]))
 
 
-def _warm(answer: Callable[[Texts], Any], texts: Texts) -> float:
-    """Milliseconds of a call that is not the first of its shape: the median of some, unless one takes long."""
+def _warm(answer: Callable[[Texts], Any], texts: Texts, times: int = 1) -> float:
+    """Milliseconds of a call that is not the first of its shape."""
     answer(texts)
-    once = timed(lambda: answer(texts), 1)
-    return once if once > 4e3 * ENOUGH else timed(lambda: answer(texts), 3)
+    return timed(lambda: answer(texts), times)
