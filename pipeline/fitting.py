@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -229,7 +229,8 @@ def fitted(task: Task, names: tuple[str, ...], budget: float | None = None) -> t
         log.info(line)
     runs: list[Run] = []
     pending = prospects["extract"].seconds if "extract" in prospects else 0.0
-    with converted_meanwhile(task, names, prospects) as wait:
+    planned = {name: prospects[name].seconds for name in ("extract", *names) if name in prospects}
+    with converted_meanwhile(task, planned) as wait:
         for name in sorted(dict.fromkeys(names), key=turn):
             left = None if budget is None else budget - (time.monotonic() - started)
             needed = price(name, prospects, pending)
@@ -252,14 +253,12 @@ def turn(name: str) -> tuple[bool, bool]:
     return kind_row(name).expensive, kind_row(name).needs_vectors
 
 
-def converted_meanwhile(
-    task: Task, names: Sequence[str], prospects: dict[str, Estimate]
-) -> AbstractContextManager[Callable[[], Any]]:
+def converted_meanwhile(task: Task, seconds: Mapping[str, float]) -> AbstractContextManager[Callable[[], Any]]:
     """Have the first encoder converted beside fits that read no vectors, if there are some that last and a processor
-    is free; what is entered gives waits for it."""
-    first = (name for name in names if turn(name) == (False, False))
-    lasts = sum(prospects[name].seconds for name in first) > LASTS
-    if "extract" in prospects and lasts and cores() > 1 and not (task.vectors or url_of(task.cache)):
+    is free; what is entered gives waits for it. `seconds` are those of each contender, and of `extract`, if it waits.
+    """
+    first = sum(taken for name, taken in seconds.items() if name != "extract" and turn(name) == (False, False))
+    if "extract" in seconds and first > LASTS and cores() > 1 and not (task.vectors or url_of(task.cache)):
         spec = task.encoders[0]
         checkpoint = locate(spec)
         if to_convert(checkpoint, spec, task.runtime, task.cache):

@@ -13,7 +13,7 @@ import numpy as np
 from . import Progress, UserError, kinds, listed, log, silent
 from .contenders import estimates, fit
 from .data import Split
-from .fitting import absent, missing, present, too_few
+from .fitting import absent, converted_meanwhile, missing, present, too_few, turn
 from .folds import NEVER, Folds, folds_of
 from .kinds import kind_row
 from .metrics import scores
@@ -137,16 +137,19 @@ def fitted_folds(folds: Folds, plan: Plan, budget: float | None = None) -> list[
     """Every contender's runs, found or fitted; a contender that trains an encoder ends early when time is up."""
     started = time.monotonic()
     contenders: list[Pooled] = []
-    for name, numbers in sorted(plan.folds.items(), key=lambda item: kind_row(item[0]).expensive):
-        runs: list[tuple[int, Run]] = []
-        for count, number in enumerate(numbers):
-            late = budget is not None and time.monotonic() - started > budget
-            if late and kind_row(name).expensive and count >= LEAST_FOLDS:
-                log.info("%s: %s of %s folds, time is up", name, count, len(numbers))
-                break
-            runs += [(number, run) for run in fit(folds.of(name, number), name)]
-            folds.task.progress(f"{name}, folds", count + 1, len(numbers))
-        contenders += _pooled(folds, name, runs)
+    with converted_meanwhile(folds.task, plan.seconds) as wait:
+        for name, numbers in sorted(plan.folds.items(), key=lambda item: turn(item[0])):
+            if kind_row(name).needs_vectors:
+                wait()
+            runs: list[tuple[int, Run]] = []
+            for count, number in enumerate(numbers):
+                late = budget is not None and time.monotonic() - started > budget
+                if late and kind_row(name).expensive and count >= LEAST_FOLDS:
+                    log.info("%s: %s of %s folds, time is up", name, count, len(numbers))
+                    break
+                runs += [(number, run) for run in fit(folds.of(name, number), name)]
+                folds.task.progress(f"{name}, folds", count + 1, len(numbers))
+            contenders += _pooled(folds, name, runs)
     return contenders
 
 

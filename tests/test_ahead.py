@@ -10,7 +10,7 @@ from pipeline import UserError, fitting
 from pipeline.data import SourceOptions, read
 from pipeline.encoder import EncoderSpec, ahead, converted, locate
 from pipeline.encoder.converted import is_tried
-from pipeline.fitting import Estimate, converted_meanwhile
+from pipeline.fitting import converted_meanwhile
 from pipeline.task import Task
 
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -82,8 +82,8 @@ def test_it_is_begun_where_that_gains_something(changed, begun, tiny_bert, tmp_p
     if changed.get("there"):
         converted.converted(locate(spec), ("cls",), cache)
     data = read(SourceOptions(str(write_csv(tmp_path / "reviews.csv", rows(100)))))
-    prospects = {name: Estimate(s, 1.0) for name, s in seconds.items() if s and name in ("extract", "tfidf", "lr")}
-    given = converted_meanwhile(Task(data, (spec,), cache=cache), ("lr", "tfidf"), prospects)
+    waiting = {name: s for name, s in seconds.items() if s and name in ("extract", "tfidf", "lr")}
+    given = converted_meanwhile(Task(data, (spec,), cache=cache), waiting)
     assert (given == (locate(spec), ("cls",), cache)) == begun
 
 
