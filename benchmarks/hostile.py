@@ -306,8 +306,9 @@ def checkpoints(home: Path, random: np.random.Generator, whole: Path) -> str:
     try:
         model = AutoModel.from_pretrained(folder, trust_remote_code=False, local_files_only=True).eval()
         words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        cut = {"truncation": True, "max_length": here.max_length, "return_tensors": "pt"}
         with torch.no_grad():
-            theirs = [model(**words(text[0], return_tensors="pt")).last_hidden_state[0, 0].numpy() for text in TEXTS]
+            theirs = [model(**words(text[0], **cut)).last_hidden_state[0, 0].numpy() for text in TEXTS]
     except Exception:  # what transformers cannot read has nothing to be held against
         return f"{file.name} {how} (transformers refuses)"
     if not np.allclose(vectors, np.stack(theirs), atol=1e-3):

@@ -13,6 +13,7 @@ from conftest import DIM, SENTENCES
 from pipeline import FrozenEncoder, UserError
 from pipeline.encoder import EncoderSpec, Runtime, locate
 from pipeline.encoder.checkpoint import Variant, vectors_digest
+from pipeline.encoder.declared import cls_is_last
 from pipeline.extract.extractor import Extractor
 from pipeline.store import text_keys
 
@@ -333,6 +334,14 @@ def test_a_tokenizer_that_does_not_end_texts_as_its_settings_say_is_refused(deco
     write(decoder / "tokenizer_config.json", settings | {"add_eos_token": True, "eos_token": "[MASK]"})
     with pytest.raises(UserError, match=r"says add_eos_token and tokenizer\.json does not add it"):
         vectors(decoder, tmp_path / "cache", pooling="last")
+
+
+@pytest.mark.parametrize("piece", [{"SpecialToken": None}, {"SpecialToken": 5}, {"SpecialToken": {}}, None, 3, [], {}])
+def test_a_template_of_something_else_says_nothing_of_where_cls_is(piece, folder):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = {"type": "TemplateProcessing", "single": [piece, piece]}
+    write(folder / "tokenizer.json", tokenizer)
+    assert not cls_is_last(folder, {})
 
 
 def test_cls_is_last_where_the_tokenizer_puts_it_there(folder):

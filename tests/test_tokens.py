@@ -268,3 +268,23 @@ def test_true_is_no_number_of_tokens(tiny_bert, tmp_path):
     shutil.copytree(tiny_bert, folder)
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": True}), "utf-8")
     assert locate(EncoderSpec(str(folder))).limit == 512
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 1.5])
+def test_an_encoder_that_takes_no_text_is_refused(tokens, tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "encoder")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokens}), "utf-8")
+    with pytest.raises(
+        UserError, match=rf"takes {int(tokens)} tokens by config\.json and tokenizer_config\.json, no text"
+    ):
+        locate(EncoderSpec(str(folder)))
+
+
+@pytest.mark.parametrize("template", ["single", "pair"])
+def test_a_template_that_names_a_token_which_the_file_has_not_is_refused(template, tiny_bert, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "encoder")
+    made = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    made["post_processor"][template][0]["SpecialToken"]["id"] = "[ABSENT]"
+    (folder / "tokenizer.json").write_text(json.dumps(made), "utf-8")
+    with pytest.raises(UserError, match=r"tokenizer\.json cannot be read"):
+        tokenizer(locate(EncoderSpec(str(folder))))

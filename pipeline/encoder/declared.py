@@ -257,13 +257,12 @@ def cls_is_last(folder: Path, config: Mapping[str, Any]) -> bool:
     template = _template(file, file.stat().st_mtime_ns) if file.is_file() else ()
     if not template:
         return config.get("model_type") in CLS_LAST
-    special = [piece.get("SpecialToken", {}).get("id") for piece in template]
-    return special[-1] in CLS_TOKENS and special[0] not in CLS_TOKENS
+    return template[-1] in CLS_TOKENS and template[0] not in CLS_TOKENS
 
 
 @lru_cache(maxsize=64)
-def _template(file: Path, written: int) -> tuple[Mapping[str, Any], ...]:
-    """What stands around a single text, piece by piece; empty where the file says nothing of that.
+def _template(file: Path, written: int) -> tuple[str | None, ...]:
+    """What stands around a single text: a special token, or None for the text; empty where the file does not say.
 
     It stands before the vocabulary, which is not parsed.
     """
@@ -273,8 +272,8 @@ def _template(file: Path, written: int) -> tuple[Mapping[str, Any], ...]:
         value, _ = json.JSONDecoder().raw_decode(text[text.index(":", start) + 1 :].lstrip())
         several = value["processors"] if value["type"] == "Sequence" else [value]
         if any(one["type"] in CLS_FIRST for one in several):
-            return ({"SpecialToken": {"id": CLS_TOKENS[0]}}, {})
+            return (CLS_TOKENS[0], None)
         pieces = next(one["single"] for one in several if one["type"] == "TemplateProcessing")
-        return tuple(piece for piece in pieces if isinstance(piece, dict))
+        return tuple(str(piece["SpecialToken"]["id"]) if "SpecialToken" in piece else None for piece in pieces)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return ()

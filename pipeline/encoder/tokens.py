@@ -185,8 +185,13 @@ def tokenizer(checkpoint: Checkpoint, cache: Path | None = None) -> Tokenizer:
         file = _made(checkpoint, cache)
     try:
         backend = Backend.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise UserError(f"--encoder {checkpoint.name}: {file} cannot be read ({error}); fetch it again") from error
+        backend.encode_batch(["a", ("a", "a")])  # a template may name tokens that the file has not
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare Exception, and where its Rust panics what is not even that
+        raise UserError(
+            f"--encoder {checkpoint.name}: {file} cannot be read ({error_line(error)}); fetch it again"
+        ) from error
     left = cuts_left(checkpoint.folder, checkpoint.name)
     _check_end(backend, checkpoint)
     made = Tokenizer(backend, checkpoint.max_length, checkpoint.has_types, left, checkpoint.pad_id, checkpoint.prompt)
