@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # standard output on a full disk, say
         click.echo(f"error: {error.filename or 'standard output'}: {error_line(error)}", err=True)
         return 1
-    except Exception as error:  # nobody foresaw it: a bug, which ends in one line like everything else
+    except BaseException as error:  # nobody foresaw it: a bug, in one line like everything else; a panic of Rust's, too
         if os.environ.get(TRACEBACK):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]

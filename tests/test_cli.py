@@ -261,16 +261,23 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys, reviews):
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_an_unforeseen_error_is_one_line(monkeypatch, capsys, reviews):
+class PanicException(BaseException):
+    """As Rust's come to Python: no Exception."""
+
+
+@pytest.mark.parametrize("kind", [TypeError, PanicException])
+def test_an_unforeseen_error_is_one_line(kind, monkeypatch, capsys, reviews):
     def fail(*_, **__):
-        raise TypeError("first line\nsecond line")
+        raise kind("first line\nsecond line")
 
     monkeypatch.setattr("pipeline.contenders.profile", fail)
     assert cli.main(["explore", str(reviews)]) == 1
     err = capsys.readouterr().err.splitlines()
-    assert re.match(r"error: TypeError at test_cli\.py:\d+: first line; this is a bug: please report it", err[-1])
+    assert re.match(
+        rf"error: {kind.__name__} at test_cli\.py:\d+: first line; this is a bug: please report it", err[-1]
+    )
     monkeypatch.setenv("PROBE_OR_TUNE_TRACEBACK", "1")
-    with pytest.raises(TypeError):
+    with pytest.raises(kind):
         cli.main(["explore", str(reviews)])
 
 

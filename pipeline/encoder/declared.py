@@ -274,6 +274,6 @@ def _template(file: Path, written: int) -> tuple[str | None, ...]:
         if any(one["type"] in CLS_FIRST for one in several):
             return (CLS_TOKENS[0], None)
         pieces = next(one["single"] for one in several if one["type"] == "TemplateProcessing")
-        return tuple(str(piece["SpecialToken"]["id"]) if "SpecialToken" in piece else None for piece in pieces)
+        return tuple(str(piece["SpecialToken"]["id"]) if "SpecialToken" in dict(piece) else None for piece in pieces)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, StopIteration):
         return ()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import UserError
-from ..words import error_line
+from ..words import shorten
 from . import int8
 from .batches import TokenBatch
 from .checkpoint import Checkpoint
@@ -45,7 +45,7 @@ class OpenVinoEngine:
         self.outputs = [facts["poolings"].index(name) for name in poolings]
         core = openvino.Core()
         self.in_flight = streams(threads)
-        self.compiled = compiled(core, core.read_model(file), settings(precision, threads))
+        self.compiled = compiled(core, core.read_model(file), precision, threads)
         self.inputs = len(self.compiled.inputs)
         self.idle = [self.compiled.create_infer_request() for _ in range(self.in_flight)]
 
@@ -75,11 +75,12 @@ class OpenVinoEngine:
         """Nothing is held between batches."""
 
 
-def compiled(core: Any, model: Any, config: dict[str, Any]) -> Any:
+def compiled(core: Any, model: Any, precision: str, threads: int) -> Any:
     """The model, ready to run on the processor, with a small cache of kernels where this OpenVINO lets one say so.
 
-    Raises UserError if this processor cannot run it so: of what it can do, some may be hidden or switched off.
+    Raises UserError if this processor cannot run it in `precision`: some of what it can do may be switched off.
     """
+    config = settings(precision, threads)
     try:
         return core.compile_model(model, "CPU", config | SHAPES)
     except RuntimeError:  # an internal property: a later version may not know it
@@ -87,10 +88,9 @@ def compiled(core: Any, model: Any, config: dict[str, Any]) -> Any:
     try:
         return core.compile_model(model, "CPU", config)
     except RuntimeError as error:
-        hint = config["INFERENCE_PRECISION_HINT"]
-        remedy = "--engine torch" if hint == HINTS["fp32"] else "--precision fp32"
-        reason = error_line(RuntimeError(str(error).strip().splitlines()[-1]))
-        raise UserError(f"OpenVINO cannot run the encoder in {hint} here ({reason}); pass {remedy}") from error
+        remedy = "--engine torch" if precision == "fp32" else "--precision fp32"
+        why = shorten(str(error).strip().rpartition("\n")[2], 160)  # the last line: those before it say where it arose
+        raise UserError(f"OpenVINO cannot run the encoder in {precision} here ({why}); pass {remedy}") from error
 
 
 def streams(threads: int) -> int:
